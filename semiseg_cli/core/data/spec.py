@@ -1,0 +1,52 @@
+"""What a prepared dataset is: classes, palette, and one record per image. Knows files, never networks.
+
+On disk:
+    <root>/<name>/dataset.toml   name, kind, classes, palette, ignore, licence, counts, fingerprints
+    <root>/<name>/index.tsv      one line per image: id, part, image, mask, height, width
+    <root>/<name>/splits/<partition>/labeled.txt, unlabeled.txt (image ids)
+`part` is train or val; `mask` is `-` for an image without one. Paths are relative to the dataset's folder, or absolute.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+IGNORE = 255  # label of pixels that count nowhere
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image: its id (unique in the dataset), files, and size in pixels after decoding."""
+
+    id: str
+    image: Path
+    mask: Path | None
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A prepared dataset. `train` holds labeled (mask set) and unlabeled (mask None) records, `val` labeled ones."""
+
+    name: str
+    kind: str  # shapes | folder | voc | cityscapes
+    root: Path
+    classes: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    train: tuple[Record, ...]
+    val: tuple[Record, ...]
+    ignore: int = IGNORE
+    licence: str = ""
+    window: int = 0  # side of the evaluation window in this dataset's protocol; 0: whole images
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Which training images are labeled and which are not; an unlabeled record's mask is always None."""
+
+    name: str  # what reports print: "own partition, seed 0, 23 of 367" or "classic 183, the set of UniMatch, ..."
+    labeled: tuple[Record, ...]
+    unlabeled: tuple[Record, ...]
+    fingerprint: str  # sha256 of the sorted unique image stems of `labeled`, joined by newline

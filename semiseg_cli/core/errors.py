@@ -1,0 +1,71 @@
+"""What can go wrong in the user's world: one exception per exit code, each with what happened, why and what to try."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SemisegError(Exception):
+    """An error the user can act on.
+
+    what: one sentence that names the file, setting or command concerned.
+    why:  the cause, where it is known.
+    fix:  what to try, ideally a command that can be pasted.
+    """
+
+    code = 1
+
+    def __init__(self, what: str, *, why: str = "", fix: str = "") -> None:
+        super().__init__(what)
+        self.what, self.why, self.fix = what, why, fix
+
+
+class UsageError(SemisegError, ValueError):
+    """A command line, setting or configuration that cannot be right (exit code 2)."""
+
+    code = 2
+
+
+class DataError(SemisegError, ValueError):
+    """Images, masks, lists or a dataset that cannot be used (exit code 3)."""
+
+    code = 3
+
+
+class DeviceError(SemisegError, RuntimeError):
+    """A device that is absent or out of memory (exit code 4)."""
+
+    code = 4
+
+
+class CheckpointError(SemisegError, RuntimeError):
+    """A checkpoint that cannot be read, written or fitted (exit code 5)."""
+
+    code = 5
+
+
+class Diverged(SemisegError, ArithmeticError):
+    """The loss is not finite any more; the last good checkpoint was kept (exit code 6)."""
+
+    code = 6
+
+
+class CheckFailed(SemisegError):
+    """A check ran to its end and found something wrong (exit code 7)."""
+
+    code = 7
+
+
+class Interrupted(SemisegError):
+    """Stopped by a signal after saving; the run can be resumed (exit code 130)."""
+
+    code = 130
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A hint such as `did you mean 'unimatch'? (known: fixmatch, supervised, unimatch)`."""
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    guess = f"did you mean '{close[0]}'? " if close else ""
+    return f"{guess}(known: {', '.join(names)})"

@@ -1,0 +1,132 @@
+"""What a method is made of. A paper is one file that subclasses `Method` and reads beside the paper.
+
+Shapes are spelt as in `core/types.py`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol
+
+from torch import Tensor, nn
+
+from semiseg_cli.core.ops.teacher import Teacher
+from semiseg_cli.core.types import Batch, Clock, Images, Out, Pseudo
+
+__all__ = ["Batch", "Build", "Clock", "Group", "Images", "Method", "Net", "Out", "Pseudo", "StepOutput", "Term", "Views", "Weak"]
+
+
+@dataclass(frozen=True)
+class Term:
+    """One student view that is being taught: which network, its input (normalised), its logits, its pseudo-labels."""
+
+    name: str
+    net: nn.Module
+    image_B3HW: Tensor
+    logits_BKHW: Tensor
+    pseudo: Pseudo
+    kept_BHW: Tensor | None = None  # weight of every pixel in the loss, before any normaliser
+
+
+@dataclass(frozen=True)
+class Weak:
+    """The weak view and its pseudo-labels, for plug-ins that add a view of their own."""
+
+    net: nn.Module
+    image_B3HW: Tensor
+    pseudo: Pseudo
+
+
+@dataclass(frozen=True)
+class StepOutput:
+    """What a step gives. `losses` are weighted already; the total is their sum. `stats` are scalars to log.
+
+    `carry` goes to the next phase of the same micro-batch.
+    """
+
+    losses: dict[str, Tensor]
+    stats: dict[str, Tensor] = field(default_factory=dict)
+    terms: tuple[Term, ...] = ()
+    weak: Weak | None = None
+    carry: Any = None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters that share a learning rate: `train.lr`, times the head's multiplier if `head`, times `lr_mult`."""
+
+    params: Sequence[nn.Parameter]
+    head: bool = False
+    lr_mult: float = 1.0
+    schedule: Literal["poly", "constant"] = "poly"
+
+
+class Net(Protocol):
+    """A segmentation network: encoder and decoder apart, because papers act between them."""
+
+    encoder: nn.Module
+    decoder: nn.Module
+
+    def encode(self, image_B3HW: Tensor) -> list[Tensor]: ...
+    def decode(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Out: ...
+    def __call__(self, image_B3HW: Tensor) -> Tensor: ...
+
+
+class Build(Protocol):
+    """Given to a method, which never imports models: makes networks for this run's backbone, decoder and classes."""
+
+    classes: int
+
+    def segmenter(self, head_seed: int = 0) -> Any: ...
+    def decoder(self, head_seed: int = 1) -> nn.Module: ...
+    def teacher(self, net: nn.Module) -> Teacher: ...
+    def labeled_loss(self, logits_BKHW: Tensor, mask_BHW: Tensor) -> Tensor: ...
+
+
+class Views(Protocol):
+    """Random views. Every draw is a function of (seed, step, slot, key); images come back normalised."""
+
+    def weak(self, images: Images) -> Tensor: ...
+    def strong(self, images: Images, key: str, colour: bool = True) -> Tensor: ...
+    def boxes(self, key: str, rectangles: int = 1) -> Tensor: ...
+    def partners(self, key: str) -> Tensor: ...
+    def channels(self, key: str, maps: Sequence[Tensor], rate: float = 0.5) -> list[Tensor]: ...
+
+
+class Method(nn.Module, ABC):
+    """A paper: its networks, teachers and memories are its own, and `step` is its equations."""
+
+    Settings: ClassVar[type]  # frozen dataclass of `method.*` settings
+    phases: ClassVar[int] = 1
+    defaults: ClassVar[Mapping[str, Any]] = {}  # what the paper changes in the run's configuration
+
+    def __init__(self, settings: Any, build: Build) -> None:
+        super().__init__()
+        self.settings = settings
+        self.build = build
+
+    @classmethod
+    def inputs(cls, settings: Any) -> frozenset[str]:
+        """What the loader must bring beside labeled images: any of "unlabeled", "second"."""
+        return frozenset({"unlabeled"})
+
+    def groups(self) -> list[Group]:
+        """Trained parameters: encoders at `train.lr`, everything else at the head's rate."""
+        encoder, head = [], []
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                (encoder if ".encoder." in f".{name}" else head).append(parameter)
+        return [Group(encoder), Group(head, head=True)]
+
+    @abstractmethod
+    def step(self, batch: Batch, views: Views, phase: int = 0, carry: Any = None) -> StepOutput:
+        """The paper: losses of one micro-batch. Called under autocast, in training mode."""
+
+    def after_step(self, clock: Clock) -> None:  # noqa: B027  (most methods have nothing to do here)
+        """Called once after every optimiser step: EMA teachers, memories."""
+
+    @abstractmethod
+    def deployed(self) -> nn.Module:
+        """The network that is evaluated and exported."""

@@ -1,0 +1,41 @@
+"""The EMA teacher of mean-teacher methods (Tarvainen and Valpola, 2017, arXiv 1703.01780)."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class Teacher(nn.Module):
+    """A frozen copy of a network that follows it by exponential moving average and stays in eval mode."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = copy.deepcopy(net).requires_grad_(False)
+        self.train(False)
+
+    def train(self, mode: bool = True) -> Teacher:
+        super().train(False)
+        return self
+
+    @torch.no_grad()
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.net(*args, **kwargs)
+
+    @torch.no_grad()
+    def follow(self, student: nn.Module, step: int, alpha: float) -> None:
+        """theta' = d theta' + (1 - d) theta with d = `decay(step, alpha)`; buffers are copied."""
+        ours, theirs = list(self.net.parameters()), list(student.parameters())
+        torch._foreach_lerp_(ours, theirs, 1.0 - decay(step, alpha))
+        for mine, other in zip(self.net.buffers(), student.buffers(), strict=True):
+            mine.copy_(other)
+
+
+def decay(step: int, alpha: float) -> float:
+    """min((1 + step) / (10 + step), alpha): short runs are not held back by the first, random weights."""
+    return min((1 + step) / (10 + step), alpha)
+
+

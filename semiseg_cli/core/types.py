@@ -1,0 +1,87 @@
+"""The types that travel through a training step, from loader to method.
+
+Shapes: B images, K classes, H W input pixels, C channels, h w feature pixels. `rgb01_B3HW` is float32 in [0, 1],
+`valid_BHW` bool (False on the padding of a crop), labels int64 with 255 (ignore) where nothing is known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Where the run stands. Drives every ramp, so that no method counts steps of its own."""
+
+    step: int  # of this step, from 0
+    steps: int  # of the whole run
+    epoch: float = 0.0  # passes over the unlabeled list (the labeled one where there is no other)
+
+    @property
+    def progress(self) -> float:
+        """Fraction of the run that is done, in [0, 1)."""
+        return self.step / max(self.steps, 1)
+
+
+@dataclass(frozen=True)
+class Images:
+    """Weakly augmented crops on the device. `mask_BHW` is None for unlabeled images: their masks are never opened."""
+
+    rgb01_B3HW: Tensor
+    valid_BHW: Tensor
+    index_B: Tensor  # position of each image in its list
+    mask_BHW: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One micro-batch. `second` is another weak draw of the same unlabeled images."""
+
+    labeled: Images
+    clock: Clock
+    unlabeled: Images | None = None
+    second: Images | None = None
+
+
+@dataclass(frozen=True)
+class Out:
+    """What a network says: logits float32 at input size, and the features that losses of papers act on."""
+
+    logits_BKHW: Tensor
+    aspp: Tensor  # output of the context module, at the encoder's last stride
+    fused: Tensor  # input of the classifier, at stride 4
+    maps: tuple[Tensor, ...] = ()  # what the encoder gave, finest first
+
+
+@dataclass(frozen=True)
+class Pseudo:
+    """Pseudo-labels of a view: class, confidence (maximum of the softmax), valid pixels, and the logits behind them."""
+
+    label_BHW: Tensor
+    conf_BHW: Tensor
+    valid_BHW: Tensor
+    logits_BKHW: Tensor
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, logits_BKHW: Tensor, valid_BHW: Tensor) -> Pseudo:
+        logits = logits_BKHW.detach().float()
+        conf, label = logits.softmax(1).max(1)
+        return cls(label, conf, valid_BHW, logits)
+
+    def take(self, order: Tensor) -> Pseudo:
+        """The same images in another order (B,), for a CutMix partner from the batch."""
+        return Pseudo(self.label_BHW[order], self.conf_BHW[order], self.valid_BHW[order], self.logits_BKHW[order])
+
+    def mix(self, partner: Pseudo, boxes_BHW: Tensor) -> Pseudo:
+        """CutMix: inside the boxes all four come from the partner."""
+        box = boxes_BHW
+        return Pseudo(
+            torch.where(box, partner.label_BHW, self.label_BHW),
+            torch.where(box, partner.conf_BHW, self.conf_BHW),
+            torch.where(box, partner.valid_BHW, self.valid_BHW),
+            torch.where(box[:, None], partner.logits_BKHW, self.logits_BKHW),
+        )
