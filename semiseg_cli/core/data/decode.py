@@ -1,0 +1,91 @@
+"""Fast decoding of prepared files, and one cache of decoded pixels that all loader processes share."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from semiseg_cli.core.data.spec import Record
+from semiseg_cli.core.errors import DataError
+
+Array = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+def decode_image(path: Path) -> Array:
+    """An 8-bit image as uint8 HxWx3 RGB. Raises DataError naming the file when it cannot be decoded."""
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    if image is None:
+        raise _unreadable(path)
+    return np.asarray(image, np.uint8)
+
+
+def decode_mask(path: Path) -> Array:
+    """An 8-bit index PNG, as `prepare` writes them, as uint8 HxW. Raises DataError naming the file."""
+    mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if mask is None:
+        raise _unreadable(path)
+    if mask.ndim != 2 or mask.dtype != np.uint8:
+        raise DataError(f"{path} is not an 8-bit index mask", fix="prepare the dataset again: semiseg prepare --help")
+    return np.asarray(mask, np.uint8)
+
+
+def _unreadable(path: Path) -> DataError:
+    why = "the file does not exist" if not path.exists() else "it is damaged or not an image"
+    return DataError(f"cannot read {path}", why=why, fix="replace the file, or prepare the dataset again")
+
+
+class Pixels:
+    """Decoded images and masks of some records, read through a cache in anonymous shared memory.
+
+    The cache is one block that forked loader processes share, so an image is decoded once per run and held once,
+    whatever the number of workers. Records that do not fit into `limit_bytes` are decoded every time.
+    """
+
+    def __init__(self, records: Sequence[Record], limit_bytes: int) -> None:
+        self.records, self.limit_bytes = tuple(records), limit_bytes
+        sizes = np.array([r.height * r.width * (4 if r.mask else 3) for r in self.records], np.int64)
+        ends = np.cumsum(sizes) + len(sizes)
+        self.fits = ends <= limit_bytes
+        self.starts = ends - sizes
+        held = int(ends[self.fits][-1]) if self.fits.any() else 0
+        self.block = mmap.mmap(-1, held) if held else None  # starts with one "filled" byte per record
+
+    def __reduce__(self) -> tuple[type[Pixels], tuple[Sequence[Record], int]]:
+        return Pixels, (self.records, self.limit_bytes)  # a spawned process cannot inherit the block: it starts its own
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> tuple[Array, Array | None]:
+        record = self.records[index]
+        if self.block is None or not self.fits[index]:
+            return self._decode(record)
+        block, area = np.frombuffer(self.block, np.uint8), record.height * record.width
+        start = int(self.starts[index])
+        held = block[start : start + area * (4 if record.mask else 3)]
+        if not block[index]:
+            image, mask = self._decode(record)
+            held[: 3 * area] = image.reshape(-1)
+            if mask is not None:
+                held[3 * area :] = mask.reshape(-1)
+            block[index] = 1  # last, so that no other process reads a half-filled place
+        shape = (record.height, record.width)
+        return held[: 3 * area].reshape(*shape, 3), held[3 * area :].reshape(shape) if record.mask else None
+
+    @staticmethod
+    def _decode(record: Record) -> tuple[Array, Array | None]:
+        image = decode_image(record.image)
+        mask = decode_mask(record.mask) if record.mask else None
+        for path, found in ((record.image, image.shape[:2]), (record.mask, None if mask is None else mask.shape)):
+            if found is not None and found != (record.height, record.width):
+                raise DataError(
+                    f"{path} is {found[1]}x{found[0]} pixels, expected {record.width}x{record.height}",
+                    why="the file changed after it was prepared, or image and mask differ in size",
+                    fix="prepare the dataset again",
+                )
+        return image, mask

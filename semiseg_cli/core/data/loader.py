@@ -1,0 +1,137 @@
+"""From lists of records to host micro-batches: which image goes to which slot of which step, decoded and warped.
+
+Images stay uint8 until they are on the device. Every choice is a function of (seed, step, slot), so that the number of
+workers, processes and micro-batches does not change what a run sees, and a resumed run sees what it would have seen.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from semiseg_cli.core.data.decode import Pixels
+from semiseg_cli.core.data.spec import Record
+from semiseg_cli.core.data.warp import apply_warp, draw_warp
+
+HostBatch = dict[str, Tensor]  # labeled|unlabeled|second -> _image (b,H,W,3), _valid, _mask (b,H,W) uint8, _index (b,)
+
+STREAMS = {"labeled": 1, "unlabeled": 2, "second": 3}  # part of the seed: change one and every run changes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What every process needs to know to pick its images. `micro` is per device; batch = micro x accumulation x world."""
+
+    seed: int
+    start: int  # first step
+    steps: int  # one past the last step
+    batch: int
+    micro: int
+    crop: int
+    scale: tuple[float, float]
+    inputs: frozenset[str] = frozenset()
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def accumulation(self) -> int:
+        return self.batch // (self.micro * self.world)
+
+    def slots(self, part: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Global slots of this process's micro-batch number `part` within a step."""
+        first = (part * self.world + self.rank) * self.micro
+        return np.arange(first, first + self.micro)
+
+
+@lru_cache(maxsize=8)
+def _order(seed: int, stream: int, epoch: int, count: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    return np.random.default_rng([seed, stream, epoch]).permutation(count)
+
+
+def pick(seed: int, stream: str, count: int, position: int) -> int:
+    """The image at a position of an endless stream that visits each of `count` images once per pass, in random order."""
+    return int(_order(seed, STREAMS[stream], position // count, count)[position % count])
+
+
+class MicroBatches(Dataset[HostBatch]):
+    """Item i is micro-batch i % accumulation of step i // accumulation."""
+
+    def __init__(self, plan: Plan, labeled: Pixels, unlabeled: Pixels | None) -> None:
+        self.plan, self.labeled, self.unlabeled = plan, labeled, unlabeled
+
+    def __getitem__(self, item: int) -> HostBatch:
+        step, part = divmod(item, self.plan.accumulation)
+        slots = self.plan.slots(part)
+        batch = self._crops("labeled", "labeled", self.labeled, step, slots)
+        if self.unlabeled is not None:
+            batch |= self._crops("unlabeled", "unlabeled", self.unlabeled, step, slots)
+            if "second" in self.plan.inputs:
+                batch |= self._crops("second", "unlabeled", self.unlabeled, step, slots)
+        return batch
+
+    def _crops(
+        self, name: str, stream: str, pixels: Pixels, step: int, slots: np.ndarray[Any, np.dtype[np.int64]]
+    ) -> HostBatch:
+        """One weak view per slot. `stream` decides which images, `name` the random warp."""
+        plan, crops = self.plan, []
+        chosen = [pick(plan.seed, stream, len(pixels), step * plan.batch + int(slot)) for slot in slots]
+        for slot, index in zip(slots, chosen, strict=True):
+            image, mask = pixels[index]
+            rng = np.random.default_rng([plan.seed, STREAMS[name], step, int(slot), 1])
+            crops.append(apply_warp(draw_warp(rng, *image.shape[:2], plan.crop, plan.scale), image, mask, plan.crop))
+        images, masks, valids = zip(*crops, strict=True)
+        batch = {
+            f"{name}_image": torch.from_numpy(np.stack(images)),
+            f"{name}_valid": torch.from_numpy(np.stack(valids)),
+            f"{name}_index": torch.tensor(chosen),
+        }
+        if stream == "labeled":
+            batch[f"{name}_mask"] = torch.from_numpy(np.stack(masks))
+        return batch
+
+
+def workers_for(requested: int, images: int, pixels_each: int) -> int:
+    """Loader processes: as asked for, or none for little work, else up to 8 and one core left free."""
+    if requested >= 0:
+        return requested
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 0 if images * pixels_each < 64 * 2**20 else max(0, min(8, cores - 1))
+
+
+def loader(
+    plan: Plan,
+    labeled: Sequence[Record],
+    unlabeled: Sequence[Record],
+    *,
+    workers: int = 0,
+    cache_bytes: int = 0,
+    pin: bool = False,
+) -> DataLoader[HostBatch]:
+    """An iterator over the micro-batches of this process from `plan.start` to `plan.steps`."""
+    unlabeled_pixels = Pixels(unlabeled, cache_bytes * 3 // 4) if "unlabeled" in plan.inputs else None
+    source = MicroBatches(plan, Pixels(labeled, cache_bytes // 4 if unlabeled_pixels else cache_bytes), unlabeled_pixels)
+    fork = workers > 0 and "fork" in multiprocessing.get_all_start_methods()  # so that workers share the cache
+    return DataLoader(
+        source,
+        batch_size=None,
+        sampler=range(plan.start * plan.accumulation, plan.steps * plan.accumulation),
+        num_workers=workers,
+        pin_memory=pin,
+        multiprocessing_context="fork" if fork else None,
+        worker_init_fn=_one_thread,
+        prefetch_factor=4 if workers else None,
+    )
+
+
+def _one_thread(worker: int) -> None:
+    cv2.setNumThreads(0)

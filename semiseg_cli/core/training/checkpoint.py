@@ -1,0 +1,119 @@
+"""Files of a run: deployed networks and resume states. Safetensors with JSON metadata, written atomically, no pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from semiseg_cli.core.errors import CheckpointError
+from semiseg_cli.core.models import build_segmenter
+from semiseg_cli.core.models.segmenter import Segmenter
+
+SCHEMA = 1
+KEY = "semiseg"  # the one metadata entry; its value is a JSON document
+
+
+def write(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
+    """Write tensors and metadata so that `path` is either the old file or the whole new one.
+
+    Raises CheckpointError when the disk is full or read-only; the previous file survives.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        whole = {key: value.detach().to("cpu").contiguous() for key, value in tensors.items()}
+        save_file(whole, name, metadata={KEY: json.dumps(meta)})
+        with open(name, "rb") as file:
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"cannot write {path}",
+            why=str(error),
+            fix="free some disk space, then: semiseg train --resume (the previous state was kept)",
+        ) from error
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def read(path: Path, device: str | torch.device = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and metadata of a file written by `write`. Raises CheckpointError for anything else."""
+    if not path.is_file():
+        raise CheckpointError(f"{path} is not a file", fix="semiseg runs lists the runs; a run holds best.safetensors")
+    try:
+        with safe_open(str(path), framework="pt", device=str(device)) as file:
+            text = (file.metadata() or {}).get(KEY)
+            meta = json.loads(text) if text else None
+            if meta is None or meta.get("schema") != SCHEMA:
+                raise CheckpointError(
+                    f"{path} is a safetensors file, but not a semiseg checkpoint of schema {SCHEMA}",
+                    fix="encoder weights go to: semiseg train --weights FILE",
+                )
+            return {key: file.get_tensor(key) for key in file.keys()}, meta  # noqa: SIM118  (safe_open is no dict)
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise CheckpointError(
+            f"cannot read {path}", why=f"truncated or not a safetensors file ({error})", fix="take another checkpoint"
+        ) from error
+
+
+def save_network(path: Path, net: Segmenter, meta: dict[str, Any]) -> None:
+    """Save a deployed network. `meta` names model, data, partition, normalisation, method, config, step and mIoU."""
+    write(path, net.state_dict(), {"schema": SCHEMA, **meta})
+
+
+def load_network(path: Path, device: str | torch.device = "cpu") -> tuple[Segmenter, dict[str, Any]]:
+    """The network of a checkpoint in eval mode, and its metadata. Everything it needs stands in the file."""
+    tensors, meta = read(path, device)
+    model = meta["model"]
+    net = build_segmenter(
+        model["backbone"], model["decoder"], model["classes"], output_stride=model["output_stride"]
+    ).to(device)
+    fit(net, tensors, path)
+    return net.eval(), meta
+
+
+def fit(net: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    """Load tensors into a network strictly; CheckpointError says what does not fit."""
+    try:
+        net.load_state_dict(tensors)
+    except RuntimeError as error:
+        lines = str(error).splitlines()
+        raise CheckpointError(
+            f"{path} does not fit this network", why="; ".join(line.strip() for line in lines[1:4])
+        ) from error
+
+
+def save_state(path: Path, train: torch.nn.Module, optimizer: torch.optim.Optimizer, meta: dict[str, Any]) -> None:
+    """Everything a run needs to go on as if it had never stopped, in one file: networks, optimiser, clock."""
+    tensors = {f"train/{key}": value for key, value in train.state_dict().items()}
+    scalars: dict[str, dict[str, Any]] = {}
+    for index, state in optimizer.state_dict()["state"].items():
+        for key, value in state.items():
+            if isinstance(value, Tensor):
+                tensors[f"optimizer/{index}/{key}"] = value
+            else:
+                scalars.setdefault(str(index), {})[key] = value
+    write(path, tensors, {"schema": SCHEMA, **meta, "optimizer": scalars})
+
+
+def load_state(path: Path, train: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Put a saved state back in place; returns its metadata. Learning rates follow from the clock, not from here."""
+    tensors, meta = read(path)
+    fit(train, {k.removeprefix("train/"): v for k, v in tensors.items() if k.startswith("train/")}, path)
+    states: dict[int, dict[str, Any]] = {int(index): dict(values) for index, values in meta["optimizer"].items()}
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer/"):
+            _, index, key = name.split("/", 2)
+            states.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+    return meta
