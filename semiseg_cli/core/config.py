@@ -1,78 +1,203 @@
-"""The configuration: frozen dataclasses filled from layers, each value remembering where it came from.
+"""The configuration of a run: layers of settings, weakest first, each value remembering where it came from.
 
-Layers, weakest first: defaults, the method's own defaults, preset, semiseg.toml, --config FILE, flags, --set.
-Every setting has a dotted name such as `train.lr`; its documentation is the string in its `Annotated` type,
-so that help texts, `semiseg methods` and errors all read the same words.
+Layers: defaults, the method's own defaults, preset, semiseg.toml, --config FILE, command line, --set. A layer is a
+label (which becomes the origin) and a flat dict of dotted names such as `train.lr`, with `method.name` and
+`method.<setting>` for the method. `core/presets.py` gathers the layers of a command line.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+import difflib
+import json
+import tomllib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated as Doc
+from typing import Any
 
-Doc = Annotated  # `Doc[float, "text"]` reads better than Annotated where the second part is documentation
+from semiseg_cli.core.coerce import coerce, describe
+from semiseg_cli.core.errors import UsageError, did_you_mean
+from semiseg_cli.core.settings import (
+    BadSetting,
+    Config,
+    DataConfig,
+    EvalConfig,
+    ModelConfig,
+    TrainConfig,
+    doc,
+    hints,
+    require,
+)
 
+__all__ = [
+    "BadSetting", "Config", "DataConfig", "Doc", "EvalConfig", "ModelConfig", "Resolved", "TrainConfig", "diff", "doc",
+    "flat", "flatten", "from_toml", "parse_set", "read_toml", "refuse_changes", "require", "resolve", "to_toml",
+]  # fmt: skip
 
-@dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    name: Doc[str, "prepared dataset: a folder below the data root"] = ""
-    labeled: Doc[str, "labeled images: a count (183), a fraction (1/8), a list file, or empty for all that have a mask"] = ""
-    balance: Doc[Literal["classes", "random"], "how an own partition is drawn"] = "classes"
-    split_seed: Doc[int, "seed of an own partition; -1 takes train.seed"] = -1
+SECTIONS: dict[str, type] = {"data": DataConfig, "model": ModelConfig, "train": TrainConfig, "eval": EvalConfig}
+DEFAULT_METHOD = "unimatch"
 
-
-@dataclass(frozen=True, kw_only=True)
-class ModelConfig:
-    backbone: Doc[str, "encoder"] = "resnet50"
-    decoder: Doc[str, "decoder"] = "deeplabv3plus"
-    output_stride: Doc[Literal[8, 16], "input size over the last feature map's size"] = 16
-    weights: Doc[str, "encoder weights: imagenet, none, or a safetensors file; auto is imagenet where it exists"] = "auto"
-    freeze_bn: Doc[bool, "encoder batch norms keep their running statistics (small batches, calibrated weights)"] = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    steps: Doc[int, "optimiser steps"] = 40000
-    batch: Doc[int, "labeled images per step over all devices; as many unlabeled ones come with them"] = 16
-    micro_batch: Doc[int, "labeled images per forward on one device; 0: no accumulation"] = 0
-    crop: Doc[int, "side of the square training crop in pixels"] = 321
-    scale: Doc[tuple[float, float], "range of the random rescaling of the weak view"] = (0.5, 2.0)
-    optimizer: Doc[Literal["sgd", "adamw"], "optimiser"] = "sgd"
-    lr: Doc[float, "learning rate of the encoder at this batch"] = 0.002
-    head_lr_multiplier: Doc[float, "everything but the encoder learns this many times faster"] = 10.0
-    momentum: Doc[float, "SGD momentum"] = 0.9
-    weight_decay: Doc[float, "weight decay on every parameter"] = 1e-4
-    poly_power: Doc[float, "lr = lr0 * (1 - step/steps) ** power"] = 0.9
-    warmup_steps: Doc[int, "steps over which the learning rate rises linearly from zero"] = 0
-    grad_clip: Doc[float, "largest gradient norm; 0: no clipping"] = 0.0
-    loss: Doc[Literal["ce", "ohem"], "loss on labeled pixels"] = "ce"
-    class_weights: Doc[Literal["none", "sqrt", "inverse"], "weights of the labeled loss by class frequency"] = "none"
-    eval_every: Doc[int, "steps between evaluations; 0: only at the end"] = 2000
-    save_every: Doc[int, "steps between saved resume states"] = 1000
-    log_every: Doc[int, "steps between log lines"] = 50
-    amp: Doc[Literal["auto", "bf16", "off"], "bfloat16 autocast; auto: on CUDA"] = "auto"
-    channels_last: Doc[bool, "NHWC memory format"] = True
-    workers: Doc[int, "loader processes; -1: chosen from the machine"] = -1
-    cache_mb: Doc[int, "RAM for decoded images, shared by the loader processes; 0: none"] = 2048
-    sync_bn: Doc[bool, "batch norm over all processes (CUDA)"] = True
-    compile: Doc[bool, "torch.compile of encoder and decoder (CUDA)"] = False
-    seed: Doc[int, "every random draw follows from it"] = 0
+Flat = dict[str, Any]
+Layer = tuple[str, Mapping[str, Any]]
 
 
-@dataclass(frozen=True, kw_only=True)
-class EvalConfig:
-    window: Doc[str, "auto (the dataset's protocol), none (whole image), or the side of the sliding window"] = "auto"
-    stride: Doc[float, "step of the sliding window as a fraction of its side"] = 2 / 3
-    batch: Doc[int, "windows or images of equal shape per forward"] = 8
+@dataclass(frozen=True)
+class Resolved:
+    """A final configuration and, per dotted name, the layer each value came from."""
+
+    config: Config
+    origins: dict[str, str]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """Everything a run is made of. `method` is the settings dataclass of the method called `method_name`."""
+def resolve(layers: Sequence[Layer], load_method: Callable[[str], Any] | None = None) -> Resolved:
+    """Merge layers (weakest first) over the defaults and the method's defaults; check names, types and ranges.
 
-    method_name: str
-    method: Any
-    data: DataConfig
-    model: ModelConfig
-    train: TrainConfig
-    eval: EvalConfig
+    `load_method` maps a method's name to its class (`Settings`, `defaults`); the registry's by default. A layer that
+    sets train.batch above the layer that set train.lr scales lr by the ratio of the batches.
+    Raises UsageError for an unknown name and BadSetting for a value that does not fit.
+    """
+    names = [(label, layer["method.name"]) for label, layer in layers if "method.name" in layer]
+    origin, method_name = names[-1] if names else ("default", DEFAULT_METHOD)
+    method = (load_method or _registered)(method_name)
+    sections = {"method": method.Settings, **SECTIONS}
+    types = _types(method.Settings)
+    values: Flat = {f"{s}.{f.name}": f.default for s, cls in sections.items() for f in fields(cls)}
+    origins = dict.fromkeys(values, "default")
+    lr_batch = values["train.batch"]
+    for label, layer in [(f"method {method_name}", method.defaults), *layers]:
+        for name, value in layer.items():
+            values[name] = _typed(name, value, types, label)
+            origins[name] = label
+        if "train.lr" in layer:
+            lr_batch = values["train.batch"]
+    if values["train.batch"] != lr_batch:
+        values["train.lr"] *= values["train.batch"] / lr_batch
+        origins["train.lr"] += f", scaled from batch {lr_batch} to {values['train.batch']}"
+    try:
+        built = {s: cls(**{f.name: values[f"{s}.{f.name}"] for f in fields(cls)}) for s, cls in sections.items()}
+    except BadSetting as bad:
+        raise BadSetting(bad.setting, bad.value, bad.allowed, origins[bad.setting]) from None
+    return Resolved(Config(method_name=method_name, **built), {**origins, "method.name": origin})
+
+
+def flatten(config: Config) -> Flat:
+    """Every setting by its dotted name, `method.name` first."""
+    flat: Flat = {"method.name": config.method_name}
+    for section in ("method", *SECTIONS):
+        part = getattr(config, section)
+        flat |= {f"{section}.{field.name}": getattr(part, field.name) for field in fields(part)}
+    return flat
+
+
+def parse_set(pairs: Iterable[str]) -> Flat:
+    """`["train.lr=5e-4"]` as a layer; values stay text until `resolve` knows their types."""
+    layer: Flat = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name.strip():
+            raise UsageError(f"--set {pair!r} is not of the form name=value", fix="--set train.lr=5e-4")
+        layer[name.strip()] = value.strip()
+    return layer
+
+
+def diff(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Names whose values differ between two flat configurations; a name one side lacks counts as None there."""
+    names = [*old, *(name for name in new if name not in old)]
+    return {name: (old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)}
+
+
+def refuse_changes(config: Config, overrides: Mapping[str, Any]) -> None:
+    """Raise UsageError if `overrides` (a layer as typed) would change `config`: a resumed run goes on as it was."""
+    old, types = flatten(config), _types(type(config.method))
+    changed = diff(old, old | {name: _typed(name, value, types, "command line") for name, value in overrides.items()})
+    if changed:
+        lines = "; ".join(f"{name} was {before!r}, now {after!r}" for name, (before, after) in changed.items())
+        fix = "resume without these options, or start a new run with --init from its last.safetensors"
+        raise UsageError("a resumed run cannot change its settings", why=lines, fix=fix)
+
+
+def to_toml(flat: Mapping[str, Any], origins: Mapping[str, str] | None = None) -> str:
+    """A flat configuration as TOML tables, with each value's origin as a comment if `origins` is given.
+
+    None is written as the text "none", which reads back as None where a setting allows it.
+    """
+    tables: dict[str, list[str]] = {}
+    for name, value in flat.items():
+        section, _, key = name.partition(".")
+        comment = f"  # {origins[name]}" if origins and name in origins else ""
+        tables.setdefault(section, []).append(f"{key} = {_toml_value(value)}{comment}")
+    return "\n".join(f"[{section}]\n" + "\n".join(lines) + "\n" for section, lines in tables.items())
+
+
+def from_toml(text: str) -> Flat:
+    """The flat configuration that `to_toml` wrote."""
+    return flat(tomllib.loads(text))
+
+
+def flat(tables: Mapping[str, Any]) -> Flat:
+    """TOML tables as one layer; an entry outside a table keeps its bare name, which `resolve` then refuses."""
+    layer: Flat = {}
+    for section, table in tables.items():
+        if isinstance(table, dict):
+            layer |= {f"{section}.{key}": value for key, value in table.items()}
+        else:
+            layer[section] = table
+    return layer
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file. Raises UsageError naming the file if it is absent or broken."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"there is no file {path}", fix="check the path") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path} cannot be read as TOML", why=str(error)) from error
+
+
+def _registered(name: str) -> Any:
+    from semiseg_cli.core.methods import load_method  # imports torch
+
+    return load_method(name)
+
+
+def _types(settings: type) -> Flat:
+    """The type of every setting by its dotted name, given the method's Settings."""
+    sections = {"method": settings, **SECTIONS}
+    names = {f"{section}.{name}": hint for section, cls in sections.items() for name, hint in hints(cls).items()}
+    return {"method.name": str, **names}
+
+
+def _typed(name: str, value: Any, types: Mapping[str, Any], origin: str) -> Any:
+    if name not in types:
+        raise UsageError(f"there is no setting '{name}' (from: {origin})", fix=_closest(name, types))
+    try:
+        return coerce(value, types[name])
+    except ValueError:
+        raise BadSetting(name, value, describe(types[name]), origin) from None
+
+
+def _closest(name: str, known: Iterable[str]) -> str:
+    """Names of settings are compared whole and, for somebody who typed only `lr`, without their section."""
+    whole = list(known)
+    section, _, last = name.rpartition(".")
+    same = [setting for setting in whole if setting.rpartition(".")[2] == last]
+    close = same or difflib.get_close_matches(name, whole, n=1, cutoff=0.6)
+    if not close:
+        tails = {setting.rpartition(".")[2]: setting for setting in whole}
+        close = [tails[tail] for tail in difflib.get_close_matches(last, tails, n=1, cutoff=0.6)]
+    if close:
+        return f"did you mean {' or '.join(repr(setting) for setting in close)}?"
+    siblings = [setting for setting in whole if setting.startswith(f"{section}.")]
+    return did_you_mean(name, siblings or whole)
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(_toml_value(item) for item in value)}]"
+    if isinstance(value, int | float):
+        return repr(value)
+    return json.dumps("none" if value is None else str(value), ensure_ascii=False).replace("\x7f", "\\u007f")

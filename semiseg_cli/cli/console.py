@@ -1,0 +1,101 @@
+"""What the terminal shows: one result on stdout, everything else on stderr.
+
+A command ends with `result(...)`; on its way it uses `note`, `warn` and `progress`.
+"""
+
+from __future__ import annotations
+
+import json as jsonlib
+import math
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from rich.console import Console, RenderableType
+
+SCHEMA = 1
+
+
+@dataclass
+class State:
+    """`quiet` (-q) silences notes and progress, never warnings. `answered`: the one JSON document has been printed."""
+
+    quiet: bool = False
+    answered: bool = False
+
+
+state = State()
+
+
+@cache
+def stderr() -> Console:
+    return Console(stderr=True, highlight=False)
+
+
+def stdout() -> Console:
+    """Tables go to pipes and files unwrapped."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+
+
+def result(command: str, data: Any, text: RenderableType, json: bool) -> None:
+    """The result of a command: `data` (plain values) as one JSON document, or `text` (a string or rich renderable)."""
+    if json:
+        document({"command": command, "result": data})
+    elif isinstance(text, str):
+        print(text)
+    else:
+        stdout().print(text)
+
+
+def document(content: dict[str, Any]) -> None:
+    """Print the one JSON document of this command, unless it has been printed. What is not finite becomes null."""
+    if not state.answered:
+        print(jsonlib.dumps({"schema": SCHEMA, **_plain(content)}, ensure_ascii=False, allow_nan=False), flush=True)
+    state.answered = True
+
+
+def note(text: str) -> None:
+    if not state.quiet:
+        stderr().print(text, markup=False, soft_wrap=True)
+
+
+def warn(text: str) -> None:
+    stderr().print(f"warning: {text}", markup=False, soft_wrap=True, style="yellow")
+
+
+@contextmanager
+def progress(description: str, total: int | None = None) -> Iterator[Callable[..., None]]:
+    """A progress bar on a terminal, nothing elsewhere. Yields `advance(count=1)`, or `advance(done=n)` to set it.
+
+    >>> with progress("preparing", 2) as advance:
+    ...     advance()
+    """
+    if state.quiet or not stderr().is_terminal:
+        yield lambda count=1, *, done=None: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=stderr(), transient=True) as bar:
+        task = bar.add_task(description, total=total)
+
+        def advance(count: int = 1, *, done: int | None = None) -> None:
+            if done is None:
+                bar.advance(task, count)
+            else:
+                bar.update(task, completed=done)
+
+        yield advance
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)

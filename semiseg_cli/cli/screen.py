@@ -1,0 +1,141 @@
+"""What training looks like: a live screen on a terminal, one plain line per log interval elsewhere.
+
+The training stage reports to a `Screen`: `start` once, then `advance`, `log`, `evaluated` and `note` in any order,
+and `stop` at the end (again is harmless). A logged row holds step and loss, and may hold parts of the loss
+("loss_x"), lr, images_per_second, eta_s, and further scalars by name; "kept" is a fraction of pixels.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from semiseg_cli.cli import console
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+BARS = "▁▂▃▄▅▆▇█"
+PARTS = "loss_"
+HEAD = ("step", "loss", "lr", "images_per_second", "eta_s")  # shown in places of their own
+
+
+class Screen:
+    """Plain lines on stderr."""
+
+    def start(self, title: str, steps: int) -> None:
+        self.title, self.steps, self.best = title, steps, float("-inf")
+        console.note(title)
+
+    def advance(self, step: int) -> None:
+        """`step` steps are done; cheap, may be called after every one."""
+
+    def log(self, row: dict[str, Any]) -> None:
+        console.note(f"step {row['step']}/{self.steps}  " + "  ".join([*losses(row), *speed(row), *stats(row)]))
+
+    def evaluated(self, row: dict[str, Any]) -> None:
+        """`row`: step, miou (percent), best_miou."""
+        console.note(f"step {row['step']}/{self.steps}  mIoU {row['miou']:.2f}  best {row['best_miou']:.2f}")
+
+    def note(self, text: str) -> None:
+        console.note(text)
+
+    def stop(self) -> None:
+        """Leave the terminal as it was."""
+
+
+class LiveScreen(Screen):
+    """A few lines that stay in place: progress, losses, speed and the mIoU so far."""
+
+    def __init__(self) -> None:
+        from rich.live import Live
+
+        self.title, self.steps, self.step = "", 0, 0
+        self.row: dict[str, Any] = {}
+        self.row_time = 0.0
+        self.evaluations: list[dict[str, Any]] = []
+        self.live = Live(console=console.stderr(), get_renderable=self.render, refresh_per_second=4)
+
+    def start(self, title: str, steps: int) -> None:
+        self.title, self.steps = title, steps
+        self.live.start()
+
+    def advance(self, step: int) -> None:
+        self.step = step
+
+    def log(self, row: dict[str, Any]) -> None:
+        self.row, self.row_time = row, time.monotonic()
+        self.step = max(self.step, row["step"])
+
+    def evaluated(self, row: dict[str, Any]) -> None:
+        self.evaluations.append(row)
+
+    def stop(self) -> None:
+        self.live.stop()
+
+    def render(self) -> RenderableType:
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        done = self.step / max(self.steps, 1)
+        head = Table.grid(expand=True, padding=(0, 2, 0, 0))
+        head.add_column(ratio=1)
+        head.add_column(no_wrap=True)
+        eta = self.eta()
+        where = f"{self.step}/{self.steps}  {done:4.0%}" + (f"  {eta} left" if eta else "")
+        head.add_row(ProgressBar(total=max(self.steps, 1), completed=self.step), where)
+        lines: list[RenderableType] = [Text(self.title, style="bold", overflow="ellipsis", no_wrap=True), head]
+        if self.row:
+            lines.append(Text("  ".join([*losses(self.row), *stats(self.row)])))
+            lines.append(Text("  ".join(speed(self.row)), style="dim"))
+        if self.evaluations:
+            last = self.evaluations[-1]
+            curve = sparkline([row["miou"] for row in self.evaluations])
+            lines.append(Text.assemble(("mIoU ", "bold"), f"{last['miou']:.2f} at step {last['step']}  ",
+                                       f"best {last['best_miou']:.2f}  ", (curve, "cyan")))  # fmt: skip
+        grid = Table.grid()
+        for line in lines:
+            grid.add_row(line)
+        return grid
+
+    def eta(self) -> str:
+        if "eta_s" not in self.row:
+            return ""
+        return duration(max(self.row["eta_s"] - (time.monotonic() - self.row_time), 0))
+
+
+def make_screen() -> Screen:
+    """The live screen if somebody is looking at stderr, else plain lines (silent under -q)."""
+    return LiveScreen() if console.stderr().is_terminal and not console.state.quiet else Screen()
+
+
+def losses(row: dict[str, Any]) -> list[str]:
+    parts = [f"{name.removeprefix(PARTS)} {value:.3f}" for name, value in row.items() if name.startswith(PARTS)]
+    return [f"loss {row['loss']:.4f}" + (f" ({', '.join(parts)})" if parts else "")]
+
+
+def speed(row: dict[str, Any]) -> list[str]:
+    words = [f"lr {row['lr']:.2e}"] if "lr" in row else []
+    return words + ([f"{row['images_per_second']:.1f} images/s"] if "images_per_second" in row else [])
+
+
+def stats(row: dict[str, Any]) -> list[str]:
+    """Further scalars of a row, e.g. `kept 63 %`."""
+    named = {name: value for name, value in row.items() if name not in HEAD and not name.startswith(PARTS)}
+    scalars = {name: value for name, value in named.items() if isinstance(value, int | float)}
+    return [f"{name} {value:.0%}" if name == "kept" else f"{name} {value:.3g}" for name, value in scalars.items()]
+
+
+def duration(seconds: float) -> str:
+    """`0:42`, `12:05`, `3:12:05`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def sparkline(values: list[float], width: int = 24) -> str:
+    """The last `width` values as bars between the lowest and the highest of them."""
+    values = values[-width:]
+    low, span = min(values), max(values) - min(values)
+    return "".join(BARS[round((value - low) / span * (len(BARS) - 1)) if span else 0] for value in values)

@@ -1,0 +1,178 @@
+"""Run directories: where a run keeps its configuration, environment, metrics and result.
+
+A run directory holds
+    config.toml         the final configuration, each value with its origin as a comment
+    environment.json    versions, device, git commit, command line
+    metrics.jsonl       one JSON object per log line, each with its `step`
+    last.safetensors best.safetensors resume/   (written by the training loop)
+    result.json         written at the very end: a run is finished when it has one
+    error.log           tracebacks of what went wrong
+A directory is a run if it holds a config.toml.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from semiseg_cli import __version__
+from semiseg_cli.core.config import Config, Flat, Resolved, flat, flatten, read_toml, to_toml
+from semiseg_cli.core.errors import SemisegError, UsageError
+
+PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "safetensors")
+
+
+def run_name(config: Config) -> str:
+    """`<data>-<labeled>-<method>-<backbone>-s<seed>`, a list of labeled images by its file name, 1/8 as 1of8."""
+    labeled = config.data.labeled or "all"
+    labeled = labeled.replace("/", "of") if labeled.replace("/", "").isdecimal() else Path(labeled).stem
+    parts = (config.data.name, labeled, config.method_name, config.model.backbone, f"s{config.train.seed}")
+    return "-".join(parts)
+
+
+def create_run(root: Path, name: str) -> Path:
+    """A new directory `root/name`, or `name-2`, `name-3` ... if that is taken; two processes never get the same one."""
+    root.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while True:
+        run = root / (name if number == 1 else f"{name}-{number}")
+        try:
+            run.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return run
+
+
+def claim_run(directory: Path) -> Path:
+    """`directory` itself as a new run (option -o). Raises UsageError if something is in it: nothing is overwritten."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        taken = any(directory.iterdir())
+    except (FileExistsError, NotADirectoryError):
+        raise UsageError(f"{directory} is not a directory", fix="choose another path for -o") from None
+    if taken:
+        fix = f"choose another directory, or go on with it: semiseg train --resume {shlex.quote(str(directory))}"
+        raise UsageError(f"the run directory {directory} exists already and is not empty", fix=fix)
+    return directory
+
+
+def list_runs(root: Path) -> list[Path]:
+    """The runs below `root`, the one written to last first."""
+    runs = [path.parent for path in root.glob("*/config.toml")]
+    return sorted(runs, key=lambda run: (_last_written(run), run.name), reverse=True)
+
+
+def newest_run(root: Path, *, unfinished: bool = False) -> Path:
+    """The run written to last; with `unfinished`, the last one that can still be resumed."""
+    for run in list_runs(root):
+        if not (unfinished and is_finished(run)):
+            return run
+    what = "unfinished run" if unfinished else "run"
+    raise UsageError(f"there is no {what} in {root}", fix="semiseg train, or name the run's directory")
+
+
+def write_config(run: Path, resolved: Resolved) -> None:
+    write_atomic(run / "config.toml", to_toml(flatten(resolved.config), resolved.origins))
+
+
+def read_config(run: Path) -> Flat:
+    """The flat configuration of a run, a layer for `resolve`. Raises UsageError if `run` is no run directory."""
+    path = run / "config.toml"
+    if not path.exists():
+        raise UsageError(f"{run} is not a run", why="it holds no config.toml", fix=f"ls {shlex.quote(str(run.parent))}")
+    return flat(read_toml(path))
+
+
+def write_environment(run: Path, device: str) -> None:
+    """environment.json: what somebody needs to know to repeat the run. `device` is its name in words."""
+    environment = {
+        "semiseg": __version__,
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "device": device,
+        "commit": _commit(),
+        "command": shlex.join(sys.argv),
+        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+    }
+    write_atomic(run / "environment.json", json.dumps(environment, indent=2) + "\n")
+
+
+def append_metrics(run: Path, row: dict[str, Any]) -> None:
+    """Add one line to metrics.jsonl; `row` holds `step`."""
+    with (run / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """The rows of metrics.jsonl; a last line that a crash cut short is left out."""
+    path = run / "metrics.jsonl"
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
+    return [json.loads(line) for line in lines]
+
+
+def truncate_metrics(run: Path, step: int) -> None:
+    """Drop rows after `step`: a resumed run writes them again."""
+    rows = [row for row in read_metrics(run) if row["step"] <= step]
+    write_atomic(run / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def finish(run: Path, result: dict[str, Any]) -> None:
+    """Mark a run as finished by writing its result.json."""
+    write_atomic(run / "result.json", json.dumps(result, indent=2) + "\n")
+
+
+def is_finished(run: Path) -> bool:
+    return (run / "result.json").exists()
+
+
+@contextmanager
+def recording(run: Path) -> Iterator[None]:
+    """Whatever goes wrong inside is added to the run's error.log with its traceback, and raised again."""
+    try:
+        yield
+    except Exception as error:
+        if not (isinstance(error, SemisegError) and error.code == 130):  # an interruption is not an error
+            path, now = run / "error.log", datetime.now().astimezone().isoformat(timespec="seconds")
+            with suppress(OSError), path.open("a", encoding="utf-8") as file:  # a full disk must not hide the error
+                file.write(f"{now}\n{traceback.format_exc()}\n")
+                error.add_note(f"the traceback is in {path}")
+        raise
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write a text file so that a crash or a full disk leaves the old content, never half of the new."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _last_written(run: Path) -> float:
+    return max(path.stat().st_mtime for path in (run / "config.toml", run / "metrics.jsonl") if path.exists())
+
+
+def _commit() -> str | None:
+    """The commit of the checkout this package runs from; None if it is installed, or git is not there."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
