@@ -1,0 +1,30 @@
+"""The methods by name. Listing them imports neither torch nor a method; `load_method` does.
+
+A new paper is a file beside this one and a line below.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from semiseg_cli.core.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from semiseg_cli.core.methods.base import Method
+
+METHODS = {
+    "supervised": "semiseg_cli.core.methods.supervised:Supervised",
+    "meanteacher": "semiseg_cli.core.methods.meanteacher:MeanTeacher",
+    "fixmatch": "semiseg_cli.core.methods.fixmatch:FixMatch",
+    "unimatch": "semiseg_cli.core.methods.unimatch:UniMatch",
+}
+
+
+def load_method(name: str) -> type[Method]:
+    """The class of a method. Raises UsageError with a hint for a name that is not in METHODS."""
+    if name not in METHODS:
+        raise UsageError(f"there is no method '{name}'", fix=did_you_mean(name, METHODS))
+    module, attribute = METHODS[name].split(":")
+    method: type[Method] = getattr(import_module(module), attribute)
+    return method

@@ -12,10 +12,11 @@ from typing import Any, ClassVar, Literal, Protocol
 
 from torch import Tensor, nn
 
+from semiseg_cli.core.ops.mix import cutmix
 from semiseg_cli.core.ops.teacher import Teacher
 from semiseg_cli.core.types import Batch, Clock, Images, Out, Pseudo
 
-__all__ = ["Batch", "Build", "Clock", "Group", "Images", "Method", "Net", "Out", "Pseudo", "StepOutput", "Term", "Views", "Weak"]
+__all__ = ["Batch", "Build", "Clock", "Group", "Images", "Method", "Net", "Out", "Pseudo", "StepOutput", "Term", "Views", "Weak", "cutmixed"]
 
 
 @dataclass(frozen=True)
@@ -130,3 +131,18 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def deployed(self) -> nn.Module:
         """The network that is evaluated and exported."""
+
+
+def cutmixed(
+    views: Views, images: Images, pseudo: Pseudo, key: str, second: tuple[Images, Pseudo] | None = None
+) -> tuple[Tensor, Pseudo]:
+    """A strong view with CutMix, and its pseudo-labels mixed alike.
+
+    The partner is another image of the micro-batch, or (`second`: images and their pseudo-labels) the same image in a
+    second weak draw, as the loaders of UniMatch v1 have it. The partner is strongly augmented by draws of its own.
+    """
+    strong, boxes = views.strong(images, key), views.boxes(key)
+    if second is not None:
+        return cutmix(strong, views.strong(second[0], f"{key}/second"), boxes), pseudo.mix(second[1], boxes)
+    order = views.partners(key)
+    return cutmix(strong, strong[order], boxes), pseudo.mix(pseudo.take(order), boxes)

@@ -1,0 +1,67 @@
+"""Random views of a micro-batch, computed on the device from keyed draws: the `Views` that methods are given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from semiseg_cli.core.ops.draws import Draws
+from semiseg_cli.core.types import Images
+from semiseg_cli.core.views import cutmix, photometric
+
+
+class DeviceViews:
+    """Views of the images in `draws.slots`. Two calls with one key give the same draw, whoever calls.
+
+    mean, std: of the encoder's training images, per channel, in [0, 1]. size: height and width of the crops.
+    """
+
+    def __init__(self, draws: Draws, mean: Tensor, std: Tensor, size: tuple[int, int]) -> None:
+        self.draws, self.mean, self.std, self.size = draws, mean, std, size
+        self.device = mean.device
+
+    def weak(self, images: Images) -> Tensor:
+        """The crop as it came from the host, normalised: float32 (B, 3, H, W)."""
+        return self._normalise(images.rgb01_B3HW)
+
+    def strong(self, images: Images, key: str, colour: bool = True) -> Tensor:
+        """Colour jitter, grayscale and blur of the weak crop, normalised. Geometry is untouched."""
+        if not colour:
+            return self.weak(images)
+        u = self.draws.uniform(f"strong/{key}", photometric.DRAWS)
+        matrix, luma = photometric.colour_matrices(u)
+        with torch.autocast(self.device.type, enabled=False):
+            out = photometric.recolour(images.rgb01_B3HW, self._to(matrix), self._to(luma))
+            return self._normalise(photometric.blur(out, self._to(photometric.blur_kernels(u))))
+
+    def boxes(self, key: str) -> Tensor:
+        """CutMix boxes: bool (B, H, W), True where the partner goes; empty for half of the images."""
+        boxes = cutmix.draw_boxes(self.draws.uniform(f"boxes/{key}", cutmix.DRAWS), *self.size)
+        return cutmix.box_mask(self._to(boxes), *self.size)
+
+    def partners(self, key: str) -> Tensor:
+        """CutMix partners within the micro-batch: an order (B,) without fixed points, where B > 1."""
+        return self._to(self.draws.derangement(f"partners/{key}"))
+
+    def channels(self, key: str, maps: Sequence[Tensor], rate: float = 0.5) -> list[Tensor]:
+        """Channel dropout factors (B, C, 1, 1) for each map, 0 with probability `rate`, else 1/(1 - rate)."""
+        factors = []
+        for level, features in enumerate(maps):
+            keep = self.draws.uniform(f"channels/{key}/{level}", features.shape[1]) >= rate
+            factors.append(self._to(keep / (1.0 - rate))[:, :, None, None])
+        return factors
+
+    def _normalise(self, rgb01_B3HW: Tensor) -> Tensor:
+        out = (rgb01_B3HW - self.mean[:, None, None]) / self.std[:, None, None]
+        return out.contiguous(memory_format=torch.channels_last)
+
+    def _to(self, table: np.ndarray[Any, Any]) -> Tensor:
+        """A host table on the device without waiting for it; floats as float32."""
+        tensor = torch.from_numpy(np.ascontiguousarray(table, None if table.dtype == np.int64 else np.float32))
+        if self.device.type == "cuda":
+            tensor = tensor.pin_memory()
+        return tensor.to(self.device, non_blocking=True)

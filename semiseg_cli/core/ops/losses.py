@@ -1,0 +1,74 @@
+"""Pixel losses. Logits are taken to float32 first; nothing here waits for the device."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from semiseg_cli.core.types import Pseudo
+
+
+def cross_entropy(logits_BKHW: Tensor, mask_BHW: Tensor, weight_K: Tensor | None = None, ignore: int = 255) -> Tensor:
+    """Mean cross-entropy over labeled pixels, weighted by class as torch does; 0 when every pixel is ignored."""
+    loss = F.cross_entropy(logits_BKHW.float(), mask_BHW, weight_K, ignore_index=ignore, reduction="sum")
+    labeled = mask_BHW != ignore
+    if weight_K is None:
+        return loss / labeled.sum().clamp(min=1)
+    share = weight_K[mask_BHW.where(labeled, 0)].where(labeled, 0.0).sum()
+    return loss / share.clamp(min=1e-12)
+
+
+def ohem(
+    logits_BKHW: Tensor, mask_BHW: Tensor, *, threshold: float = 0.7, min_kept: int, ignore: int = 255
+) -> Tensor:
+    """Cross-entropy of hard pixels (online hard example mining, as the field trains Cityscapes).
+
+    A pixel is kept when the probability of its true class is at most max(threshold, the min_kept-th smallest such
+    probability); with fewer labeled pixels than min_kept all are kept. 0 when every pixel is ignored.
+    """
+    loss = F.cross_entropy(logits_BKHW.float(), mask_BHW, ignore_index=ignore, reduction="none")
+    labeled = mask_BHW != ignore
+    probability = torch.exp(-loss.detach()).where(labeled, torch.inf)
+    kth = probability.flatten().kthvalue(min(max(min_kept, 1), probability.numel())).values
+    kept = labeled & (probability <= kth.clamp(min=threshold))
+    return loss.where(kept, 0.0).sum() / kept.sum().clamp(min=1)
+
+
+def ohem_min_kept(crops: int, height: int, width: int) -> int:
+    """200,000 pixels for two crops of 801 (UniMatch), scaled with the area of the batch."""
+    return int(200_000 * crops * height * width / (2 * 801 * 801))
+
+
+def kept_weights(pseudo: Pseudo, tau: float, weight: Literal["threshold", "confidence"] = "threshold") -> Tensor:
+    """Weight of every pixel's pseudo-label, (B, H, W) float32: [conf >= tau] or conf itself; 0 on padding."""
+    weights = (pseudo.conf_BHW >= tau).float() if weight == "threshold" else pseudo.conf_BHW
+    return weights * pseudo.valid_BHW
+
+
+def pseudo_label_loss(
+    logits_BKHW: Tensor, pseudo: Pseudo, weights_BHW: Tensor, normaliser: Literal["valid", "image"] = "valid"
+) -> Tensor:
+    """sum(weight * CE) / count(valid), over the batch ("valid", UniMatch); or per image, then averaged
+
+    over images, with an image's own sum of weights as its divisor ("image", MaskMatch). No valid or no kept pixel gives 0, not NaN.
+    """
+    loss = F.cross_entropy(logits_BKHW.float(), pseudo.label_BHW, reduction="none") * weights_BHW
+    if normaliser == "valid":
+        return loss.sum() / pseudo.valid_BHW.sum().clamp(min=1)
+    return (loss.sum((1, 2)) / weights_BHW.sum((1, 2)).clamp(min=1e-6)).mean()
+
+
+def pseudo_stats(pseudo: Pseudo, weights_BHW: Tensor) -> dict[str, Tensor]:
+    """What to watch: the share of valid pixels kept, and the share of the commonest class among them."""
+    classes = pseudo.logits_BKHW.shape[1]
+    kept = (weights_BHW > 0).flatten().long()
+    count = torch.zeros(classes, dtype=torch.long, device=kept.device)
+    count.scatter_add_(0, pseudo.label_BHW.flatten(), kept)
+    total = count.sum()
+    return {
+        "kept": total / pseudo.valid_BHW.sum().clamp(min=1),
+        "largest_class": count.max() / total.clamp(min=1),
+    }

@@ -1,0 +1,68 @@
+"""Several processes: join what torchrun or SLURM started, agree on things, and leave in good order."""
+
+from __future__ import annotations
+
+import gc
+import os
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+from semiseg_cli.core.errors import DeviceError
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among its peers, and the device it works on."""
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = torch.device("cpu")
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes files and talks."""
+        return self.rank == 0
+
+
+def join(device: str = "auto") -> World:
+    """The world that the environment describes (WORLD_SIZE, RANK, LOCAL_RANK), or a world of one.
+
+    device: auto (CUDA if there is one), cpu, or cuda. Raises DeviceError when CUDA is asked for and absent.
+    """
+    if device not in ("auto", "cpu") and not torch.cuda.is_available():
+        raise DeviceError(f"device '{device}' was asked for, but torch sees no CUDA device", fix="--device cpu")
+    cuda = device != "cpu" and torch.cuda.is_available()
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if cuda and local >= torch.cuda.device_count():
+        raise DeviceError(f"process {local} has no GPU: this machine has {torch.cuda.device_count()}", fix="--gpus N")
+    place = torch.device("cuda", local) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(place)
+    if size > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if cuda else "gloo")
+    return World(int(os.environ.get("RANK", "0")), size, place)
+
+
+def any_process(flag: bool, world: World) -> bool:
+    """Whether the flag is set in any process. Waits for all of them."""
+    if world.size == 1:
+        return flag
+    shared = torch.tensor(float(flag), device=world.device)
+    dist.all_reduce(shared, dist.ReduceOp.MAX)
+    return bool(shared.item())
+
+
+def barrier(world: World) -> None:
+    if world.size > 1:
+        dist.barrier()
+
+
+def leave(world: World) -> None:
+    """Destroy the process group after a barrier and a collection: without them gloo aborts now and then."""
+    if world.size > 1 and dist.is_initialized():
+        dist.barrier()
+        gc.collect()
+        dist.destroy_process_group()

@@ -1,0 +1,138 @@
+"""The loop: micro-batches, phases, one optimiser step, and on time a log line, an evaluation, a saved state.
+
+It knows no paper and no file format: what to do with a log line, an evaluation or a state is given to it. It waits for
+the device only when a log line is due.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from semiseg_cli.core.config import TrainConfig
+from semiseg_cli.core.data.loader import HostBatch, Plan
+from semiseg_cli.core.errors import Diverged, Interrupted
+from semiseg_cli.core.methods.base import Method
+from semiseg_cli.core.training.distributed import World, any_process
+from semiseg_cli.core.training.optim import set_learning_rates
+from semiseg_cli.core.types import Clock
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What the loop calls: rows of the log, evaluation and saving after `step` steps, and whether to stop."""
+
+    log: Callable[[dict[str, Any]], None]
+    evaluate: Callable[[int], None]
+    save: Callable[[int], None]
+    stopping: Callable[[], bool]
+
+
+@dataclass
+class Meter:
+    """Sums of losses and stats on the device since the last log line; reading them is the only wait."""
+
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def add(self, values: dict[str, Tensor]) -> None:
+        for name, value in values.items():
+            value = value.detach().float()
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def finite(self) -> bool:
+        return all(math.isfinite(v) for v in self._read())
+
+    def means(self) -> dict[str, float]:
+        row = dict(zip(self.sums, self._read(), strict=True))
+        return {name: total / self.counts[name] for name, total in row.items()}
+
+    def _read(self) -> list[float]:
+        values: list[float] = torch.stack(list(self.sums.values())).tolist() if self.sums else []
+        return values
+
+
+def fit(
+    train: nn.Module,
+    method: Method,
+    optimizer: torch.optim.Optimizer,
+    batches: Iterator[HostBatch],
+    plan: Plan,
+    config: TrainConfig,
+    world: World,
+    hooks: Hooks,
+    epoch_images: int,
+) -> None:
+    """Run steps `plan.start` to `plan.steps`. `train` is `Train` or its DDP wrapper, `method` the method inside.
+
+    Raises Diverged when a loss is not finite, Interrupted after saving when `hooks.stopping` says so.
+    """
+    train.train()
+    meter, began, counted = Meter(), time.perf_counter(), 0
+    for step in range(plan.start, plan.steps):
+        clock = Clock(step, plan.steps, step * plan.batch / max(epoch_images, 1))
+        lr = set_learning_rates(optimizer, step, config)
+        one_step(train, method, optimizer, batches, plan, clock, config.grad_clip, meter)
+        done, counted = step + 1, counted + 1
+
+        due = done % config.log_every == 0 or done == plan.steps
+        save = done % config.save_every == 0 or done == plan.steps
+        evaluate = bool(config.eval_every) and done % config.eval_every == 0 or done == plan.steps
+        stop = any_process(hooks.stopping(), world) if world.size == 1 or due else False
+        if due or save or evaluate or stop:
+            if not meter.finite():
+                raise Diverged(
+                    f"the loss is not finite between steps {done - counted} and {done}",
+                    why="usually a learning rate that is too high; the last good state and networks were kept",
+                    fix=f"a new run with a smaller rate: semiseg train ... -s train.lr={config.lr / 3:.2g}",
+                )
+        if due:
+            now = time.perf_counter()
+            hooks.log({"step": done, "lr": lr, "epoch": clock.epoch, "steps": counted, "seconds": now - began} | meter.means())
+            meter, counted, began = Meter(), 0, now
+        pause = time.perf_counter()
+        if evaluate:
+            hooks.evaluate(done)
+        if save or stop:
+            hooks.save(done)
+        began += time.perf_counter() - pause
+        if stop and done < plan.steps:
+            raise Interrupted(f"stopped after step {done}; the state is saved", fix="semiseg train --resume")
+
+
+def one_step(
+    train: nn.Module,
+    method: Method,
+    optimizer: torch.optim.Optimizer,
+    batches: Iterator[HostBatch],
+    plan: Plan,
+    clock: Clock,
+    grad_clip: float,
+    meter: Meter,
+) -> None:
+    """Accumulate the gradients of all micro-batches and phases, then step the optimiser and the method."""
+    parts, phases = plan.accumulation, type(method).phases
+    for part in range(parts):
+        host, carry = next(batches), None
+        for phase in range(phases):
+            last = part == parts - 1 and phase == phases - 1
+            sync = contextlib.nullcontext() if last or not hasattr(train, "no_sync") else train.no_sync()
+            with sync:
+                out = train(host, clock, plan.slots(part), phase, carry)
+                total = torch.stack(list(out.losses.values())).sum()
+                (total / parts).backward()
+            carry = out.carry
+            meter.add({"loss": total, **{f"loss_{k}": v for k, v in out.losses.items()}, **out.stats})
+    if grad_clip:
+        nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], grad_clip)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    method.after_step(clock)
