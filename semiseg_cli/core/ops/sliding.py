@@ -1,0 +1,110 @@
+"""Class probabilities of whole images or of overlapping windows, over several scales and mirrored if asked.
+
+The windows are those of the field's Cityscapes protocol: a step of int(stride * side), windows at the right and lower
+border truncated, softmax summed where they overlap. A 1024x2048 image at 801 and 2/3 gives 8 windows of 4 shapes.
+Windows of equal shape, of all images of the batch, share one forward: in eval mode that changes nothing but rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import ceil
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Net = Callable[[Tensor], Tensor]  # normalised B3HW -> logits BKHW at input size
+
+
+def spans(side: int, window: int, stride: float) -> list[tuple[int, int]]:
+    """Begin and end of the windows along one side in pixels; the first that reaches the border is the last.
+
+    A side shorter than the window is one truncated window.
+    """
+    step = max(1, int(round(window * stride, 6)))
+    count = 1 + ceil(max(side - window, 0) / step)
+    return [(i * step, min(i * step + window, side)) for i in range(count)]
+
+
+def windows(height: int, width: int, window: int, stride: float) -> dict[tuple[int, int], list[tuple[int, int]]]:
+    """Windows of an image: (height, width) of the window -> its (top, left) corners."""
+    groups: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for top, bottom in spans(height, window, stride):
+        for left, right in spans(width, window, stride):
+            groups.setdefault((bottom - top, right - left), []).append((top, left))
+    return groups
+
+
+def scaled_side(side: int, factor: float) -> int:
+    """`side` times `factor` as a multiple of 8 plus 1, which suits align_corners; a factor of 1 changes nothing."""
+    return side if factor == 1 else max(9, 8 * round((side * factor - 1) / 8) + 1)
+
+
+@torch.no_grad()
+def predict(
+    net: Net,
+    image_B3HW: Tensor,
+    *,
+    window: int = 0,
+    stride: float = 2 / 3,
+    batch: int = 8,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+) -> Tensor:
+    """Probabilities BKHW (they sum to 1 over K) of normalised images, in the precision of the logits, at least float32.
+
+    window: side of the sliding window in pixels; 0: the whole image at once.
+    stride: step of the window as a fraction of its side, in (0, 1].
+    batch:  most images or windows per forward.
+    scales: the image is resized by each factor and the probabilities, resized back, are averaged.
+    flip:   average with the prediction of the mirrored input.
+    """
+    height, width = image_B3HW.shape[-2:]
+    total: Tensor | None = None
+    for factor in scales:
+        scaled = _resize(image_B3HW, scaled_side(height, factor), scaled_side(width, factor))
+        if window:
+            probs = _slide(net, scaled, window, stride, batch, flip)
+        else:
+            probs = torch.cat([_probabilities(net, chunk, flip) for chunk in torch.split(scaled, batch)])
+        probs = _resize(probs, height, width)
+        total = probs if total is None else total + probs
+    assert total is not None, "at least one scale"
+    return total if len(scales) == 1 else total / len(scales)
+
+
+def _slide(net: Net, image_B3HW: Tensor, window: int, stride: float, batch: int, flip: bool) -> Tensor:
+    """Probabilities of overlapping windows, averaged where they overlap."""
+    count, _, height, width = image_B3HW.shape
+    total: Tensor | None = None
+    cover_HW = image_B3HW.new_zeros(height, width)
+    for (h, w), corners in windows(height, width, window, stride).items():
+        for top, left in corners:
+            cover_HW[top : top + h, left : left + w] += 1
+        places = [(b, top, left) for top, left in corners for b in range(count)]
+        for start in range(0, len(places), batch):
+            chunk = places[start : start + batch]
+            crops = torch.stack([image_B3HW[b, :, top : top + h, left : left + w] for b, top, left in chunk])
+            probs = _probabilities(net, crops, flip)
+            if total is None:
+                total = probs.new_zeros(count, probs.shape[1], height, width)
+            for (b, top, left), prob in zip(chunk, probs, strict=True):
+                total[b, :, top : top + h, left : left + w] += prob
+    assert total is not None, "an image has at least one window"
+    return total.div_(cover_HW)
+
+
+def _probabilities(net: Net, image_B3HW: Tensor, flip: bool) -> Tensor:
+    probs = _softmax(net(image_B3HW))
+    return (probs + _softmax(net(image_B3HW.flip(-1))).flip(-1)) / 2 if flip else probs
+
+
+def _softmax(logits_BKHW: Tensor) -> Tensor:
+    return logits_BKHW.softmax(1, dtype=torch.promote_types(logits_BKHW.dtype, torch.float32))
+
+
+def _resize(x_BCHW: Tensor, height: int, width: int) -> Tensor:
+    if x_BCHW.shape[-2:] == (height, width):
+        return x_BCHW
+    return F.interpolate(x_BCHW, (height, width), mode="bilinear", align_corners=True)

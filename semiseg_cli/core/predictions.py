@@ -1,0 +1,175 @@
+"""Predictions of many images, batch by batch: what evaluation, `semiseg predict` and the pictures are made from.
+
+Images keep their size and are never padded; those of equal exact shape share a forward.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from semiseg_cli.core.data.decode import decode_image
+from semiseg_cli.core.data.spec import Record
+from semiseg_cli.core.errors import DataError, SemisegError
+from semiseg_cli.core.ops import sliding
+
+Array = np.ndarray[Any, np.dtype[np.uint8]]
+Load = Callable[[Record], tuple[Array, Array | None]]  # image HxWx3 RGB and, where it is wanted, mask HxW
+
+
+class Predicted(NamedTuple):
+    """Images of equal shape, all on the device: predicted class (uint8), its probability, the mask if it was loaded."""
+
+    records: list[Record]
+    label_BHW: Tensor
+    conf_BHW: Tensor
+    truth_BHW: Tensor | None
+
+
+def load_image(record: Record) -> tuple[Array, None]:
+    """The image of a prepared record; DataError when it is not as large as the index says."""
+    image = decode_image(record.image)
+    if image.shape[:2] != (record.height, record.width):
+        raise DataError(
+            f"{record.image} is {size(image)} pixels, the dataset's index says {record.width}x{record.height}",
+            why="the file changed after it was prepared",
+            fix="prepare the dataset again",
+        )
+    return image, None
+
+
+def size(array: Array) -> str:
+    """Width x height, as messages name it."""
+    return f"{array.shape[1]}x{array.shape[0]}"
+
+
+def predictions(
+    net: nn.Module,
+    records: Sequence[Record],
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    device: str | torch.device,
+    window: int = 0,
+    stride: float = 2 / 3,
+    batch: int = 8,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    amp: bool = False,
+    workers: int = 0,
+    load: Load = load_image,
+) -> Iterator[Predicted]:
+    """Predictions of every record, in groups of equal exact shape; within a shape, in the order of the records.
+
+    mean, std: per channel of images in [0, 1]. window: side in pixels, 0: whole images; it and stride, batch, scales,
+    flip are those of `sliding.predict`. amp: bfloat16 autocast. workers: processes that decode. The net is in eval mode
+    until the iterator ends, then in whatever mode each of its modules was in.
+    """
+    device = torch.device(device)
+    mean_311, std_311 = (
+        torch.as_tensor(values, dtype=torch.float32, device=device)[:, None, None] for values in (mean, std)
+    )
+    groups = list(_groups(records, window, stride, batch))
+    files = DataLoader(
+        _Files(groups, load),
+        batch_size=None,
+        num_workers=min(workers, len(groups)),
+        pin_memory=device.type == "cuda",
+        generator=torch.Generator(),  # its own: an evaluation must not move the global stream of random numbers
+    )
+    with _evaluating(net):
+        for group, loaded in zip(groups, files, strict=True):
+            if isinstance(loaded, SemisegError):
+                raise loaded
+            image_BHW3, mask_BHW = loaded
+            rgb01_B3HW = image_BHW3.to(device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
+            truth_BHW = None if mask_BHW is None else mask_BHW.to(device, non_blocking=True)
+            with torch.autocast(device.type, torch.bfloat16, enabled=amp):
+                probs_BKHW = sliding.predict(
+                    net,
+                    (rgb01_B3HW - mean_311) / std_311,
+                    window=window,
+                    stride=stride,
+                    batch=batch,
+                    scales=scales,
+                    flip=flip,
+                )
+            conf_BHW, label_BHW = probs_BKHW.max(1)
+            yield Predicted(group, label_BHW.to(torch.uint8), conf_BHW, truth_BHW)
+
+
+def save_predictions(part: Predicted, folder: Path, palette: Sequence[Sequence[int]]) -> None:
+    """Write each prediction as an index PNG with the palette, `<folder>/<id>.png`, each file whole or not at all."""
+    for record, label in zip(part.records, part.label_BHW.cpu().numpy(), strict=True):
+        path = folder / f"{record.id}.png"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".png")
+            os.close(handle)
+            try:
+                image = Image.fromarray(label)
+                image.putpalette([value for colour in palette for value in colour])
+                image.save(name, format="PNG")
+                os.chmod(name, 0o644)
+                os.replace(name, path)
+            finally:
+                Path(name).unlink(missing_ok=True)
+        except OSError as error:
+            raise DataError(
+                f"cannot write {path}", why=str(error), fix="free some disk space, or choose another folder"
+            ) from error
+
+
+class _Files(Dataset[Any]):
+    """Decoded groups of images: uint8 BxHxWx3 and BxHxW (or None), or the error that a worker met.
+
+    The error travels as a value because a DataLoader would rebuild it from its text alone.
+    """
+
+    def __init__(self, groups: list[list[Record]], load: Load) -> None:
+        self.groups, self.load = groups, load
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor | None] | SemisegError:
+        try:
+            pairs = [self.load(record) for record in self.groups[index]]
+        except SemisegError as error:
+            return error
+        masks = [mask for _, mask in pairs if mask is not None]
+        image_BHW3 = torch.from_numpy(np.stack([image for image, _ in pairs]))
+        return image_BHW3, torch.from_numpy(np.stack(masks)) if masks else None
+
+
+def _groups(records: Sequence[Record], window: int, stride: float, batch: int) -> Iterator[list[Record]]:
+    """Records of equal shape, as many as fill a forward: windows of one image count one each."""
+    shapes: dict[tuple[int, int], list[Record]] = {}
+    for record in records:
+        shapes.setdefault((record.height, record.width), []).append(record)
+    for (height, width), same in shapes.items():
+        most = max(map(len, sliding.windows(height, width, window, stride).values())) if window else 1
+        count = max(1, batch // most)
+        yield from (same[i : i + count] for i in range(0, len(same), count))
+
+
+@contextmanager
+def _evaluating(net: nn.Module) -> Iterator[None]:
+    """Eval mode, then the mode of every single module again (a frozen batch norm stays in eval mode while training)."""
+    modes = [(module, module.training) for module in net.modules()]
+    net.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
