@@ -1,0 +1,39 @@
+"""MobileNetV2 (Sandler et al., 2018, arXiv 1801.04381), with parameters named as torchvision names them."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torchvision.models
+from torch import Tensor, nn
+
+from semiseg_cli.core.models.backbones.dilation import set_output_stride
+
+
+class MobileNetV2(nn.Module):
+    """An encoder whose deep map is that of 320 channels.
+
+    The 1x1 convolution to 1,280 channels that follows in the classifier (`features.18`) is left out: it widens the map
+    for pooling and would make the context module four times as expensive.
+    """
+
+    unused: ClassVar[tuple[str, ...]] = ("features.18.", "classifier.")
+    channels: ClassVar[tuple[int, ...]] = (24, 32, 96, 320)
+    taps: ClassVar[tuple[int, ...]] = (3, 6, 13, 17)  # the last blocks at strides 4, 8, 16 and the output stride
+
+    def __init__(self, output_stride: int) -> None:
+        super().__init__()
+        blocks = torchvision.models.mobilenet_v2(weights=None).features
+        self.features = nn.Sequential(*blocks[: self.taps[-1] + 1])
+        set_output_stride((self.features[7:14], self.features[14:]), output_stride)
+
+    def forward(self, image_B3HW: Tensor) -> list[Tensor]:
+        x, maps = image_B3HW, []
+        for index, block in enumerate(self.features):
+            x = block(x)
+            if index in self.taps:
+                maps.append(x)
+        return maps
+
+
+mobilenet_v2 = MobileNetV2

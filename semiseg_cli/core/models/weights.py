@@ -1,0 +1,179 @@
+"""Encoder weights: torchvision's download, or a safetensors file. Nothing is ever loaded with a silent mismatch.
+
+This module imports torch where it needs it, so that importing `core.models` stays cheap.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import urllib.request
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.error import URLError
+
+from safetensors import SafetensorError, safe_open
+
+from semiseg_cli.core.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from semiseg_cli.core.models.segmenter import Segmenter
+
+IN_TORCHVISION = ("mobilenet_v2", "resnet18", "resnet34", "resnet50", "resnet101")
+IN_TIMM = {"resnet50s": "resnet50s.gluon_in1k", "resnet101s": "resnet101s.gluon_in1k"}
+OFFLINE = "`--weights FILE` with a safetensors file of the backbone, or `--weights none` to train from scratch"
+
+
+def load_encoder(
+    net: Segmenter, backbone: str, weights: str, *, note: Callable[[str], None] = lambda line: None
+) -> str:
+    """Load the encoder's weights and say in one line what was loaded and what was not.
+
+    weights: "none" leaves the random ones; "imagenet" takes torchvision's, downloaded once into the cache;
+    "auto" is "imagenet", or "none" for `tiny`, for which nobody has weights; anything else is a safetensors file: of
+    the backbone as torchvision or timm name its parameters, or a semiseg checkpoint with the same backbone.
+    Of the file's tensors only the classifier's may be left over, and of the encoder's only the counters
+    `num_batches_tracked` may be absent. float16 becomes float32.
+    note: is told about a download before it starts.
+    Raises CheckpointError where the weights cannot be had, read or fitted.
+    """
+    if weights == "none" or (weights == "auto" and backbone == "tiny"):
+        return f"encoder {backbone}: from scratch" + ("" if weights == "none" else ", there are no weights for it")
+    path = imagenet_file(backbone, note) if weights in ("auto", "imagenet") else Path(weights)
+    tensors, metadata = _read(path)
+    if "semiseg" in metadata:
+        tensors = _encoder_of_checkpoint(tensors, metadata["semiseg"], backbone, path)
+    return _fit(net.encoder, tensors, backbone, path)
+
+
+def imagenet_url(backbone: str) -> str:
+    """Where torchvision keeps the ImageNet weights of a backbone. CheckpointError with a way out where it has none."""
+    return str(_torchvision_weights(backbone).url)
+
+
+def imagenet_file(backbone: str, note: Callable[[str], None] = lambda line: None) -> Path:
+    """torchvision's ImageNet weights as a safetensors file in the cache; downloaded if they are not there yet."""
+    url = imagenet_url(backbone)
+    cached = cache_folder() / f"{Path(url).stem}.safetensors"
+    if not cached.exists():
+        megabytes = _torchvision_weights(backbone).meta["num_params"] * 4 / 1e6
+        note(f"downloading ImageNet weights of {backbone} ({megabytes:.0f} MB) from {url} to {cached}")
+        try:
+            _download(url, cached)
+        except OSError as error:
+            raise CheckpointError(f"cannot download {url} to {cached}", why=str(error), fix=OFFLINE) from error
+    return cached
+
+
+def cache_folder() -> Path:
+    """`$SEMISEG_CACHE/weights`, or `~/.cache/semiseg/weights`."""
+    root = os.environ.get("SEMISEG_CACHE")
+    return (Path(root).expanduser() if root else Path.home() / ".cache" / "semiseg") / "weights"
+
+
+def _torchvision_weights(backbone: str) -> Any:
+    """torchvision's description of the original recipe's weights (V1), which the field's papers start from."""
+    if backbone in IN_TIMM:
+        raise CheckpointError(
+            f"torchvision has no weights for {backbone}; timm's {IN_TIMM[backbone]} fit",
+            fix='`pip install timm`, then `python -c "import timm, safetensors.torch as s; '
+            f"s.save_file(timm.create_model('{IN_TIMM[backbone]}', pretrained=True).state_dict(), "
+            f"'{backbone}.safetensors')\"`, then `--weights {backbone}.safetensors`; or `--weights none`",
+        )
+    if backbone not in IN_TORCHVISION:
+        raise CheckpointError(f"torchvision has no ImageNet weights for {backbone}", fix="`--weights none`")
+    import torchvision.models
+
+    return torchvision.models.get_model_weights(backbone).IMAGENET1K_V1
+
+
+def _download(url: str, target: Path) -> None:
+    """Fetch a pickled state dict, check it against the hash in its name, and write it as safetensors.
+
+    The one place where a pickle is read: only after its hash was found right, and with `weights_only=True`.
+    The target appears whole or not at all. OSError if the network, the hash or the disk says no.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        pickled, converted = Path(folder, "download"), Path(folder, "converted")
+        digest = hashlib.sha256()
+        with urllib.request.urlopen(url, timeout=30) as response, pickled.open("wb") as file:
+            while chunk := response.read(1 << 20):
+                digest.update(chunk)
+                file.write(chunk)
+        expected = Path(url).stem.rsplit("-", 1)[1]  # torchvision's names end in the first digits of the sha256
+        if not digest.hexdigest().startswith(expected):
+            raise URLError(f"its sha256 begins with {digest.hexdigest()[:8]} instead of {expected}")
+        state = torch.load(pickled, map_location="cpu", weights_only=True)
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, converted, {"source": url})
+        converted.replace(target)
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file."""
+    if not path.is_file():
+        raise CheckpointError(f"there is no weights file {path}", fix="`--weights imagenet`, `none`, or a file's path")
+    try:
+        with safe_open(path, "pt") as file:
+            names = file.keys()
+            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read as safetensors",
+            why=f"truncated, or of another kind ({error})",
+            fix="copy or download it again; a PyTorch file is converted with `python -c \"import torch, "
+            "safetensors.torch as s; s.save_file(torch.load('in.pth', weights_only=True), 'out.safetensors')\"`",
+        ) from error
+
+
+def _encoder_of_checkpoint(tensors: Mapping[str, Tensor], text: str, backbone: str, path: Path) -> dict[str, Tensor]:
+    """The encoder's tensors of a semiseg checkpoint, whose metadata say which backbone it has."""
+    theirs = json.loads(text)["model"]["backbone"]
+    if theirs != backbone:
+        raise CheckpointError(f"{path} is a checkpoint of {theirs}, not of {backbone}", fix=f"`-b {theirs}`")
+    prefix = "encoder."
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _fit(encoder: Any, tensors: dict[str, Tensor], backbone: str, path: Path) -> str:
+    """Load `tensors` into the encoder if names and shapes agree; CheckpointError, and nothing loaded, if not."""
+    expected: Mapping[str, Tensor] = encoder.state_dict()
+    unused = [prefix for prefix in encoder.unused if any(name.startswith(prefix) for name in tensors)]
+    given = {name: tensor for name, tensor in tensors.items() if not name.startswith(tuple(unused))}
+    misfits = {
+        "missing": [n for n in expected if n not in given and not n.endswith(".num_batches_tracked")],
+        "unexpected": [n for n in given if n not in expected],
+        "of another shape": [
+            f"{n} {tuple(t.shape)} instead of {tuple(expected[n].shape)}"
+            for n, t in given.items()
+            if n in expected and t.shape != expected[n].shape
+        ],
+    }
+    if any(misfits.values()):
+        why = "; ".join(f"{len(names)} {what}: {_few(names)}" for what, names in misfits.items() if names)
+        raise CheckpointError(f"{path} does not fit {backbone}", why=why, fix=_what_fits(backbone))
+    encoder.load_state_dict(given, strict=False)
+    left = f"; its {', '.join(f'{prefix}*' for prefix in unused)} left out" if unused else ""
+    return f"encoder {backbone}: {len(given)} tensors from {path}{left}"
+
+
+def _few(names: Iterable[str], most: int = 4) -> str:
+    names = list(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _what_fits(backbone: str) -> str:
+    fitting = [f"a semiseg checkpoint of {backbone}"]
+    if backbone in IN_TORCHVISION:
+        fitting += [f"torchvision's {backbone} (`--weights imagenet`, or its state dict as safetensors)"]
+    if backbone in IN_TIMM:
+        fitting += [f"timm's {IN_TIMM[backbone]} as safetensors"]
+    return f"what fits is {' or '.join(fitting)}; `--weights none` trains from scratch"
