@@ -1,0 +1,158 @@
+"""Windows, scales and flips against naive loops in float64."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from semiseg_cli.core.ops.sliding import predict, scaled_side, spans, windows
+
+
+@pytest.fixture
+def net() -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        first, last = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 4, 3, padding=1)
+    return nn.Sequential(first, nn.BatchNorm2d(6), nn.ReLU(), last).double().eval()
+
+
+def images(count: int, height: int, width: int) -> Tensor:
+    return torch.randn(count, 3, height, width, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+def naive(net: nn.Module, image_3HW: Tensor, window: int, step: int) -> Tensor:
+    """One window at a time, until one reaches the border in each direction; every pixel divided by its own count."""
+    height, width = image_3HW.shape[1:]
+    total = torch.zeros(4, height, width, dtype=torch.float64)
+    count = torch.zeros(height, width, dtype=torch.float64)
+    top = 0
+    while True:
+        left = 0
+        while True:
+            part = image_3HW[:, top : min(top + window, height), left : min(left + window, width)]
+            probs = net(part[None])[0].exp()
+            probs = probs / probs.sum(0)
+            for y in range(part.shape[1]):
+                for x in range(part.shape[2]):
+                    total[:, top + y, left + x] += probs[:, y, x]
+                    count[top + y, left + x] += 1
+            if left + window >= width:
+                break
+            left += step
+        if top + window >= height:
+            return total / count
+        top += step
+
+
+def test_official_windows_of_cityscapes() -> None:
+    groups = windows(1024, 2048, 801, 2 / 3)
+    assert {shape: len(corners) for shape, corners in groups.items()} == {
+        (801, 801): 3, (801, 446): 1, (490, 801): 3, (490, 446): 1,
+    }  # fmt: skip
+    assert groups[801, 801] == [(0, 0), (0, 534), (0, 1068)]
+    assert groups[490, 446] == [(534, 1602)]
+    pixels = sum(h * w * len(corners) for (h, w), corners in groups.items())
+    assert pixels / (1024 * 2048) == pytest.approx(1.754, abs=1e-3)
+
+
+def test_small_and_exact_sides() -> None:
+    assert spans(50, 801, 2 / 3) == [(0, 50)]
+    assert spans(801, 801, 2 / 3) == [(0, 801)]
+    assert spans(802, 801, 2 / 3) == [(0, 801), (534, 802)]
+    assert spans(30, 10, 1.0) == [(0, 10), (10, 20), (20, 30)]
+    assert spans(3, 1, 0.1) == [(0, 1), (1, 2), (2, 3)]
+
+
+@given(side=st.integers(1, 3000), window=st.integers(1, 1000), stride=st.sampled_from([2 / 3, 0.5, 1.0, 1 / 3, 0.29]))
+def test_windows_cover_every_pixel_and_end_at_the_border(side: int, window: int, stride: float) -> None:
+    found = spans(side, window, stride)
+    step = max(1, int(window * stride + 1e-6))
+    assert found[0][0] == 0
+    assert found[-1][1] == side
+    assert all(0 < end - begin <= window for begin, end in found)
+    assert all(end - begin == window for begin, end in found[:-1])
+    assert all(b[0] - a[0] == step and b[0] <= a[1] for a, b in pairwise(found))
+
+
+@pytest.mark.parametrize("size", [(23, 37), (12, 12), (9, 30), (5, 6), (13, 25)])
+@pytest.mark.parametrize("batch", [1, 3, 8])
+def test_sliding_equals_a_naive_loop(net: nn.Module, size: tuple[int, int], batch: int) -> None:
+    pair = images(2, *size)
+    found = predict(net, pair, window=12, stride=2 / 3, batch=batch)
+    wanted = torch.stack([naive(net, image, 12, 8) for image in pair])
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
+
+
+def test_windows_of_equal_shape_share_forwards(net: nn.Module) -> None:
+    shapes = []
+    predict(lambda x: shapes.append(tuple(x.shape)) or net(x), images(2, 20, 26), window=12, batch=4)
+    assert shapes == [(4, 3, 12, 12), (4, 3, 12, 12), (4, 3, 12, 10)]
+
+
+def test_whole_image(net: nn.Module) -> None:
+    pair = images(3, 11, 14)
+    torch.testing.assert_close(predict(net, pair, batch=2), net(pair).softmax(1), rtol=0, atol=1e-12)
+
+
+def test_flip_averages_and_commutes_with_mirroring(net: nn.Module) -> None:
+    pair = images(2, 20, 20)
+    wanted = (net(pair).softmax(1) + net(pair.flip(-1)).softmax(1).flip(-1)) / 2
+    found = predict(net, pair, flip=True)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
+    torch.testing.assert_close(predict(net, pair.flip(-1), flip=True), found.flip(-1), rtol=0, atol=1e-12)
+
+
+def test_scales_average_resized_predictions(net: nn.Module) -> None:
+    image = images(1, 17, 33)
+
+    def at(height: int, width: int) -> Tensor:
+        probs = net(lerp(image, height, width)).softmax(1)
+        return lerp(probs, 17, 33)
+
+    wanted = (at(17, 33) + at(25, 49) + at(9, 17)) / 3
+    torch.testing.assert_close(predict(net, image, scales=(1.0, 1.5, 0.5)), wanted, rtol=0, atol=1e-12)
+
+
+def lerp(x: Tensor, height: int, width: int) -> Tensor:
+    """Bilinear interpolation with aligned corners, as two matrices."""
+
+    def matrix(new: int, old: int) -> Tensor:
+        place = torch.arange(new, dtype=torch.float64) * (old - 1) / (new - 1)
+        return (1 - (place[:, None] - torch.arange(old, dtype=torch.float64)).abs()).clamp_min(0)
+
+    return matrix(height, x.shape[2]) @ x @ matrix(width, x.shape[3]).T
+
+
+@given(side=st.integers(1, 4000), factor=st.floats(0.25, 2.0))
+def test_scaled_sides(side: int, factor: float) -> None:
+    found = scaled_side(side, factor)
+    if factor == 1:
+        assert found == side
+    else:
+        assert found % 8 == 1
+        assert abs(found - side * factor) <= 4 or found == 9
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    size=st.tuples(st.integers(9, 24), st.integers(9, 24)),
+    window=st.sampled_from([0, 9, 16]),
+    scales=st.sampled_from([(1.0,), (0.75, 1.0, 1.25), (0.5,)]),
+    flip=st.booleans(),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+)
+def test_result_is_a_distribution_in_at_least_float32(
+    size: tuple[int, int], window: int, scales: tuple[float, ...], flip: bool, dtype: torch.dtype
+) -> None:
+    image = images(2, *size).float()
+    found = predict(lambda x: 30 * x.to(dtype), image, window=window, scales=scales, flip=flip, batch=3)
+    assert found.dtype == torch.float32
+    assert found.shape == image.shape
+    assert found.min() >= 0
+    torch.testing.assert_close(found.sum(1), torch.ones(2, *size), rtol=0, atol=1e-5)
