@@ -37,13 +37,13 @@ class Evaluation:
 
 
 def resolve_window(window: str, protocol: int) -> int:
-    """`auto` (the dataset's protocol), `none` (whole images) or a number of pixels, as pixels; 0: whole images."""
+    """`auto` (the dataset's protocol), `none` (whole images) or a side, in pixels; 0: whole images."""
     if window == "auto":
         return protocol
     if window == "none":
         return 0
-    if not window.isascii() or not window.isdigit():
-        raise UsageError(f"window '{window}' is none of auto, none, or a number of pixels", fix="--window 801")
+    if not window.isdecimal() or int(window) < 32:
+        raise UsageError(f"window '{window}' is not auto, none, or a side of 32 pixels or more", fix="--window 801")
     return int(window)
 
 

@@ -208,6 +208,6 @@ def test_nothing_to_evaluate_on(tmp_path: Path) -> None:
 
 def test_window_names() -> None:
     assert (resolve_window("auto", 801), resolve_window("none", 801), resolve_window("321", 801)) == (801, 0, 321)
-    for wrong in ("big", "-3", "", "1.5"):
+    for wrong in ("big", "-3", "", "1.5", "31", "0"):
         with pytest.raises(UsageError, match="window"):
             resolve_window(wrong, 0)

@@ -1,0 +1,116 @@
+"""`semiseg eval`: measure a checkpoint on its dataset."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from semiseg_cli.cli import console
+from semiseg_cli.core.errors import CheckFailed, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+HOW, DATA, OUTPUT = "How to predict and measure", "Data", "Output"
+
+
+def eval_(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="a .safetensors file, or a run directory")],
+    split: Annotated[str, typer.Option(help="val, or train (those with a mask)", rich_help_panel=DATA)] = "val",
+    data: Annotated[
+        str, typer.Option("--data", "-d", help="another prepared dataset with the same classes", rich_help_panel=DATA)
+    ] = "",
+    root: Annotated[
+        Path, typer.Option(envvar="SEMISEG_DATA", help="folder of the prepared datasets", rich_help_panel=DATA)
+    ] = Path("data"),
+    window: Annotated[
+        str, typer.Option(help="auto (as trained), none (whole images) or a side in pixels", rich_help_panel=HOW)
+    ] = "auto",
+    stride: Annotated[
+        str, typer.Option(help="step of the window as a fraction of its side, such as 2/3", rich_help_panel=HOW)
+    ] = "",
+    batch: Annotated[
+        int | None, typer.Option(help="images or windows of equal shape per forward", rich_help_panel=HOW)
+    ] = None,
+    scales: Annotated[str, typer.Option(help="average over sizes, such as 0.75,1,1.25", rich_help_panel=HOW)] = "1",
+    flip: Annotated[bool, typer.Option("--flip", help="average with the mirrored image", rich_help_panel=HOW)] = False,
+    boundary: Annotated[bool, typer.Option("--boundary", help="also boundary F-score", rich_help_panel=HOW)] = False,
+    absent_as_zero: Annotated[
+        bool,
+        typer.Option("--absent-as-zero", help="classes neither labeled nor predicted count 0", rich_help_panel=HOW),
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda", rich_help_panel=HOW)] = "auto",
+    save: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="write the predictions as index PNGs", rich_help_panel=OUTPUT)
+    ] = None,
+    require_miou: Annotated[
+        float | None, typer.Option(metavar="X", help="exit with 7 when the mIoU is below", rich_help_panel=OUTPUT)
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="print one JSON document", rich_help_panel=OUTPUT)] = False,
+) -> None:
+    """Measure a checkpoint: IoU of every class, mIoU and pixel accuracy.
+
+    The checkpoint names its dataset, classes and window; a run directory stands for its best network.
+    """
+    steps = _fraction(stride, "--stride") if stride else None
+    factors = tuple(_fraction(part, "--scales") for part in scales.split(","))
+    from semiseg_cli.stages.evaluate import evaluate_checkpoint
+
+    found = evaluate_checkpoint(
+        checkpoint,
+        root=root,
+        data=data,
+        split=split,
+        window=window,
+        stride=steps,
+        batch=batch,
+        scales=factors,
+        flip=flip,
+        boundary=boundary,
+        absent_as_zero=absent_as_zero,
+        save=save,
+        device=device,
+        progress=console.progress,
+    )
+    console.result("eval", found, _table(found), json)
+    if save is not None:
+        console.note(f"predictions are in {save}")
+    if require_miou is not None and found["miou"] < require_miou:
+        raise CheckFailed(f"mIoU {found['miou']:.2f} is below the required {require_miou:g}")
+
+
+def _table(found: dict[str, Any]) -> RenderableType:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE, caption=Text(_caption(found)), caption_justify="left")
+    table.add_column("class")
+    table.add_column("IoU %", justify="right")
+    for name, value in found["iou"].items():
+        table.add_row(Text(name), "-" if value is None else f"{value:.2f}")
+    table.add_section()
+    table.add_row("mIoU", f"{found['miou']:.2f}", style="bold")
+    table.add_row("pixel accuracy", f"{found['pixel_accuracy']:.2f}")
+    if found["boundary_f"] is not None:
+        table.add_row("boundary F-score", f"{found['boundary_f']:.2f}")
+    return table
+
+
+def _caption(found: dict[str, Any]) -> str:
+    window = f"windows of {found['window']} px" if found["window"] else "whole images"
+    return (
+        f"{found['images']} images of {found['data']} {found['split']}, {window}\n"
+        f"{found['checkpoint']}: {found['method']}, step {found['step']}, {found['partition']}"
+    )
+
+
+def _fraction(text: str, option: str) -> float:
+    """A number such as 0.75 or 2/3."""
+    try:
+        return float(Fraction(text.strip()))
+    except (ValueError, ZeroDivisionError):
+        raise UsageError(f"{option} {text!r} is not a number", fix=f"{option} 2/3") from None
