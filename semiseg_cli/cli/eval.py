@@ -84,10 +84,11 @@ def eval_(
 
 def _table(found: dict[str, Any]) -> RenderableType:
     from rich import box
+    from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE, caption=Text(_caption(found)), caption_justify="left")
+    table = Table(box=box.SIMPLE)
     table.add_column("class")
     table.add_column("IoU %", justify="right")
     for name, value in found["iou"].items():
@@ -97,10 +98,10 @@ def _table(found: dict[str, Any]) -> RenderableType:
     table.add_row("pixel accuracy", f"{found['pixel_accuracy']:.2f}")
     if found["boundary_f"] is not None:
         table.add_row("boundary F-score", f"{found['boundary_f']:.2f}")
-    return table
+    return Group(table, Text(_what(found)))
 
 
-def _caption(found: dict[str, Any]) -> str:
+def _what(found: dict[str, Any]) -> str:
     window = f"windows of {found['window']} px" if found["window"] else "whole images"
     return (
         f"{found['images']} images of {found['data']} {found['split']}, {window}\n"
