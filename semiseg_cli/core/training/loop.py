@@ -27,12 +27,13 @@ from semiseg_cli.core.types import Clock
 
 @dataclass(frozen=True)
 class Hooks:
-    """What the loop calls: rows of the log, evaluation and saving after `step` steps, and whether to stop."""
+    """What the loop calls: rows of the log, evaluation and saving after `step` steps, whether to stop, every step."""
 
     log: Callable[[dict[str, Any]], None]
     evaluate: Callable[[int], None]
     save: Callable[[int], None]
     stopping: Callable[[], bool]
+    advance: Callable[[int], None]
 
 
 @dataclass
@@ -82,6 +83,7 @@ def fit(
         lr = set_learning_rates(optimizer, step, config)
         one_step(train, method, optimizer, batches, plan, clock, config.grad_clip, meter)
         done, counted = step + 1, counted + 1
+        hooks.advance(done)
 
         due = done % config.log_every == 0 or done == plan.steps
         save = done % config.save_every == 0 or done == plan.steps

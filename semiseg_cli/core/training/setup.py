@@ -1,0 +1,293 @@
+"""From a configuration, a dataset and a partition to everything a loop needs: networks, optimiser, loader, evaluation."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.flop_counter import FlopCounterMode
+
+from semiseg_cli import __version__
+from semiseg_cli.core.config import Config
+from semiseg_cli.core.data.decode import decode_mask
+from semiseg_cli.core.data.loader import HostBatch, Plan, loader, workers_for
+from semiseg_cli.core.data.spec import Dataset, Partition, Record
+from semiseg_cli.core.errors import DataError, UsageError
+from semiseg_cli.core.evaluation import Evaluation, evaluate, resolve_window
+from semiseg_cli.core.methods import load_method
+from semiseg_cli.core.methods.base import Method
+from semiseg_cli.core.models import MEAN, STD, load_encoder
+from semiseg_cli.core.training.checkpoint import fit as fit_tensors
+from semiseg_cli.core.training.checkpoint import read
+from semiseg_cli.core.training.distributed import World
+from semiseg_cli.core.training.loop import Meter, one_step
+from semiseg_cli.core.training.optim import build_optimizer, set_learning_rates
+from semiseg_cli.core.training.step import Builder, Train
+from semiseg_cli.core.types import Clock
+
+
+@dataclass(frozen=True)
+class Session:
+    """One run in memory. `train` is the module whose state is saved, `wrapped` the same under DDP if there are peers."""
+
+    config: Config
+    dataset: Dataset
+    partition: Partition
+    world: World
+    train: Train
+    wrapped: nn.Module
+    optimizer: torch.optim.Optimizer
+    plan: Plan
+
+    @property
+    def method(self) -> Method:
+        return self.train.method
+
+    @property
+    def epoch_images(self) -> int:
+        """Images of one epoch: the unlabeled list, or the labeled one where a method takes no other."""
+        return len(self.partition.unlabeled if "unlabeled" in self.plan.inputs else self.partition.labeled)
+
+    @property
+    def images_per_label(self) -> int:
+        """Images that come into a step per labeled image."""
+        return 2 if "unlabeled" in self.plan.inputs else 1
+
+    @property
+    def workers(self) -> int:
+        images = self.plan.micro * self.images_per_label
+        return workers_for(self.config.train.workers, images, self.plan.crop**2 * 3)
+
+    @cached_property
+    def device_name(self) -> str:
+        if self.world.device.type == "cuda":
+            return torch.cuda.get_device_name(self.world.device)
+        return f"CPU, {torch.get_num_threads()} threads, {platform.processor() or platform.machine()}"
+
+    @property
+    def title(self) -> str:
+        config, plan = self.config, self.plan
+        unlabeled = f" + {len(self.partition.unlabeled)} unlabeled" if "unlabeled" in plan.inputs else ""
+        parts = f"{plan.batch} = {self.world.size} x {plan.accumulation} x {plan.micro}"
+        return (
+            f"{config.method_name} on {self.dataset.name}: {self.partition.name}{unlabeled}; "
+            f"{config.model.backbone}, crop {plan.crop}, batch {parts if plan.batch != plan.micro else plan.batch}, "
+            f"{self.device_name}"
+        )
+
+    def batches(self, plan: Plan) -> Iterator[HostBatch]:
+        """Host micro-batches of this process from `plan.start` on."""
+        return iter(
+            loader(
+                plan,
+                self.partition.labeled,
+                self.partition.unlabeled,
+                workers=self.workers,
+                cache_bytes=self.config.train.cache_mb * 2**20,
+                pin=self.world.device.type == "cuda",
+            )
+        )
+
+    def evaluate(self) -> Evaluation | None:
+        """The deployed network on the validation images as `semiseg eval` measures it; None if there are none."""
+        if not self.dataset.val:
+            return None
+        settings = self.config.eval
+        return evaluate(
+            self.method.deployed(),
+            self.dataset,
+            self.dataset.val,
+            mean=MEAN,
+            std=STD,
+            device=self.world.device,
+            window=resolve_window(settings.window, self.dataset.window),
+            stride=settings.stride,
+            batch=settings.batch,
+            amp=self.train.amp,
+            workers=self.workers,
+        )
+
+
+def open_session(
+    config: Config,
+    dataset: Dataset,
+    partition: Partition,
+    world: World,
+    note: Callable[[str], None],
+    init: Path | None = None,
+) -> Session:
+    """Build everything for `config`. note: told in a line each what a user should know (weights, rare classes).
+
+    Raises UsageError for a batch that cannot be divided, DataError where unlabeled images are needed and absent.
+    """
+    method_class, train = load_method(config.method_name), config.train
+    inputs = method_class.inputs(config.method)
+    if "unlabeled" in inputs and not partition.unlabeled:
+        raise DataError(
+            f"{config.method_name} needs unlabeled images, and {dataset.name} has none beside the labeled ones",
+            fix="semiseg prepare folder --unlabeled DIR, fewer labels (--labeled N), or --method supervised",
+        )
+    micro = train.micro_batch or train.batch // world.size
+    if train.batch % (micro * world.size):
+        raise UsageError(
+            f"a batch of {train.batch} cannot be divided among {world.size} devices in micro-batches of {micro}",
+            fix=f"--batch {micro * world.size}",
+        )
+    frequencies = class_frequencies(partition.labeled, len(dataset.classes))
+    absent = [name for name, share in zip(dataset.classes, frequencies, strict=True) if not share]
+    if absent:
+        note(f"no labeled pixel of: {', '.join(absent)} (they cannot be learned from this partition)")
+    torch.backends.cudnn.benchmark = True
+    builder = Builder(
+        {
+            "backbone": config.model.backbone,
+            "decoder": config.model.decoder,
+            "output_stride": config.model.output_stride,
+            "freeze_bn": config.model.freeze_bn,
+        },
+        len(dataset.classes),
+        seed=train.seed,
+        loss=train.loss,
+        class_weights=class_weights(frequencies, train.class_weights),
+        ignore=dataset.ignore,
+        prepare=_preparation(config, init, note),
+    )
+    amp = train.amp == "bf16" or (train.amp == "auto" and world.device.type == "cuda")
+    module = Train(method_class(config.method, builder), seed=train.seed, mean=MEAN, std=STD, amp=amp)
+    if train.channels_last:
+        module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    module = module.to(world.device)
+    wrapped: nn.Module = module
+    if world.size > 1:
+        if train.sync_bn and world.device.type == "cuda":
+            module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        wrapped = DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)
+    plan = Plan(
+        seed=train.seed, start=0, steps=train.steps, batch=train.batch, micro=micro, crop=train.crop,
+        scale=train.scale, inputs=inputs, rank=world.rank, world=world.size,
+    )  # fmt: skip
+    if "unlabeled" in inputs and micro == 1:
+        note("one image per micro-batch: CutMix has no partner and pastes an image into itself")
+    optimizer = build_optimizer(module.method.groups(), train)
+    return Session(config, dataset, partition, world, module, wrapped, optimizer, plan)
+
+
+def _preparation(config: Config, init: Path | None, note: Callable[[str], None]) -> Callable[[Any], None]:
+    """What happens to every fresh network: weights, and compilation if asked for. The weights are told of once."""
+    told: set[str] = set()
+
+    def prepare(net: Any) -> None:
+        if init is not None:
+            fit_tensors(net, read(init)[0], init)
+            line = f"network: {init}"
+        else:
+            line = load_encoder(net, config.model.backbone, config.model.weights, note=note)
+        if line not in told:
+            told.add(line)
+            note(line)
+        if config.train.compile:
+            net.encoder.compile()
+            net.decoder.compile()
+
+    return prepare
+
+
+def class_frequencies(records: Sequence[Record], classes: int) -> list[float]:
+    """Share of every class among the labeled pixels of some records."""
+    counts = np.zeros(256, np.int64)
+    for record in records:
+        if record.mask is not None:
+            counts += np.bincount(decode_mask(record.mask).reshape(-1), minlength=256)
+    shares: list[float] = (counts[:classes] / max(int(counts[:classes].sum()), 1)).tolist()
+    return shares
+
+
+def class_weights(frequencies: Sequence[float], kind: str) -> Tensor | None:
+    """Weights of the labeled loss: 1/sqrt(f) or 1/f of a class's share f, with mean 1 over the classes that occur."""
+    if kind == "none":
+        return None
+    f = torch.tensor(frequencies, dtype=torch.float64)
+    weights = f.clamp(min=1e-12) ** (-0.5 if kind == "sqrt" else -1.0)
+    weights[f == 0] = 0.0
+    return (weights * (f > 0).sum() / weights.sum()).float()
+
+
+def deployed_meta(
+    session: Session, flat: dict[str, Any], *, step: int, miou: float | None, best: bool
+) -> dict[str, Any]:
+    """What a deployed checkpoint says of itself: enough to evaluate, predict and cite without the run."""
+    config, dataset, partition = session.config, session.dataset, session.partition
+    return {
+        "version": __version__,
+        "model": {
+            "backbone": config.model.backbone,
+            "decoder": config.model.decoder,
+            "output_stride": config.model.output_stride,
+            "classes": len(dataset.classes),
+        },
+        "data": {
+            "name": dataset.name,
+            "kind": dataset.kind,
+            "classes": list(dataset.classes),
+            "palette": [list(colour) for colour in dataset.palette],
+            "ignore": dataset.ignore,
+            "window": resolve_window(config.eval.window, dataset.window),
+            "licence": dataset.licence,
+        },
+        "partition": {
+            "name": partition.name,
+            "fingerprint": partition.fingerprint,
+            "labeled": len(partition.labeled),
+            "unlabeled": len(partition.unlabeled) if "unlabeled" in session.plan.inputs else 0,
+        },
+        "normalise": {"mean": list(MEAN), "std": list(STD)},
+        "method": config.method_name,
+        "config": flat,
+        "step": step,
+        "miou": miou,
+        "best": best,
+    }
+
+
+def measure(session: Session, steps: int = 3) -> dict[str, Any]:
+    """Cost of a training step: GFLOP of one, then seconds, images/s and peak memory over `steps` more."""
+    plan = replace(session.plan, steps=steps + 1)
+    batches, cuda = session.batches(plan), session.world.device.type == "cuda"
+    session.wrapped.train()
+
+    def step(number: int) -> None:
+        # the last steps of the run: past any warm-up, so that every branch of the method is on
+        clock = Clock(session.plan.steps - 1, session.plan.steps)
+        set_learning_rates(session.optimizer, number, replace(session.config.train, steps=steps + 1))
+        grad_clip = session.config.train.grad_clip
+        one_step(session.wrapped, session.method, session.optimizer, batches, plan, clock, grad_clip, Meter())
+
+    with FlopCounterMode(display=False) as counter:
+        step(0)
+    began = time.perf_counter()
+    for number in range(1, steps + 1):
+        step(number)
+    if cuda:
+        torch.cuda.synchronize()
+    seconds = (time.perf_counter() - began) / steps
+    peak = torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {
+        "step_ms": 1000 * seconds,
+        "images_per_second": plan.batch * session.images_per_label / seconds,
+        "gflop_per_step": counter.get_total_flops() / 1e9,
+        "peak_memory_bytes": peak,
+        "estimated_hours": seconds * session.plan.steps / 3600,
+        "device": session.device_name,
+        "labeled": len(session.partition.labeled),
+        "unlabeled": len(session.partition.unlabeled),
+    }

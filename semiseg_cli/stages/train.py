@@ -1,0 +1,257 @@
+"""Train a method on a prepared dataset: from a resolved configuration to a run directory with its networks."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from semiseg_cli.core import runs
+from semiseg_cli.core.config import Config, Resolved, flatten, refuse_changes, resolve
+from semiseg_cli.core.data.index import load_dataset
+from semiseg_cli.core.data.splits import resolve_partition
+from semiseg_cli.core.errors import CheckpointError
+from semiseg_cli.core.training.checkpoint import load_state, save_network, save_state
+from semiseg_cli.core.training.distributed import World, barrier, join, leave
+from semiseg_cli.core.training.loop import Hooks, fit
+from semiseg_cli.core.training.setup import Session, deployed_meta, measure, open_session
+
+STATE = Path("resume") / "state.safetensors"
+
+
+class Screen(Protocol):
+    """Who is told what happens; `semiseg_cli.cli.screen.Screen` shows it."""
+
+    def start(self, title: str, steps: int) -> None: ...
+    def advance(self, step: int) -> None: ...
+    def log(self, row: dict[str, Any]) -> None: ...
+    def evaluated(self, row: dict[str, Any]) -> None: ...
+    def note(self, text: str) -> None: ...
+    def stop(self) -> None: ...
+
+
+class Silent:
+    """A screen for library use and for all processes but the first."""
+
+    def start(self, title: str, steps: int) -> None: ...
+    def advance(self, step: int) -> None: ...
+    def log(self, row: dict[str, Any]) -> None: ...
+    def evaluated(self, row: dict[str, Any]) -> None: ...
+    def note(self, text: str) -> None: ...
+    def stop(self) -> None: ...
+
+
+def train(
+    resolved: Resolved,
+    *,
+    data_root: Path,
+    runs_root: Path,
+    out: Path | None = None,
+    init: Path | None = None,
+    dry_run: bool = False,
+    device: str = "auto",
+    screen: Screen | None = None,
+) -> dict[str, Any]:
+    """Start a run and take it to its end. Returns its result: run directory, last and best mIoU, seconds.
+
+    out: the run directory itself; None: `runs_root` and a name made from the configuration. init: a checkpoint whose
+    network the run starts from. dry_run: check everything, take a few steps, return their cost, write nothing.
+    """
+    world = join(device)
+    screen = screen if screen and world.main else Silent()
+    try:
+        config = resolved.config
+        session = _open(config, data_root, world, screen, init)
+        if dry_run:
+            return measure(session)
+        run = None
+        if world.main:
+            run = runs.claim_run(out) if out else runs.create_run(runs_root, runs.run_name(config))
+            runs.write_config(run, resolved)
+            runs.write_environment(run, session.device_name)
+        return _go(session, run, screen, start=0)
+    finally:
+        leave(world)
+
+
+def resume(
+    run: Path,
+    *,
+    data_root: Path,
+    overrides: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    screen: Screen | None = None,
+) -> dict[str, Any]:
+    """Go on exactly where an interrupted run stood. A changed setting is an error that shows the difference."""
+    world = join(device)
+    screen = screen if screen and world.main else Silent()
+    try:
+        config = resolve([(str(run / "config.toml"), runs.read_config(run))]).config
+        refuse_changes(config, overrides or {})
+        if runs.is_finished(run):
+            done: dict[str, Any] = json.loads((run / "result.json").read_text(encoding="utf-8"))
+            screen.note(f"{run} is finished; nothing to do")
+            return done
+        if not (run / STATE).is_file():
+            raise CheckpointError(
+                f"{run} holds no resume state", why="it stopped before its first save", fix="semiseg train starts anew"
+            )
+        session = _open(config, data_root, world, screen, None)
+        meta = _restore(session, run / STATE)
+        if world.main:
+            runs.truncate_metrics(run, meta["step"])
+        barrier(world)
+        return _go(session, run if world.main else None, screen, start=meta["step"], before=meta)
+    finally:
+        leave(world)
+
+
+def _open(config: Config, data_root: Path, world: World, screen: Screen, init: Path | None) -> Session:
+    """Dataset, partition, networks and optimiser of a configuration."""
+    dataset = load_dataset(data_root, config.data.name)
+    seed = config.train.seed if config.data.split_seed < 0 else config.data.split_seed
+    partition = resolve_partition(dataset, config.data.labeled, balance=config.data.balance, seed=seed)
+    return open_session(config, dataset, partition, world, screen.note, init)
+
+
+def _restore(session: Session, state: Path) -> dict[str, Any]:
+    meta = load_state(state, session.train, session.optimizer)
+    if meta["partition"] != session.partition.fingerprint:
+        raise CheckpointError(
+            f"{state} was written for other labeled images",
+            why="the dataset or its splits changed since the run started",
+            fix="prepare the data as it was, or start a new run with --init",
+        )
+    return meta
+
+
+def _go(
+    session: Session, run: Path | None, screen: Screen, start: int, before: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Steps `start` to the end, with log, evaluations and saves. `run` is None in all processes but the first."""
+    config, keeper = session.config, Keeper(session, run, screen, dict(before or {}))
+    screen.start(session.title, config.train.steps)
+    try:
+        with runs.recording(run) if run else nullcontext(), _signals() as stopping:
+            hooks = Hooks(keeper.log, keeper.evaluate, keeper.save, stopping, screen.advance)
+            plan = replace(session.plan, start=start)
+            fit(
+                session.wrapped, session.method, session.optimizer, session.batches(plan), plan,
+                config.train, session.world, hooks, session.epoch_images,
+            )  # fmt: skip
+    finally:
+        screen.stop()
+    return keeper.finish()
+
+
+class Keeper:
+    """What a run leaves behind while it goes on: metrics, the last and the best network, the resume state."""
+
+    def __init__(self, session: Session, run: Path | None, screen: Screen, before: dict[str, Any]) -> None:
+        self.session, self.run, self.screen = session, run, screen
+        self.best: dict[str, Any] | None = before.get("best")
+        self.last: dict[str, Any] | None = before.get("last")
+        self.seconds: float = before.get("seconds", 0.0)
+        self.warned = False
+        self.writer = _tensorboard(run)
+
+    def log(self, row: dict[str, Any]) -> None:
+        steps, seconds = row.pop("steps"), row.pop("seconds")
+        self.seconds += seconds
+        plan = self.session.plan
+        row["images_per_second"] = steps * plan.batch * self.session.images_per_label / seconds
+        self.screen.log({**row, "eta_s": (plan.steps - row["step"]) * seconds / steps})
+        self._append(row)
+        if row.get("largest_class", 0.0) > 0.99 and row.get("kept", 0.0) > 0.01 and not self.warned:
+            self.warned = True
+            self.screen.note(
+                f"step {row['step']}: {row['largest_class']:.0%} of the kept pseudo-labels are one class. "
+                "If this lasts, lower train.lr, or set train.class_weights=sqrt or a longer method.warmup"
+            )
+
+    def evaluate(self, step: int) -> None:
+        found = self.session.evaluate()
+        if found is None:
+            return
+        self.last = {"step": step, "miou": found.miou, "pixel_accuracy": found.pixel_accuracy, "iou": found.iou}
+        if self.best is None or found.miou > self.best["miou"]:
+            self.best = self.last
+            if self.run:
+                save_network(self.run / "best.safetensors", self.session.method.deployed(), self._meta(step, True))
+        self.screen.evaluated({**self.last, "best_miou": self.best["miou"]})
+        self._append({**self.last, "best_miou": self.best["miou"]})
+
+    def save(self, step: int) -> None:
+        """The deployed network and the state: only the first process writes, all wait."""
+        if self.run:
+            save_network(self.run / "last.safetensors", self.session.method.deployed(), self._meta(step, False))
+            state = {"step": step, "partition": self.session.partition.fingerprint, "seconds": self.seconds}
+            state |= {"best": self.best, "last": self.last}
+            save_state(self.run / STATE, self.session.train, self.session.optimizer, state)
+        barrier(self.session.world)
+
+    def finish(self) -> dict[str, Any]:
+        result = {
+            "run": str(self.run) if self.run else None,
+            "method": self.session.config.method_name,
+            "partition": self.session.partition.name,
+            "steps": self.session.config.train.steps,
+            "seconds": round(self.seconds, 1),
+            "last": self.last,
+            "best": self.best,
+        }
+        if self.run:
+            runs.finish(self.run, result)
+        if self.writer:
+            self.writer.close()
+        return result
+
+    def _meta(self, step: int, best: bool) -> dict[str, Any]:
+        miou = self.last["miou"] if self.last and self.last["step"] == step else None
+        return deployed_meta(self.session, flatten(self.session.config), step=step, miou=miou, best=best)
+
+    def _append(self, row: dict[str, Any]) -> None:
+        if self.run:
+            runs.append_metrics(self.run, row)
+        if self.writer:
+            for name, value in row.items():
+                if isinstance(value, float):
+                    self.writer.add_scalar(name, value, row["step"])
+
+
+def _tensorboard(run: Path | None) -> Any:
+    """A TensorBoard writer into the run, if TensorBoard is installed."""
+    if run is None:
+        return None
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(run / "tensorboard"))
+
+
+@contextmanager
+def _signals() -> Iterator[Callable[[], bool]]:
+    """SIGINT and SIGTERM ask the loop to save and stop; a second SIGINT stops at once."""
+    asked = False
+
+    def ask(number: int, frame: object) -> None:
+        nonlocal asked
+        if asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked = True
+
+    try:
+        old = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: the caller has the signals
+        yield lambda: False
+        return
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
