@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch import distributed as dist
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from semiseg_cli.core.data.spec import Dataset, Record
@@ -211,3 +212,22 @@ def test_window_names() -> None:
     for wrong in ("big", "-3", "", "1.5", "31", "0"):
         with pytest.raises(UsageError, match="window"):
             resolve_window(wrong, 0)
+
+
+def in_one_of_two_processes(rank: int, dataset: Dataset, folder: Path) -> None:
+    torch.set_num_threads(1)  # a forked process has none of its parent's threads
+    dist.init_process_group("gloo", store=dist.FileStore(str(folder / "store"), 2), rank=rank, world_size=2)
+    how = {"mean": MEAN, "std": STD, "device": "cpu", "boundary": True}
+    found = [evaluate(Reader(1), dataset, dataset.val[:n], **how) for n in (6, 1)]  # 1: one process has nothing
+    torch.save([(f.matrix_KK, f.boundary_f, f.images) for f in found], folder / f"rank{rank}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def test_processes_share_the_images_and_agree_on_the_whole(dataset: Dataset, tmp_path: Path) -> None:
+    torch.multiprocessing.start_processes(in_one_of_two_processes, (dataset, tmp_path), nprocs=2, start_method="fork")
+    for rank in (0, 1):
+        for n, (matrix_KK, boundary_f, count) in zip((6, 1), torch.load(tmp_path / f"rank{rank}.pt"), strict=True):
+            wanted = evaluate(Reader(1), dataset, dataset.val[:n], mean=MEAN, std=STD, device="cpu", boundary=True)
+            assert torch.equal(matrix_KK, wanted.matrix_KK)
+            assert (boundary_f, count) == (pytest.approx(wanted.boundary_f, abs=1e-9), wanted.images)
