@@ -17,7 +17,7 @@ from typing import Annotated as Doc
 from typing import Any
 
 from semiseg_cli.core.coerce import coerce, describe
-from semiseg_cli.core.errors import UsageError, did_you_mean
+from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.settings import (
     BadSetting,
     Config,
@@ -77,7 +77,7 @@ def resolve(layers: Sequence[Layer], load_method: Callable[[str], Any] | None = 
     try:
         built = {s: cls(**{f.name: values[f"{s}.{f.name}"] for f in fields(cls)}) for s, cls in sections.items()}
     except BadSetting as bad:
-        raise BadSetting(bad.setting, bad.value, bad.allowed, origins[bad.setting]) from None
+        raise BadSetting(bad.setting, bad.value, bad.allowed, origins.get(bad.setting, "")) from None
     return Resolved(Config(method_name=method_name, **built), {**origins, "method.name": origin})
 
 
@@ -179,18 +179,19 @@ def _typed(name: str, value: Any, types: Mapping[str, Any], origin: str) -> Any:
 
 
 def _closest(name: str, known: Iterable[str]) -> str:
-    """Names of settings are compared whole and, for somebody who typed only `lr`, without their section."""
-    whole = list(known)
+    """A hint for an unknown name: the same or a similar last part, within its section if that exists."""
+    settings = [tuple(setting.split(".")) for setting in known]
     section, _, last = name.rpartition(".")
-    same = [setting for setting in whole if setting.rpartition(".")[2] == last]
-    close = same or difflib.get_close_matches(name, whole, n=1, cutoff=0.6)
+    pool = [s for s in settings if s[0] == section] or settings
+    close = [".".join(s) for s in settings if s[1] == last]
     if not close:
-        tails = {setting.rpartition(".")[2]: setting for setting in whole}
+        tails = {tail: f"{head}.{tail}" for head, tail in pool}
         close = [tails[tail] for tail in difflib.get_close_matches(last, tails, n=1, cutoff=0.6)]
     if close:
         return f"did you mean {' or '.join(repr(setting) for setting in close)}?"
-    siblings = [setting for setting in whole if setting.startswith(f"{section}.")]
-    return did_you_mean(name, siblings or whole)
+    if pool is settings:
+        return f"settings are named section.name; sections: {', '.join(dict.fromkeys(s[0] for s in settings))}"
+    return f"settings of {section}: {', '.join(s[1] for s in pool)}"
 
 
 def _toml_value(value: Any) -> str:

@@ -20,7 +20,7 @@ class BadSetting(UsageError):
 
     def __init__(self, setting: str, value: Any, allowed: str, origin: str = "") -> None:
         what = f"{setting} = {value!r} is not possible: it must be {allowed}"
-        super().__init__(what, why=f"it was set by: {origin}" if origin else "", fix=f"-s {setting}=...")
+        super().__init__(what, why=f"it was set by: {origin}" if origin else "", fix=f"--set {setting}=VALUE")
         self.setting, self.value, self.allowed = setting, value, allowed
 
 
