@@ -1,10 +1,11 @@
 """What a prepared dataset is: classes, palette, and one record per image. Knows files, never networks.
 
-On disk:
-    <root>/<name>/dataset.toml   name, kind, classes, palette, ignore, licence, counts, fingerprints
-    <root>/<name>/index.tsv      one line per image: id, part, image, mask, height, width
+On disk (read and written by `index.py`):
+    <root>/<name>/dataset.toml   name, kind, classes, palette, ignore, licence, counts, fingerprints, where it came from
+    <root>/<name>/index.tsv      one line per image: id, part, image, mask, height, width, pixels of every class
     <root>/<name>/splits/<partition>/labeled.txt, unlabeled.txt (image ids)
-`part` is train or val; `mask` is `-` for an image without one. Paths are relative to the dataset's folder, or absolute.
+`part` is train or val; `mask` and `pixels` are `-` for an image without a mask. Paths are relative to the dataset's
+folder, or absolute.
 """
 
 from __future__ import annotations
@@ -17,13 +18,18 @@ IGNORE = 255  # label of pixels that count nowhere
 
 @dataclass(frozen=True)
 class Record:
-    """One image: its id (unique in the dataset), files, and size in pixels after decoding."""
+    """One image: its id (unique in the dataset), files, size in pixels after decoding, and pixels of every class.
+
+    `pixels` has one count per class for an image with a mask (pixels that are ignored count nowhere) and is empty
+    where there is no mask, or where nobody has counted.
+    """
 
     id: str
     image: Path
     mask: Path | None
     height: int
     width: int
+    pixels: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class Dataset:
 
     name: str
     kind: str  # shapes | folder | voc | cityscapes
-    root: Path
+    root: Path  # the dataset's own folder, <data root>/<name>
     classes: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
     train: tuple[Record, ...]
@@ -40,6 +46,11 @@ class Dataset:
     ignore: int = IGNORE
     licence: str = ""
     window: int = 0  # side of the evaluation window in this dataset's protocol; 0: whole images
+
+    @property
+    def labeled(self) -> tuple[Record, ...]:
+        """The training images that have a mask."""
+        return tuple(record for record in self.train if record.mask is not None)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,118 @@
+"""Reading what people have: photos and masks of any orientation, mode and bit depth.
+
+Used by `prepare` and `predict`, so that a photo looks the same to both. Pillow reads, because OpenCV returns half a
+picture for a truncated JPEG and colours for a palette PNG.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from semiseg_cli.core.errors import DataError
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".gif"})
+COLOUR = 1 << 24  # set in the code of a mask pixel that is a colour, 0xRRGGBB in the bits below
+_ORIENTATION = 0x0112  # EXIF tag
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """An image file; whatever goes wrong while it is open becomes a DataError that names it."""
+    try:
+        with Image.open(path) as image:
+            yield image
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:  # Pillow's decoders raise anything on damaged files
+        raise DataError(f"{path} cannot be read as an image", why=str(error) or type(error).__name__) from error
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """An image as uint8 HxWx3 RGB, upright by its EXIF orientation.
+
+    Grey is repeated, transparency dropped, a palette or CMYK converted, 16 bits cut to the upper 8; of several frames
+    the first counts. Raises DataError for an unreadable or truncated file and for floating-point pixels.
+    """
+    with opened(path) as image:
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode.startswith("I"):
+            grey = (_integers(upright, path) >> 8).astype(np.uint8)
+            return np.repeat(grey[:, :, None], 3, axis=2)
+        if upright.mode == "F":
+            raise DataError(f"{path} has floating-point pixels", fix="save it with 8 or 16 bits a channel")
+        return np.array(upright.convert("RGB"))
+
+
+def read_mask(path: Path) -> NDArray[np.uint8]:
+    """An index mask as uint8 HxW: the value of each pixel is its class (palette images: the index, not the colour).
+
+    Raises DataError for colour masks, values above 255, lossy or unreadable files.
+    """
+    codes = read_codes(path)
+    largest = int(codes.max())
+    if largest & COLOUR:
+        raise DataError(f"{path} is a colour mask", fix="give the colours: --classes FILE.json with names and palette")
+    if largest > 255:
+        raise DataError(f"{path} has mask values up to {largest}", why="a mask has 8-bit class indices")
+    return codes.astype(np.uint8)
+
+
+def read_codes(path: Path) -> NDArray[np.int32]:
+    """The pixels of a mask as int32 HxW codes: the value, or `COLOUR | 0xRRGGBB` where the mask is in colour.
+
+    A colour image whose channels are equal everywhere is an index mask saved as RGB. EXIF orientation is not applied.
+    """
+    with opened(path) as image:
+        if image.format in ("JPEG", "MPO", "GIF") and image.mode != "P":
+            why = "lossy compression smears labels"
+            raise DataError(f"{path} is a {image.format} mask", why=why, fix="save it as PNG")
+        if image.mode in ("1", "L", "P"):
+            return np.array(image).astype(np.int32)
+        if image.mode.startswith("I"):
+            return _integers(image, path)
+        if image.mode in ("LA", "PA"):
+            return np.array(image)[:, :, 0].astype(np.int32)
+        rgb = np.array(image.convert("RGB")).astype(np.int32)
+    red, green, blue = rgb[:, :, 0], rgb[:, :, 1], rgb[:, :, 2]
+    if np.array_equal(red, green) and np.array_equal(red, blue):
+        return red
+    return COLOUR | red << 16 | green << 8 | blue
+
+
+def _integers(image: Image.Image, path: Path) -> NDArray[np.int32]:
+    values = np.array(image).astype(np.int32)
+    if values.min() < 0 or values.max() > 65535:
+        raise DataError(f"{path} has 32-bit pixels", fix="save it with 8 or 16 bits")
+    return values
+
+
+def orientation(path: Path) -> int:
+    """EXIF orientation, 1 to 8 (1: stored upright)."""
+    with opened(path) as image:
+        value = image.getexif().get(_ORIENTATION, 1)
+        return value if value in range(1, 9) else 1
+
+
+def orient(pixels: NDArray[np.int32], exif: int) -> NDArray[np.int32]:
+    """Turn stored pixels HxW upright, as EXIF orientation 1 to 8 says."""
+    if exif >= 5:
+        pixels = pixels.T
+    if exif in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return pixels[:, ::-1] if exif in (2, 3, 6, 7) else pixels
+
+
+def is_plain(path: Path) -> bool:
+    """Whether every decoder gives the same for this file: an upright 8-bit RGB or grey JPEG or PNG."""
+    with opened(path) as image:
+        if image.mode not in ("RGB", "L") or image.format not in ("JPEG", "PNG") or "transparency" in image.info:
+            return False
+        if image.format == "PNG" and path.read_bytes()[24] != 8:  # the header's bit depth
+            return False
+    return orientation(path) == 1

@@ -1,0 +1,184 @@
+"""A prepared dataset on disk: `dataset.toml` and `index.tsv`, written atomically, read without opening an image.
+
+`dataset.toml` is written last, so that a folder that has one is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from semiseg_cli.core.data.spec import Dataset, Record
+from semiseg_cli.core.data.splits import fingerprint
+from semiseg_cli.core.errors import DataError, UsageError
+
+SCHEMA = 1
+COLUMNS = ("id", "part", "image", "mask", "height", "width", "pixels")
+
+
+def prepared(root: Path) -> list[str]:
+    """Names of the datasets below the data root, sorted; none where the root does not exist."""
+    return sorted(path.parent.name for path in root.glob("*/dataset.toml") if not path.parent.name.startswith("."))
+
+
+def default_name(root: Path) -> str:
+    """The dataset meant where none is named: the only prepared one, else voc.
+
+    Raises UsageError where there are several and voc is not among them.
+    """
+    names = prepared(root)
+    if len(names) == 1:
+        return names[0]
+    if names and "voc" not in names:
+        raise UsageError(f"several datasets are prepared in {root}", why=", ".join(names), fix=f"name one: {names[0]}")
+    return "voc"
+
+
+def load_dataset(root: Path, name: str) -> Dataset:
+    """Read `<root>/<name>`. Raises DataError where it is absent, damaged or of another schema."""
+    folder = root / name
+    table = manifest(folder)
+    index = folder / "index.tsv"
+    try:
+        lines = index.read_text(encoding="utf-8").split("\n")
+        if lines[0].split("\t") != list(COLUMNS) or lines[-1]:
+            raise ValueError("its header or its last line is not as written")
+        rows = [_parse(line, folder) for line in lines[1:-1]]
+        return Dataset(
+            name=name,
+            kind=table["kind"],
+            root=folder,
+            classes=tuple(table["classes"]),
+            palette=tuple((r, g, b) for r, g, b in table["palette"]),
+            train=tuple(record for part, record in rows if part == "train"),
+            val=tuple(record for part, record in rows if part == "val"),
+            ignore=table["ignore"],
+            licence=table["licence"],
+            window=table["window"],
+        )
+    except (OSError, ValueError, KeyError) as error:
+        fix = f"remove {folder} and prepare it again"
+        raise DataError(f"the dataset in {folder} is damaged", why=f"{index.name}: {error}", fix=fix) from error
+
+
+def manifest(folder: Path) -> dict[str, Any]:
+    """`dataset.toml` of a prepared dataset, with everything `write_dataset` was given in `extra`."""
+    path = folder / "dataset.toml"
+    if not path.is_file():
+        root, name = folder.parent, folder.name
+        known = prepared(root)
+        how = "shapes" if name == "shapes" else f"folder --name {name} --help"
+        raise DataError(
+            f"no prepared dataset '{name}' in {root}",
+            why=f"prepared there: {', '.join(known) or 'nothing'}",
+            fix=f"semiseg prepare {how}",
+        )
+    fix = f"remove {folder} and prepare it again"
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path} cannot be read", why=str(error), fix=fix) from error
+    if table.get("schema") != SCHEMA:
+        raise DataError(f"{path} has schema {table.get('schema')}, this version reads {SCHEMA}", fix=fix)
+    return table
+
+
+def write_dataset(dataset: Dataset, extra: Mapping[str, Any]) -> None:
+    """Write both files into `dataset.root`; a file that already says the same is left alone.
+
+    extra: further entries of `dataset.toml` (TOML types), such as where the dataset came from.
+    """
+    dataset.root.mkdir(parents=True, exist_ok=True)
+    rows = [(part, record) for part in ("train", "val") for record in getattr(dataset, part)]
+    ids = [record.id for _, record in rows]
+    if len(set(ids)) != len(ids):
+        twice = sorted({id for id in ids if ids.count(id) > 1})
+        raise DataError(f"{len(twice)} image ids are used twice in dataset '{dataset.name}'", why=", ".join(twice[:5]))
+    lines = ["\t".join(COLUMNS), *(_line(part, record, dataset.root) for part, record in rows)]
+    replace_text(dataset.root / "index.tsv", "\n".join(lines) + "\n")
+    replace_text(dataset.root / "dataset.toml", to_toml(_describe(dataset) | dict(extra)))
+
+
+def _describe(dataset: Dataset) -> dict[str, Any]:
+    labeled = dataset.labeled
+    pool = [record for record in dataset.train if record.mask is None]
+    counted = [record.pixels for record in labeled if record.pixels]
+    pixels = [sum(column) for column in zip(*counted, strict=True)] or [0] * len(dataset.classes)
+    return {
+        "schema": SCHEMA,
+        "name": dataset.name,
+        "kind": dataset.kind,
+        "classes": dataset.classes,
+        "palette": dataset.palette,
+        "ignore": dataset.ignore,
+        "licence": dataset.licence,
+        "window": dataset.window,
+        "counts": {"labeled": len(labeled), "unlabeled": len(pool), "val": len(dataset.val)},
+        "pixels": dict(zip(dataset.classes, pixels, strict=True)),
+        "fingerprints": {
+            "labeled": fingerprint(record.id for record in labeled),
+            "unlabeled": fingerprint(record.id for record in pool),
+            "val": fingerprint(record.id for record in dataset.val),
+        },
+    }
+
+
+def _line(part: str, record: Record, folder: Path) -> str:
+    mask = _relative(record.mask, folder) if record.mask else "-"
+    pixels = " ".join(map(str, record.pixels)) if record.pixels else "-"
+    fields = (record.id, part, _relative(record.image, folder), mask, record.height, record.width, pixels)
+    line = "\t".join(map(str, fields))
+    if line.count("\t") != len(COLUMNS) - 1 or "\n" in line:
+        raise DataError(f"{record.image!s:.200} has a tab or a line break in its name", fix="rename the file")
+    return line
+
+
+def _parse(line: str, folder: Path) -> tuple[str, Record]:
+    id, part, image, mask, height, width, pixels = line.split("\t")
+    counts = () if pixels == "-" else tuple(map(int, pixels.split(" ")))
+    path = None if mask == "-" else folder / mask
+    return part, Record(id, folder / image, path, int(height), int(width), counts)
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return (path.relative_to(folder) if path.is_relative_to(folder) else path.absolute()).as_posix()
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file in one step: a reader sees the old text or the new one, never a part."""
+    data = text.encode("utf-8")
+    if path.is_file() and path.read_bytes() == data:
+        return
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def to_toml(table: Mapping[str, Any], prefix: str = "") -> str:
+    """TOML of nested mappings whose leaves are strings, numbers, booleans and sequences of these."""
+    lines = [f"{_key(key)} = {_value(value)}" for key, value in table.items() if not isinstance(value, Mapping)]
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            name = f"{prefix}{_key(key)}"
+            lines += ["", f"[{name}]", to_toml(value, f"{name}.").rstrip("\n")]
+    return "\n".join(lines) + "\n"
+
+
+def _key(key: str) -> str:
+    return key if key and all(char.isascii() and (char.isalnum() or char in "_-") for char in key) else _value(key)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, str):  # JSON's escapes are TOML's, but for DEL
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, bool | int | float):
+        return json.dumps(value)
+    assert isinstance(value, Iterable), f"no TOML for {type(value)}"
+    return f"[{', '.join(_value(item) for item in value)}]"
