@@ -10,7 +10,7 @@ import json
 import os
 import tempfile
 import urllib.request
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
@@ -65,7 +65,7 @@ def imagenet_file(backbone: str, note: Callable[[str], None] = lambda line: None
         note(f"downloading ImageNet weights of {backbone} ({megabytes:.0f} MB) from {url} to {cached}")
         try:
             _download(url, cached)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:  # the network, the hash, or the disk
             raise CheckpointError(f"cannot download {url} to {cached}", why=str(error), fix=OFFLINE) from error
     return cached
 
@@ -96,7 +96,7 @@ def _download(url: str, target: Path) -> None:
     """Fetch a pickled state dict, check it against the hash in its name, and write it as safetensors.
 
     The one place where a pickle is read: only after its hash was found right, and with `weights_only=True`.
-    The target appears whole or not at all. OSError if the network, the hash or the disk says no.
+    The target appears whole or not at all.
     """
     import torch
     from safetensors.torch import save_file
@@ -136,7 +136,10 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def _encoder_of_checkpoint(tensors: Mapping[str, Tensor], text: str, backbone: str, path: Path) -> dict[str, Tensor]:
     """The encoder's tensors of a semiseg checkpoint, whose metadata say which backbone it has."""
-    theirs = json.loads(text)["model"]["backbone"]
+    try:
+        theirs = json.loads(text)["model"]["backbone"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} does not say which backbone it has", fix=_what_fits(backbone)) from error
     if theirs != backbone:
         raise CheckpointError(f"{path} is a checkpoint of {theirs}, not of {backbone}", fix=f"`-b {theirs}`")
     prefix = "encoder."
@@ -148,8 +151,9 @@ def _fit(encoder: Any, tensors: dict[str, Tensor], backbone: str, path: Path) ->
     expected: Mapping[str, Tensor] = encoder.state_dict()
     unused = [prefix for prefix in encoder.unused if any(name.startswith(prefix) for name in tensors)]
     given = {name: tensor for name, tensor in tensors.items() if not name.startswith(tuple(unused))}
+    absent = [name for name in expected if name not in given]
     misfits = {
-        "missing": [n for n in expected if n not in given and not n.endswith(".num_batches_tracked")],
+        "missing": [n for n in absent if not n.endswith(".num_batches_tracked")],
         "unexpected": [n for n in given if n not in expected],
         "of another shape": [
             f"{n} {tuple(t.shape)} instead of {tuple(expected[n].shape)}"
@@ -161,12 +165,15 @@ def _fit(encoder: Any, tensors: dict[str, Tensor], backbone: str, path: Path) ->
         why = "; ".join(f"{len(names)} {what}: {_few(names)}" for what, names in misfits.items() if names)
         raise CheckpointError(f"{path} does not fit {backbone}", why=why, fix=_what_fits(backbone))
     encoder.load_state_dict(given, strict=False)
-    left = f"; its {', '.join(f'{prefix}*' for prefix in unused)} left out" if unused else ""
-    return f"encoder {backbone}: {len(given)} tensors from {path}{left}"
+    line = f"encoder {backbone}: {len(given)} tensors from {path}"
+    if unused:
+        line += f"; its {', '.join(f'{prefix}*' for prefix in unused)} left out"
+    if absent:
+        line += "; it lacks num_batches_tracked, which stay 0"
+    return line
 
 
-def _few(names: Iterable[str], most: int = 4) -> str:
-    names = list(names)
+def _few(names: Sequence[str], most: int = 4) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 

@@ -27,6 +27,10 @@ def width(deep_channels: int) -> int:
     return 48 if deep_channels < 256 else max(deep_channels // 8, 64)
 
 
+def upsample(x_BChw: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(x_BChw, size, mode="bilinear", align_corners=True)
+
+
 class ConvNormReLU(nn.Sequential):
     """Convolution without bias that keeps the size, batch norm, ReLU."""
 
@@ -57,7 +61,10 @@ class ImagePooling(nn.Module):
             y = F.batch_norm(y, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
         else:
             y = norm(y)
-        return F.relu(y).expand(-1, -1, *x_BChw.shape[2:])
+        # The concatenation is NHWC only if all of its parts are, and a plain `expand` is neither.
+        nhwc = x_BChw.is_contiguous(memory_format=torch.channels_last)
+        layout = torch.channels_last if nhwc else torch.contiguous_format
+        return F.relu(y).expand(-1, -1, *x_BChw.shape[2:]).contiguous(memory_format=layout)
 
 
 class ContextModule(nn.Module):
@@ -97,7 +104,3 @@ class DeepLabV3Plus(nn.Module):
         # Confidence thresholds are finer than bfloat16, so the last upsampling is done in float32.
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         return Out(upsample(logits, size), aspp, fused, tuple(maps))
-
-
-def upsample(x_BChw: Tensor, size: tuple[int, int]) -> Tensor:
-    return F.interpolate(x_BChw, size, mode="bilinear", align_corners=True)
