@@ -26,6 +26,8 @@ from semiseg_cli.core.ops import sliding
 Array = np.ndarray[Any, np.dtype[np.uint8]]
 Load = Callable[[Record], tuple[Array, Array | None]]  # image HxWx3 RGB and, where it is wanted, mask HxW
 
+CPU_PIXELS = 2**18  # per forward on a CPU: beyond it an image takes up to twice as long (maps outgrow the caches)
+
 
 class Predicted(NamedTuple):
     """Images of equal shape, all on the device: predicted class (uint8), its probability, the mask if it was loaded."""
@@ -72,14 +74,15 @@ def predictions(
     """Predictions of every record, in groups of equal exact shape; within a shape, in the order of the records.
 
     mean, std: per channel of images in [0, 1]. window: side in pixels, 0: whole images; it and stride, batch, scales,
-    flip are those of `sliding.predict`. amp: bfloat16 autocast. workers: processes that decode. The net is in eval mode
-    until the iterator ends, then in whatever mode each of its modules was in.
+    flip are those of `sliding.predict` (on a CPU, batch is at most what CPU_PIXELS allows). amp: bfloat16 autocast.
+    workers: processes that decode. The net is in eval mode until the iterator ends; then each of its modules has its
+    mode again.
     """
     device = torch.device(device)
     mean_311, std_311 = (
         torch.as_tensor(values, dtype=torch.float32, device=device)[:, None, None] for values in (mean, std)
     )
-    groups = list(_groups(records, window, stride, batch))
+    groups = list(_groups(records, window, stride, batch, device))
     files = DataLoader(
         _Files(groups, load),
         batch_size=None,
@@ -100,7 +103,7 @@ def predictions(
                     (rgb01_B3HW - mean_311) / std_311,
                     window=window,
                     stride=stride,
-                    batch=batch,
+                    batch=_at_once(group[0], window, batch, device),
                     scales=scales,
                     flip=flip,
                 )
@@ -152,15 +155,25 @@ class _Files(Dataset[Any]):
         return image_BHW3, torch.from_numpy(np.stack(masks)) if masks else None
 
 
-def _groups(records: Sequence[Record], window: int, stride: float, batch: int) -> Iterator[list[Record]]:
+def _groups(
+    records: Sequence[Record], window: int, stride: float, batch: int, device: torch.device
+) -> Iterator[list[Record]]:
     """Records of equal shape, as many as fill a forward: windows of one image count one each."""
     shapes: dict[tuple[int, int], list[Record]] = {}
     for record in records:
         shapes.setdefault((record.height, record.width), []).append(record)
     for (height, width), same in shapes.items():
         most = max(map(len, sliding.windows(height, width, window, stride).values())) if window else 1
-        count = max(1, batch // most)
+        count = max(1, _at_once(same[0], window, batch, device) // most)
         yield from (same[i : i + count] for i in range(0, len(same), count))
+
+
+def _at_once(record: Record, window: int, batch: int, device: torch.device) -> int:
+    """Images like this one, or windows of it, per forward: `batch`, or fewer on a CPU if they are large."""
+    if device.type != "cpu":
+        return batch
+    height, width = (min(side, window or side) for side in (record.height, record.width))
+    return max(1, min(batch, CPU_PIXELS // (height * width)))
 
 
 @contextmanager

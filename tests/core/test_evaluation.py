@@ -126,6 +126,15 @@ def test_equal_shapes_share_a_forward_and_nothing_is_padded(dataset: Dataset) ->
     assert net.shapes[:2] == [(3, 3, 24, 24), (3, 3, 24, 16)]
 
 
+def test_large_images_go_one_by_one_on_a_cpu(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("semiseg_cli.core.predictions.CPU_PIXELS", 2 * 24 * 24)
+    whole, windows = Reader(), Reader()
+    measure(whole, dataset)
+    assert {shape[0] for shape in whole.shapes if shape[2:] == (24, 32)} == {1}
+    measure(windows, dataset, window=24)
+    assert {shape[0] for shape in windows.shapes if shape[2:] == (24, 24)} == {2, 1}
+
+
 def test_every_module_gets_its_mode_back_and_random_numbers_do_not_move(dataset: Dataset) -> None:
     net = Reader().train()
     net.norm.eval()
