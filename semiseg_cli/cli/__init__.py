@@ -1,0 +1,64 @@
+"""The command line: `main` is the entry point, each command a file beside it that parses, calls one stage, prints.
+
+Nothing imported here imports torch, numpy or OpenCV: `semiseg --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from semiseg_cli import __version__
+from semiseg_cli.cli import console, eval, failure, launch, train
+
+app = typer.Typer(
+    name="semiseg",
+    help="Semi-supervised semantic segmentation: prepare images, train, evaluate.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("train")(train.train)
+app.command("eval")(eval.eval_)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"semiseg {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[
+        bool, typer.Option("--debug", envvar="SEMISEG_DEBUG", help="show the traceback of an error")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version and exit")
+    ] = False,
+) -> None:
+    console.state.debug = debug
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line (the program's by default) and return its exit code; errors are told, never raised."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch starts its threads: they must not spin
+    console.state = console.State(sys.argv[1:] if arguments is None else list(arguments))
+    code = 0
+    try:
+        app(args=console.state.arguments, prog_name="semiseg")
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else 1
+        if code == 2:
+            failure.usage()
+    except KeyboardInterrupt:
+        code = 130
+    except Exception as error:
+        code = failure.report(error)
+    launch.leave_code(code)
+    return code

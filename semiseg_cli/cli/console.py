@@ -10,7 +10,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -21,9 +21,11 @@ SCHEMA = 1
 
 @dataclass
 class State:
-    """`quiet` (-q) silences notes and progress, never warnings. `answered`: the one JSON document has been printed."""
+    """Of one command line. `quiet` silences notes and progress, never warnings; `answered`: the document is out."""
 
+    arguments: list[str] = field(default_factory=list)
     quiet: bool = False
+    debug: bool = False
     answered: bool = False
 
 
@@ -59,11 +61,11 @@ def document(content: dict[str, Any]) -> None:
 
 def note(text: str) -> None:
     if not state.quiet:
-        stderr().print(text, markup=False, soft_wrap=True)
+        _say(text)
 
 
 def warn(text: str) -> None:
-    stderr().print(f"warning: {text}", markup=False, soft_wrap=True, style="yellow")
+    _say(f"warning: {text}", style="yellow")
 
 
 @contextmanager
@@ -89,6 +91,11 @@ def progress(description: str, total: int | None = None) -> Iterator[Callable[..
                 bar.update(task, completed=done)
 
         yield advance
+
+
+def _say(text: str, style: str = "") -> None:
+    console = stderr()
+    console.print(text, markup=False, style=style, soft_wrap=not console.is_terminal)  # a log keeps one line a line
 
 
 def _plain(value: Any) -> Any:

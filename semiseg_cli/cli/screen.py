@@ -2,7 +2,7 @@
 
 The training stage reports to a `Screen`: `start` once, then `advance`, `log`, `evaluated` and `note` in any order,
 and `stop` at the end (again is harmless). A logged row holds step and loss, and may hold parts of the loss
-("loss_x"), lr, images_per_second, eta_s, and further scalars by name; "kept" is a fraction of pixels.
+("loss_x"), lr, images_per_second, eta_s, and further scalars by name.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ if TYPE_CHECKING:
 
 BARS = "▁▂▃▄▅▆▇█"
 PARTS = "loss_"
-HEAD = ("step", "loss", "lr", "images_per_second", "eta_s")  # shown in places of their own
+ELSEWHERE = ("step", "loss", "lr", "images_per_second", "eta_s", "epoch")  # shown in places of their own, or not
+SHARES = ("kept", "largest_class")  # fractions, shown in percent
 
 
 class Screen:
     """Plain lines on stderr."""
 
     def start(self, title: str, steps: int) -> None:
-        self.title, self.steps, self.best = title, steps, float("-inf")
+        self.title, self.steps = title, steps
         console.note(title)
 
     def advance(self, step: int) -> None:
@@ -85,10 +86,10 @@ class LiveScreen(Screen):
         eta = self.eta()
         where = f"{self.step}/{self.steps}  {done:4.0%}" + (f"  {eta} left" if eta else "")
         head.add_row(ProgressBar(total=max(self.steps, 1), completed=self.step), where)
-        lines: list[RenderableType] = [Text(self.title, style="bold", overflow="ellipsis", no_wrap=True), head]
+        lines: list[RenderableType] = [Text(self.title, style="bold"), head]
         if self.row:
-            lines.append(Text("  ".join([*losses(self.row), *stats(self.row)])))
-            lines.append(Text("  ".join(speed(self.row)), style="dim"))
+            lines.append(Text("  ".join(losses(self.row))))
+            lines.append(Text("  ".join([*speed(self.row), *stats(self.row)]), style="dim"))
         if self.evaluations:
             last = self.evaluations[-1]
             curve = sparkline([row["miou"] for row in self.evaluations])
@@ -100,7 +101,7 @@ class LiveScreen(Screen):
         return grid
 
     def eta(self) -> str:
-        if "eta_s" not in self.row:
+        if "eta_s" not in self.row or self.step >= self.steps:
             return ""
         return duration(max(self.row["eta_s"] - (time.monotonic() - self.row_time), 0))
 
@@ -121,10 +122,11 @@ def speed(row: dict[str, Any]) -> list[str]:
 
 
 def stats(row: dict[str, Any]) -> list[str]:
-    """Further scalars of a row, e.g. `kept 63 %`."""
-    named = {name: value for name, value in row.items() if name not in HEAD and not name.startswith(PARTS)}
+    """Further scalars of a row, e.g. `kept 63%`."""
+    named = {name: value for name, value in row.items() if name not in ELSEWHERE and not name.startswith(PARTS)}
     scalars = {name: value for name, value in named.items() if isinstance(value, int | float)}
-    return [f"{name} {value:.0%}" if name == "kept" else f"{name} {value:.3g}" for name, value in scalars.items()]
+    words = {name: f"{value:.0%}" if name in SHARES else f"{value:.3g}" for name, value in scalars.items()}
+    return [f"{name.replace('_', ' ')} {word}" for name, word in words.items()]
 
 
 def duration(seconds: float) -> str:

@@ -1,0 +1,200 @@
+"""`semiseg train`: start a run, or go on with one."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from semiseg_cli.cli import console, launch
+from semiseg_cli.cli.screen import duration, make_screen
+from semiseg_cli.core import presets, runs
+from semiseg_cli.core.config import DataConfig, ModelConfig, Resolved, TrainConfig, doc, flatten, parse_set
+from semiseg_cli.core.errors import UsageError
+from semiseg_cli.core.methods import METHODS
+from semiseg_cli.core.models import BACKBONES
+
+WHAT, DATA, LENGTH, OUTPUT = "What to train", "Data", "Length and speed", "Output"
+
+
+def train(
+    run: Annotated[
+        Path | None, typer.Argument(metavar="RUN", help="with --resume: the run directory; the newest if left out")
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            "--method", "-m", help=" | ".join(METHODS), autocompletion=lambda: list(METHODS), rich_help_panel=WHAT
+        ),
+    ] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            "--backbone", "-b", help=" ".join(BACKBONES), autocompletion=lambda: list(BACKBONES), rich_help_panel=WHAT
+        ),
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help=doc(ModelConfig, "weights"), rich_help_panel=WHAT)] = None,
+    preset: Annotated[
+        str,
+        typer.Option(
+            "--preset",
+            "-p",
+            autocompletion=lambda: list(presets.presets()),
+            rich_help_panel=WHAT,
+            help="settings to start from; as typed, those of the dataset's kind, else small",
+        ),
+    ] = "",
+    init: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="start from this checkpoint's network", rich_help_panel=WHAT)
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            "-c",
+            metavar="FILE",
+            help="a TOML file of settings, e.g. a run's config.toml",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            "-s",
+            metavar="NAME=VALUE",
+            help="any setting, e.g. train.lr=5e-4; repeatable",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", "-d", help=doc(DataConfig, "name"), rich_help_panel=DATA)
+    ] = None,
+    labeled: Annotated[
+        str | None, typer.Option("--labeled", "-l", help=doc(DataConfig, "labeled"), rich_help_panel=DATA)
+    ] = None,
+    root: Annotated[
+        Path, typer.Option(envvar="SEMISEG_DATA", help="folder of the prepared datasets", rich_help_panel=DATA)
+    ] = Path("data"),
+    steps: Annotated[int | None, typer.Option(help=doc(TrainConfig, "steps"), rich_help_panel=LENGTH)] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            help=f"{doc(TrainConfig, 'batch')}; the preset's learning rate is scaled with it", rich_help_panel=LENGTH
+        ),
+    ] = None,
+    gpus: Annotated[
+        int, typer.Option(min=1, metavar="N", help="GPUs of this machine to train on", rich_help_panel=LENGTH)
+    ] = 1,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(help="auto: CUDA if there is one", rich_help_panel=LENGTH)
+    ] = "auto",
+    seed: Annotated[int | None, typer.Option(help=doc(TrainConfig, "seed"), rich_help_panel=LENGTH)] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="the run directory itself", rich_help_panel=OUTPUT)
+    ] = None,
+    runs_root: Annotated[
+        Path, typer.Option(envvar="SEMISEG_RUNS", help="where run directories are made", rich_help_panel=OUTPUT)
+    ] = Path("runs"),
+    resume: Annotated[
+        bool, typer.Option("--resume", help="go on exactly where RUN was interrupted", rich_help_panel=OUTPUT)
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="show settings and their origins, run some steps, print the cost", rich_help_panel=OUTPUT
+        ),
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="print one JSON document", rich_help_panel=OUTPUT)] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="only the result", rich_help_panel=OUTPUT)] = False,
+) -> None:
+    """Train a network on a few labeled images and many unlabeled ones.
+
+    With no options: the only prepared dataset, and all its labels.
+
+    Interrupt it at any time: it saves, and `semiseg train --resume` goes on.
+    """
+    console.state.quiet = quiet
+    named = {
+        "method.name": method, "model.backbone": backbone, "model.weights": weights, "data.name": data,
+        "data.labeled": labeled, "train.steps": steps, "train.batch": batch, "train.seed": seed,
+    }  # fmt: skip
+    flags = {name: value for name, value in named.items() if value is not None}
+    if run and not resume:
+        raise UsageError(f"{run} is named without --resume", fix=f"semiseg train --resume {shlex.quote(str(run))}")
+    for_new = {"--preset": preset, "--config": config, "--init": init, "--out": out, "--dry-run": dry_run}
+    if resume and any(for_new.values()):
+        given = " or ".join(name for name, value in for_new.items() if value)
+        raise UsageError(f"--resume goes on with a run as it is, so it takes no {given}")
+    if gpus > 1 and not launch.joined():
+        raise typer.Exit(launch.relaunch(gpus, console.state.arguments))
+
+    screen = make_screen()
+    if resume:
+        from semiseg_cli.stages.train import resume as go_on
+
+        run = run or runs.newest_run(runs_root, unfinished=True)
+        found = go_on(run, data_root=root, overrides=flags | parse_set(set_ or []), device=device, screen=screen)
+        _answer(found, _summary(found), json)
+        return
+
+    resolved = presets.gather(flags, set_ or [], dataset=_dataset_in(root), config=config, preset=preset)
+    from semiseg_cli.stages.train import train as start
+
+    if dry_run:
+        console.note("a dry run: nothing is written")
+    found = start(
+        resolved, data_root=root, runs_root=runs_root, out=out, init=init, dry_run=dry_run, device=device, screen=screen
+    )
+    if dry_run:
+        settings = {name: {"value": value, "from": resolved.origins[name]} for name, value in _flat(resolved).items()}
+        _answer({"settings": settings, "cost": found}, f"{_settings(resolved)}\n\n{_cost(found)}", json)
+    else:
+        _answer(found, _summary(found), json)
+
+
+def _dataset_in(root: Path) -> Any:
+    def named(name: str) -> tuple[str, str]:
+        from semiseg_cli.core.data.index import default_name, load_dataset
+
+        name = name or default_name(root)
+        return name, load_dataset(root, name).kind
+
+    return named
+
+
+def _answer(result: dict[str, Any], text: str, json: bool) -> None:
+    if launch.is_main():
+        console.result("train", result, text, json)
+
+
+def _summary(found: dict[str, Any]) -> str:
+    """The end of a run in words; `found` is the stage's result."""
+    run, last, best = found["run"], found["last"], found["best"]
+    lines = [f"{run}: {found['method']}, {found['steps']} steps in {duration(found['seconds'])}, {found['partition']}"]
+    if last and best:
+        lines.append(f"mIoU {last['miou']:.2f} at the last step, best {best['miou']:.2f} at step {best['step']}")
+        lines.append(f"next: semiseg eval {shlex.quote(str(run))}")
+    return "\n".join(lines)
+
+
+def _flat(resolved: Resolved) -> dict[str, Any]:
+    return flatten(resolved.config)
+
+
+def _settings(resolved: Resolved) -> str:
+    """Every setting, its value, and the layer it came from, as aligned lines."""
+    rows = [(name, str(value), resolved.origins[name]) for name, value in _flat(resolved).items()]
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    return "\n".join(f"{name:<{widths[0]}}  {value:<{widths[1]}}  {origin}" for name, value, origin in rows)
+
+
+def _cost(found: dict[str, Any]) -> str:
+    return "\n".join([
+        f"{found['labeled']} labeled and {found['unlabeled']} unlabeled images, on {found['device']}",
+        f"{found['step_ms']:.0f} ms and {found['gflop_per_step']:.1f} GFLOP a step, "
+        f"{found['images_per_second']:.1f} images/s, {found['peak_memory_bytes'] / 2**30:.1f} GiB at most",
+        f"about {duration(found['estimated_hours'] * 3600)} in all, evaluations not counted",
+    ])  # fmt: skip
