@@ -112,7 +112,7 @@ def predictions(
 
 
 def save_predictions(part: Predicted, folder: Path, palette: Sequence[Sequence[int]]) -> None:
-    """Write each prediction as an index PNG with the palette, `<folder>/<id>.png`, each file whole or not at all."""
+    """Write each prediction as an 8-bit index PNG with the palette, `<folder>/<id>.png`, each file whole or not at all."""
     for record, label in zip(part.records, part.label_BHW.cpu().numpy(), strict=True):
         path = folder / f"{record.id}.png"
         try:
@@ -122,7 +122,7 @@ def save_predictions(part: Predicted, folder: Path, palette: Sequence[Sequence[i
             try:
                 image = Image.fromarray(label)
                 image.putpalette([value for colour in palette for value in colour])
-                image.save(name, format="PNG")
+                image.save(name, format="PNG", bits=8)  # not fewer for few classes: readers expect bytes
                 os.chmod(name, 0o644)
                 os.replace(name, path)
             finally:

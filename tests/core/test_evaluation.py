@@ -153,6 +153,7 @@ def test_predictions_are_saved_with_the_palette(dataset: Dataset, tmp_path: Path
     for record in dataset.val:
         saved, image = Image.open(tmp_path / "out" / f"{record.id}.png"), np.asarray(Image.open(record.image))
         assert saved.mode == "P"
+        assert (tmp_path / "out" / f"{record.id}.png").read_bytes()[24] == 8  # bits per pixel
         assert saved.getpalette()[:9] == [0, 0, 0, 200, 10, 10, 10, 200, 10]
         assert np.array_equal(np.asarray(saved), np.where(image[..., 1] > 0, 0, image[..., 0] // 10))
 

@@ -45,7 +45,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ((0, 0, 0), (9, 99, 9), (50, 50, 50)),
             train=(record("t0", 40, 48), record("t1", 40, 48, masked=False)),
             val=(record("v0", 40, 48), record("v1", 48, 40), record("v2", 40, 48)),
-            window=36,
+            window=64,  # not what the checkpoint was trained under
         ),
         {},
     )
