@@ -6,13 +6,14 @@ with the same arguments changes nothing and is immediate.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,21 +21,17 @@ import cv2
 import numpy as np
 
 from semiseg_cli.core.data import shapes
+from semiseg_cli.core.data.classes import code_name, default_palette, read_classes, translation
+from semiseg_cli.core.data.copies import Copy, Refusal, Source, copy, refuse
+from semiseg_cli.core.data.folder import Folders, arrange, coverage, gather
+from semiseg_cli.core.data.imaging import write_image
 from semiseg_cli.core.data.index import load_dataset, manifest, to_toml, write_dataset
-from semiseg_cli.core.data.spec import Dataset, Record
+from semiseg_cli.core.data.spec import IGNORE, Dataset, Record
 from semiseg_cli.core.errors import DataError, UsageError
-
-Progress = Callable[[str, int], AbstractContextManager[Callable[..., None]]]  # (description, total) -> advance
-
+from semiseg_cli.stages.progress import Progress, silent
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
-
-
-@contextmanager
-def silent(description: str, total: int) -> Iterator[Callable[..., None]]:
-    """No progress display."""
-    yield lambda n=1: None
 
 
 def prepare_shapes(
@@ -60,25 +57,89 @@ def prepare_shapes(
         return ready
     tasks = [("train", index) for index in range(labeled + unlabeled)] + [("val", index) for index in range(val)]
     with _building(root, name) as folder, progress(f"drawing {name}", len(tasks)) as advance:
-        for kind in ("images", "masks"):
-            (folder / kind).mkdir()
 
         def one(task: tuple[str, int]) -> Record:
             part, index = task
             image, mask = shapes.draw(seed, part, index, size)
             id = f"{part}_{index:04d}"
-            image_file, mask_file = folder / "images" / f"{id}.png", folder / "masks" / f"{id}.png"
-            cv2.imwrite(str(image_file), image[:, :, ::-1])
-            if has_mask := part == "val" or index < labeled:
-                cv2.imwrite(str(mask_file), mask)
-            pixels = tuple(np.bincount(mask.ravel(), minlength=len(shapes.CLASSES)).tolist())
+            image_file = write_image(folder / "images" / f"{id}.png", image)
             advance()
-            return Record(id, image_file, mask_file if has_mask else None, size, size, pixels if has_mask else ())
+            if part == "train" and index >= labeled:
+                return Record(id, image_file, None, size, size)
+            mask_file = write_image(folder / "masks" / f"{id}.png", mask)
+            pixels = tuple(np.bincount(mask.ravel(), minlength=len(shapes.CLASSES)).tolist())
+            return Record(id, image_file, mask_file, size, size, pixels)
 
         records = _on_all_cores(one, tasks)
         train, held = records[: labeled + unlabeled], records[labeled + unlabeled :]
         dataset = Dataset(name, "shapes", folder, shapes.CLASSES, shapes.PALETTE, train, held, licence=shapes.LICENCE)
         write_dataset(dataset, {"source": source, "notes": []})
+    return load_dataset(root, name)
+
+
+def prepare_folder(
+    root: Path,
+    *,
+    name: str,
+    labeled: Path,
+    masks: Path,
+    unlabeled: Path | None = None,
+    val: Path | None = None,
+    val_masks: Path | None = None,
+    classes: Path,
+    map: Mapping[int, int] | None = None,
+    ignore: int | None = None,
+    long_side: int = 1024,
+    progress: Progress = silent,
+) -> Dataset:
+    """A dataset from folders of images and masks, matched by `core.data.folder`, copied by `core.data.copies`.
+
+    classes: a file that `core.data.classes.read_classes` understands. map: mask value (or `imaging.COLOUR | 0xRRGGBB`)
+    to class. ignore: mask value of pixels that count nowhere; None: what the classes file says, else 255.
+    long_side: larger images are reduced to it; 0: none is. Without `val`, a fifth of the labeled images is held out.
+    Raises DataError that lists every file concerned, and where `<root>/<name>` holds something else.
+    """
+    meaning = read_classes(classes)
+    ignored = next(value for value in (ignore, meaning.ignore, IGNORE) if value is not None)
+    translate = translation(meaning, ignored, map or {})
+    folders = Folders(labeled, masks, unlabeled, val, val_masks)
+    source = {key: str(path.absolute()) if path else "" for key, path in vars(folders).items()} | {
+        "map": {code_name(code): target for code, target in (map or {}).items()},
+        "ignore": ignored,
+        "long_side": long_side,
+        "classes": hashlib.sha256(classes.read_bytes()).hexdigest(),
+        "files": folders.listing(),
+    }
+    if ready := _ready(root, name, "folder", source):
+        return ready
+    sources = gather(folders)
+    tasks = [*sources.labeled, *sources.pool, *sources.val]
+    with _building(root, name) as folder, progress(f"preparing {name}", len(tasks)) as advance:
+
+        def one(task: Source) -> Copy | Refusal:
+            done = copy(task, folder, translate, long_side)
+            advance()
+            return done
+
+        done = _on_all_cores(one, tasks)
+        refuse([each for each in done if isinstance(each, Refusal)], meaning)
+        copies = [each for each in done if isinstance(each, Copy)]
+        first, last = len(sources.labeled), len(tasks) - len(sources.val)
+        result = arrange(copies[:first], copies[first:last], copies[last:])
+        for record in result.dropped:
+            record.image.unlink()
+        dataset = Dataset(
+            name=name,
+            kind="folder",
+            root=folder,
+            classes=meaning.names,
+            palette=meaning.palette or default_palette(len(meaning.names)),
+            train=result.train,
+            val=result.val,
+            licence=meaning.licence,
+        )
+        found = [*sources.notes, *result.notes, *coverage(result.train, result.val, meaning.names)]
+        write_dataset(dataset, {"source": source, "notes": found})
     return load_dataset(root, name)
 
 
@@ -133,5 +194,7 @@ def _building(root: Path, name: str) -> Iterator[Path]:
         folder.chmod(0o755)  # mkdtemp makes it private
         yield folder
         os.rename(folder, root / name)
+    except OSError as error:
+        raise DataError(f"{root / name} cannot be written", why=str(error)) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
@@ -113,6 +114,18 @@ def is_plain(path: Path) -> bool:
     with opened(path) as image:
         if image.mode not in ("RGB", "L") or image.format not in ("JPEG", "PNG") or "transparency" in image.info:
             return False
-        if image.format == "PNG" and path.read_bytes()[24] != 8:  # the header's bit depth
-            return False
+        if image.format == "PNG":
+            with path.open("rb") as file:
+                if file.read(25)[24] != 8:  # the header's bit depth: Pillow gives 16-bit colour as RGB, too
+                    return False
     return orientation(path) == 1
+
+
+def write_image(path: Path, pixels: NDArray[np.uint8]) -> Path:
+    """Write uint8 HxWx3 RGB or HxW as .png or .jpg (quality 95), and the folder it needs; returns the path."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, 95] if path.suffix == ".jpg" else [cv2.IMWRITE_PNG_COMPRESSION, 3]
+    done, data = cv2.imencode(path.suffix, pixels[:, :, ::-1] if pixels.ndim == 3 else pixels, options)
+    assert done, path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data.tobytes())
+    return path

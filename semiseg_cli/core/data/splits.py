@@ -81,13 +81,13 @@ def choose(records: Sequence[Record], classes: int, count: int, *, balance: str,
     images left the first in that order which contains it. With at least as many images as classes, every class that
     occurs is covered.
     """
-    order = sorted(records, key=lambda record: _draw(seed, record.id))
+    order = sorted(records, key=lambda record: draw_key(seed, record.id))
     if balance == "random":
         return [record.id for record in order[:count]]
     if balance != "classes":
         raise UsageError(f"no balance '{balance}'", fix="--balance classes or --balance random")
     has = np.array([np.array(class_pixels(record, classes)) > 0 for record in order])  # images x classes
-    total, ties = has.sum(0), [_draw(seed, f"class {k}") for k in range(classes)]
+    total, ties = has.sum(0), [draw_key(seed, f"class {k}") for k in range(classes)]
     chosen = np.zeros(len(order), dtype=bool)
     picks: list[int] = []
     while len(picks) < count:
@@ -109,7 +109,8 @@ def class_pixels(record: Record, classes: int) -> tuple[int, ...]:
         return tuple(np.bincount(np.array(mask).ravel(), minlength=256)[:classes].tolist())
 
 
-def _draw(seed: int, key: str) -> bytes:
+def draw_key(seed: int, key: str) -> bytes:
+    """What images are sorted by where they are drawn at random."""
     return hashlib.sha256(f"{seed}\n{key}".encode()).digest()
 
 
