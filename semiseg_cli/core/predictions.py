@@ -112,7 +112,9 @@ def predictions(
 
 
 def save_predictions(part: Predicted, folder: Path, palette: Sequence[Sequence[int]]) -> None:
-    """Write each prediction as an 8-bit index PNG with the palette, `<folder>/<id>.png`, each file whole or not at all."""
+    """Write each prediction as an 8-bit palette PNG, `<folder>/<id>.png`, each file whole or not at all."""
+    colours = [value for colour in palette for value in colour]
+    colours += [0] * (3 * 256 - len(colours))  # a shorter palette would be written with fewer bits
     for record, label in zip(part.records, part.label_BHW.cpu().numpy(), strict=True):
         path = folder / f"{record.id}.png"
         try:
@@ -121,8 +123,8 @@ def save_predictions(part: Predicted, folder: Path, palette: Sequence[Sequence[i
             os.close(handle)
             try:
                 image = Image.fromarray(label)
-                image.putpalette([value for colour in palette for value in colour])
-                image.save(name, format="PNG", bits=8)  # not fewer for few classes: readers expect bytes
+                image.putpalette(colours)
+                image.save(name, format="PNG")
                 os.chmod(name, 0o644)
                 os.replace(name, path)
             finally:
