@@ -1,0 +1,183 @@
+"""`semiseg` itself: it starts at once, says what went wrong in words, and exits with the code of the kind of error."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import semiseg_cli.cli as cli
+from semiseg_cli import __version__
+from semiseg_cli.cli import console
+from semiseg_cli.core import errors
+
+HEAVY = ("torch", "torchvision", "numpy", "cv2", "scipy", "PIL")
+
+
+@pytest.fixture(autouse=True)
+def plain(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in ("SEMISEG_DEBUG", "FORCE_COLOR", "SEMISEG_EXIT_CODE_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
+    yield
+    console.state = console.State()
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Make every command raise the given error."""
+
+    def install(error: BaseException) -> None:
+        def app(**kwargs: object) -> None:
+            raise error
+
+        monkeypatch.setattr(cli, "app", app)
+
+    return install
+
+
+def in_python(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize(
+    "line", [["--help"], ["train", "--help"], ["eval", "--help"], ["--version"], ["trian"], ["train", "x"]]
+)
+def test_starting_imports_nothing_slow(line: list[str]) -> None:
+    code = f"import sys\nfrom semiseg_cli.cli import main\nmain({line!r})\nprint('LOADED', *sys.modules)"
+    loaded = in_python(code).split("LOADED")[1].split()
+    assert not set(HEAVY) & set(loaded)
+
+
+def test_help_answers_at_once() -> None:
+    def seconds() -> float:
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "semiseg_cli", "--help"], capture_output=True, check=True)
+        return time.perf_counter() - began
+
+    assert min(seconds() for _ in range(3)) < 1.0  # 0.2 s on a quiet machine; importing torch alone takes longer
+
+
+def test_torch_threads_do_not_spin_while_they_wait() -> None:
+    code = "import os; del os.environ['OMP_WAIT_POLICY']; from semiseg_cli.cli import main; main(['--version']); "
+    assert in_python(f"{code}print(os.environ['OMP_WAIT_POLICY'])").endswith("passive\n")
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"semiseg {__version__}\n"
+
+
+def test_a_mistyped_command_or_option_is_a_usage_error_with_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["trian"]) == 2
+    assert "Did you mean 'train'" in capsys.readouterr().err
+    assert cli.main(["train", "--stepz", "3"]) == 2
+    assert "--steps" in capsys.readouterr().err
+    assert cli.main(["train", "--steps", "many"]) == 2
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        (errors.UsageError, 2), (errors.DataError, 3), (errors.DeviceError, 4), (errors.CheckpointError, 5),
+        (errors.Diverged, 6), (errors.CheckFailed, 7), (errors.Interrupted, 130),
+    ],
+)  # fmt: skip
+def test_an_error_is_told_in_three_lines_and_by_its_exit_code(
+    kind: type[errors.SemisegError], code: int, failing: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing(kind("mask [3].png is odd", why="it is " + "very " * 40 + "long", fix="semiseg train -s a=[b]"))
+    assert cli.main(["train"]) == code
+    shown = capsys.readouterr()
+    lines = shown.err.splitlines()
+    assert lines[0] == "error: mask [3].png is odd"
+    assert lines[1].startswith("  why: it is very")
+    assert lines[2] == "  try: semiseg train -s a=[b]"
+    assert len(lines) == 3
+    assert shown.out == ""
+
+
+def test_under_json_the_error_is_the_one_document(failing: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    failing(errors.DataError("odd", why="because", fix="look"))
+    assert cli.main(["eval", "x", "--json"]) == 3
+    shown = capsys.readouterr()
+    error = {"what": "odd", "why": "because", "fix": "look", "code": 3}
+    assert json.loads(shown.out) == {"schema": 1, "command": "eval", "error": error}
+    assert shown.err.startswith("error: odd")
+
+
+def test_under_json_a_refused_command_line_is_a_document_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "--json", "--stepz"]) == 2
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == 2
+
+
+def test_a_failed_check_after_the_result_adds_no_second_document(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def app(**kwargs: object) -> None:
+        console.result("eval", {"miou": float("nan"), "run": Path("a")}, "text", json=True)
+        raise errors.CheckFailed("too low")
+
+    monkeypatch.setattr(cli, "app", app)
+    assert cli.main(["eval", "--json"]) == 7
+    assert json.loads(capsys.readouterr().out) == {"schema": 1, "command": "eval", "result": {"miou": None, "run": "a"}}
+
+
+def test_a_bug_keeps_its_traceback_in_a_file(failing: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    failing(KeyError("missing"))
+    assert cli.main(["train"]) == 1
+    shown = capsys.readouterr().err
+    assert "this is a bug in semiseg: KeyError: 'missing'" in shown
+    assert "Traceback" not in shown
+    path = Path(shown.split("the traceback is in ")[1].strip())
+    assert "KeyError: 'missing'" in path.read_text()
+    path.unlink()
+
+
+def test_an_error_that_a_run_recorded_names_its_log(failing: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    for error, code in ((errors.Diverged("not finite"), 6), (KeyError("missing"), 1)):
+        error.add_note("the traceback is in runs/a/error.log")
+        failing(error)
+        assert cli.main(["train"]) == code
+        assert capsys.readouterr().err.count("runs/a/error.log") == 1
+
+
+@pytest.mark.parametrize("how", ["--debug", "SEMISEG_DEBUG"])
+def test_debug_shows_the_traceback(
+    how: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if how == "SEMISEG_DEBUG":
+        monkeypatch.setenv(how, "1")
+    assert cli.main([*([how] if how.startswith("--") else []), "train", "unasked"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+    monkeypatch.delenv("SEMISEG_DEBUG", raising=False)
+    assert cli.main(["train", "unasked"]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_memory_that_runs_out_comes_with_advice(failing: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    kind = type("OutOfMemoryError", (RuntimeError,), {})  # torch's, by its name
+    for error in (kind("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore"), MemoryError()):
+        failing(error)
+        assert cli.main(["train"]) == 4
+        assert "train.micro_batch" in capsys.readouterr().err
+
+
+def test_an_interruption_by_hand_is_130(failing: Any) -> None:
+    failing(KeyboardInterrupt())
+    assert cli.main(["train"]) == 130
+
+
+def test_the_module_passes_its_exit_code_on(tmp_path: Path) -> None:
+    line = [sys.executable, "-m", "semiseg_cli", "train", "-d", "absent", "--root", str(tmp_path)]
+    done = subprocess.run(line, capture_output=True, text=True, env={**os.environ, "COLUMNS": "40"}, check=False)
+    assert done.returncode == 3
+    assert done.stderr.startswith(f"error: no prepared dataset 'absent' in {tmp_path}\n")

@@ -1,0 +1,91 @@
+"""What training looks like: plain lines, and the live screen at 80 columns."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from semiseg_cli.cli import console
+from semiseg_cli.cli.screen import LiveScreen, Screen, duration, make_screen, sparkline
+
+ROW: dict[str, Any] = {
+    "step": 50, "loss": 1.25, "loss_labeled": 0.75, "loss_strong": 0.5, "kept": 0.634, "largest_class": 0.5, "lr": 2e-4,
+    "grad": 1.23456, "epoch": 2.5, "images_per_second": 8.34, "eta_s": 95.0,
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> Iterator[None]:
+    console.state = console.State()
+    yield
+    console.state = console.State()
+
+
+def tell(shown: Screen) -> None:
+    shown.start("fixmatch on park [23 of 367]", 200)
+    shown.log(ROW)
+    shown.evaluated({"step": 50, "miou": 41.234, "best_miou": 41.234, "iou": {"sky": 80.0}})
+    shown.evaluated({"step": 100, "miou": 40.0, "best_miou": 41.234})
+    shown.advance(120)
+
+
+def test_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = make_screen()
+    tell(shown)
+    shown.stop()
+    assert capsys.readouterr().err.splitlines() == [
+        "fixmatch on park [23 of 367]",
+        "step 50/200  loss 1.2500 (labeled 0.750, strong 0.500)  lr 2.00e-04  8.3 images/s  kept 63%  largest class 50%  grad 1.23",
+        "step 50/200  mIoU 41.23  best 41.23",
+        "step 100/200  mIoU 40.00  best 41.23",
+    ]
+
+
+def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    console.state.quiet = True
+    tell(make_screen())
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_row_needs_only_step_and_loss(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = Screen()
+    shown.start("x", 2)
+    shown.log({"step": 1, "loss": 0.5})
+    assert capsys.readouterr().err.endswith("step 1/2  loss 0.5000\n")
+
+
+def test_the_live_screen_fits_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Console(record=True, width=80, force_terminal=True, file=io.StringIO())
+    monkeypatch.setattr(console, "stderr", lambda: terminal)
+    monkeypatch.setattr("time.monotonic", lambda: 100.0)
+    shown = make_screen()
+    assert isinstance(shown, LiveScreen)
+    tell(shown)
+    shown.stop()
+    shown.stop()
+    terminal.export_text(clear=True)
+    terminal.print(shown.render())
+    lines = [line.rstrip() for line in terminal.export_text().splitlines()]
+    assert max(map(len, lines)) <= 80
+    assert lines[0] == "fixmatch on park [23 of 367]"
+    assert lines[1].endswith("  120/200   60%  1:35 left")
+    assert lines[2:] == [
+        "loss 1.2500 (labeled 0.750, strong 0.500)",
+        "lr 2.00e-04  8.3 images/s  kept 63%  largest class 50%  grad 1.23",
+        "mIoU 40.00 at step 100  best 41.23  █▁",
+    ]
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(0, "0:00"), (59.6, "1:00"), (725, "12:05"), (11525, "3:12:05")])
+def test_duration(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+def test_sparkline_spans_lowest_to_highest() -> None:
+    assert sparkline([1, 2, 3]) == "▁▅█"
+    assert sparkline([5, 5]) == "▁▁"
+    assert len(sparkline(list(range(100)), width=10)) == 10

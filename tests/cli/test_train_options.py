@@ -1,0 +1,236 @@
+"""`semiseg train` as typed: its options are few and frozen, and this is what they ask of the stage."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import semiseg_cli.cli.launch as launch
+import semiseg_cli.core.data.index as index
+import semiseg_cli.stages.train as stage
+from semiseg_cli.cli import console, main
+from semiseg_cli.cli.train import train
+from semiseg_cli.core import runs
+from semiseg_cli.core.config import flatten, resolve
+from semiseg_cli.core.data.spec import Dataset
+from semiseg_cli.core.errors import DeviceError
+
+OPTIONS = [
+    "RUN", "--method -m", "--backbone -b", "--weights", "--preset -p", "--init", "--config -c", "--set -s",
+    "--data -d", "--labeled -l", "--root", "--steps", "--batch", "--gpus", "--device", "--seed",
+    "--out -o", "--runs-root", "--resume", "--dry-run", "--json", "--quiet -q",
+]  # fmt: skip
+
+DONE = {
+    "run": "runs/a b", "method": "unimatch", "partition": "own partition", "steps": 30, "seconds": 61.0,
+    "last": {"step": 30, "miou": 40.0}, "best": {"step": 20, "miou": 41.234},
+}  # fmt: skip
+COST = {
+    "step_ms": 12.0, "images_per_second": 8.0, "gflop_per_step": 3.5, "peak_memory_bytes": 2**30, "estimated_hours": 0.5,
+    "device": "2 CPU cores", "labeled": 3, "unlabeled": 9,
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.chdir(tmp_path)
+    for name in ("SEMISEG_DATA", "SEMISEG_RUNS", "SEMISEG_DEBUG", "RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, kind in (("park", "folder"), ("toys", "shapes")):
+        root = tmp_path / "data" / name
+        index.write_dataset(Dataset(name, kind, root, ("a", "b"), ((0, 0, 0), (1, 1, 1)), (), ()), {})
+    yield tmp_path
+    console.state = console.State()
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the stage was asked for; it answers with DONE, or COST for a dry run."""
+    calls: dict[str, Any] = {}
+
+    def start(resolved: Any, **more: Any) -> dict[str, Any]:
+        calls.update(more, resolved=resolved)
+        return COST if more["dry_run"] else DONE
+
+    def resume(run: Path, **more: Any) -> dict[str, Any]:
+        calls.update(more, run=run)
+        return DONE
+
+    monkeypatch.setattr(stage, "train", start)
+    monkeypatch.setattr(stage, "resume", resume)
+    return calls
+
+
+def test_the_options_are_frozen(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    assert main(["train", "--help"]) == 0
+    shown = re.findall(r"^\W+(RUN|--[a-z-]+)(?: +(-[a-z]))? ", capsys.readouterr().out, re.MULTILINE)
+    assert [" ".join(filter(None, names)) for names in shown if names[0] != "--help"] == OPTIONS
+    assert len(inspect.signature(train).parameters) == len(OPTIONS)
+
+
+def test_flags_become_settings_of_the_command_line(asked: dict[str, Any]) -> None:
+    line = "train -m fixmatch -d park -l 1/8 -b tiny -p shapes --steps 7 --batch 4 --weights none --seed 5 -s train.crop=64"
+    assert main(line.split()) == 0
+    found, origins = flatten(asked["resolved"].config), asked["resolved"].origins
+    expected = {
+        "method.name": "fixmatch", "data.name": "park", "data.labeled": "1/8", "model.backbone": "tiny", "train.steps": 7,
+        "train.batch": 4, "model.weights": "none", "train.seed": 5,
+    }  # fmt: skip
+    assert {name: found[name] for name in expected} == expected
+    assert {origins[name] for name in expected} == {"command line"}
+    assert (found["train.crop"], origins["train.crop"]) == (64, "--set")
+    assert "preset shapes" in origins.values()
+
+
+def test_paths_go_to_the_stage(asked: dict[str, Any], folder: Path) -> None:
+    (folder / "data").rename(folder / "elsewhere")
+    line = "train -d park --root elsewhere --runs-root r -o out --init a.safetensors --device cpu"
+    assert main(line.split()) == 0
+    names = ("data_root", "runs_root", "out", "init", "device", "dry_run")
+    expected = [Path("elsewhere"), Path("r"), Path("out"), Path("a.safetensors"), "cpu", False]
+    assert [asked[name] for name in names] == expected
+
+
+def test_the_environment_names_the_folders(
+    asked: dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "data").rename(folder / "elsewhere")
+    monkeypatch.setenv("SEMISEG_DATA", "elsewhere")
+    monkeypatch.setenv("SEMISEG_RUNS", "r")
+    assert main(["train", "-d", "park"]) == 0
+    assert (asked["data_root"], asked["runs_root"]) == (Path("elsewhere"), Path("r"))
+
+
+def test_the_datasets_kind_chooses_the_preset(asked: dict[str, Any]) -> None:
+    for name, preset in (("toys", "preset shapes"), ("park", "preset small")):
+        assert main(["train", "-d", name]) == 0
+        assert preset in asked["resolved"].origins.values()
+
+
+def test_with_no_name_it_is_the_only_dataset_or_an_error(
+    asked: dict[str, Any], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train"]) == 2
+    assert "park, toys" in capsys.readouterr().err
+    (folder / "data" / "toys" / "dataset.toml").unlink()
+    assert main(["train"]) == 0
+    assert asked["resolved"].config.data.name == "park"
+
+
+def test_semiseg_toml_in_the_working_directory_is_read(asked: dict[str, Any], folder: Path) -> None:
+    (folder / "semiseg.toml").write_text('[data]\nname = "park"\n[train]\ncrop = 80\n')
+    assert main(["train"]) == 0
+    assert asked["resolved"].config.train.crop == 80
+
+
+def test_the_result_is_the_only_thing_on_stdout(asked: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "-d", "park"]) == 0
+    shown = capsys.readouterr().out
+    assert "mIoU 40.00 at the last step, best 41.23 at step 20" in shown
+    assert "next: semiseg eval 'runs/a b'" in shown
+    assert main(["train", "-d", "park", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"schema": 1, "command": "train", "result": DONE}
+
+
+def test_a_run_without_evaluation_has_a_result_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(stage, "train", lambda *args, **more: {**DONE, "last": None, "best": None})
+    assert main(["train", "-d", "park"]) == 0
+    assert "mIoU" not in capsys.readouterr().out
+
+
+def test_a_process_that_is_not_the_first_says_nothing(
+    asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    assert main(["train", "-d", "park", "--json"]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_a_dry_run_shows_every_setting_with_its_origin_and_the_cost(
+    asked: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "-d", "park", "--dry-run", "--steps", "9"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert asked["dry_run"]
+    assert ["train.steps", "9", "command", "line"] in [line.split() for line in lines]
+    assert {line.split()[0] for line in lines if line and "." in line.split()[0]} == set(
+        flatten(asked["resolved"].config)
+    )
+    assert lines[-1].startswith("about 30:00 in all")
+    assert main(["train", "-d", "park", "--dry-run", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["result"]
+    assert found["cost"] == COST
+    assert found["settings"]["data.name"] == {"value": "park", "from": "command line"}
+
+
+def make_run(root: Path, name: str) -> Path:
+    run = runs.create_run(root, name)
+    runs.write_config(run, resolve([("test", {})]))
+    return run
+
+
+def test_resume_takes_the_named_run_or_the_newest_unfinished(asked: dict[str, Any], folder: Path) -> None:
+    old, done = make_run(folder / "runs", "old"), make_run(folder / "runs", "done")
+    runs.finish(done, {})
+    assert main(["train", "--resume"]) == 0
+    assert asked["run"] == Path("runs") / old.name
+    assert main(["train", "--resume", str(done), "--steps", "3", "-s", "train.lr=1"]) == 0
+    assert asked["run"] == done
+    assert asked["overrides"] == {"train.steps": 3, "train.lr": "1"}
+
+
+@pytest.mark.parametrize("more", ["-p small", "-c a.toml", "--init a", "-o b", "--dry-run"])
+def test_resume_takes_nothing_that_makes_a_new_run(
+    more: str, asked: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "--resume", *more.split()]) == 2
+    assert "so it takes no --" in capsys.readouterr().err
+    assert asked == {}
+
+
+def test_a_run_without_resume_is_refused_with_the_command_that_was_meant(
+    asked: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "runs/a"]) == 2
+    assert "try: semiseg train --resume runs/a" in capsys.readouterr().err
+    assert asked == {}
+
+
+@pytest.mark.parametrize("line", ["-m unimach", "-p smal", "-s train.lrr=1", "-s lr", "--batch 0", "-c absent.toml"])
+def test_what_cannot_be_is_a_usage_error(line: str, asked: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "-d", "park", *line.split()]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+    assert asked == {}
+
+
+def test_gpus_start_the_same_line_under_torchrun_once(monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any]) -> None:
+    started: list[Any] = []
+
+    def relaunch(gpus: int, arguments: list[str]) -> int:
+        started.append((gpus, arguments))
+        return 6
+
+    monkeypatch.setattr(launch, "relaunch", relaunch)
+    line = ["train", "-d", "park", "--gpus", "2"]
+    assert main(line) == 6
+    assert started == [(2, line)]
+    assert asked == {}
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(line) == 0
+    assert len(started) == 1
+
+
+def test_more_gpus_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    with pytest.raises(DeviceError, match=r"this machine has 1 CUDA device$"):
+        launch.relaunch(2, ["train"])
+    assert main(["train", "--gpus", "2"]) == 4

@@ -1,0 +1,146 @@
+"""Run directories: names that never collide, files that survive a crash, and errors that are kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from semiseg_cli.core import runs
+from semiseg_cli.core.config import flatten, resolve
+from semiseg_cli.core.errors import DataError, Interrupted, UsageError
+
+RESOLVED = resolve([("test", {"method.name": "fixmatch", "data.name": "park", "data.labeled": "1/8", "train.seed": 3})])
+
+
+def make(root: Path, name: str, age: float) -> Path:
+    run = runs.create_run(root, name)
+    runs.write_config(run, RESOLVED)
+    os.utime(run / "config.toml", (age, age))
+    return run
+
+
+@pytest.mark.parametrize(
+    ("labeled", "part"), [("", "all"), ("183", "183"), ("1/8", "1of8"), ("lists/few images.txt", "few images")]
+)
+def test_a_runs_name_says_what_it_is(labeled: str, part: str) -> None:
+    layer = {"method.name": "fixmatch", "data.name": "park", "data.labeled": labeled, "model.backbone": "tiny"}
+    assert runs.run_name(resolve([("test", layer)]).config) == f"park-{part}-fixmatch-tiny-s0"
+
+
+def test_a_taken_name_gets_a_number_and_nothing_is_overwritten(tmp_path: Path) -> None:
+    root = tmp_path / "made" / "runs"
+    assert [runs.create_run(root, "a").name for _ in range(3)] == ["a", "a-2", "a-3"]
+
+
+def test_processes_that_start_at_once_get_different_directories(tmp_path: Path) -> None:
+    found: list[Path] = []
+    threads = [threading.Thread(target=lambda: found.append(runs.create_run(tmp_path, "a"))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(found)) == 8
+
+
+def test_an_asked_directory_is_taken_only_if_it_is_empty(tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "mine"
+    assert runs.claim_run(out) == out
+    assert runs.claim_run(out) == out
+    (out / "config.toml").touch()
+    with pytest.raises(UsageError, match="exists already") as caught:
+        runs.claim_run(out)
+    assert f"--resume {out}" in caught.value.fix
+    with pytest.raises(UsageError, match="not a directory"):
+        runs.claim_run(out / "config.toml")
+
+
+def test_runs_are_listed_newest_first_and_finished_ones_are_not_resumed(tmp_path: Path) -> None:
+    old, new = make(tmp_path, "old", 1000), make(tmp_path, "new", 2000)
+    (tmp_path / "no run").mkdir()
+    assert runs.list_runs(tmp_path) == [new, old]
+    runs.append_metrics(old, {"step": 1})
+    assert runs.newest_run(tmp_path) == old
+    runs.finish(old, {"last": None})
+    assert runs.is_finished(old)
+    assert runs.newest_run(tmp_path) == old
+    assert runs.newest_run(tmp_path, unfinished=True) == new
+    runs.finish(new, {"last": None})
+    with pytest.raises(UsageError, match="no unfinished run"):
+        runs.newest_run(tmp_path, unfinished=True)
+    with pytest.raises(UsageError, match="no run in"):
+        runs.newest_run(tmp_path / "absent")
+
+
+def test_a_configuration_reads_back_from_a_run(tmp_path: Path) -> None:
+    run = make(tmp_path, "a", 1000)
+    assert resolve([("file", runs.read_config(run))]).config == RESOLVED.config
+    assert flatten(RESOLVED.config)["data.labeled"] == "1/8"
+    assert "# test" in (run / "config.toml").read_text()
+    with pytest.raises(UsageError, match="is not a run"):
+        runs.read_config(tmp_path)
+
+
+def test_metrics_are_truncated_to_where_a_run_goes_on(tmp_path: Path) -> None:
+    for step in (1, 2, 2, 3):
+        runs.append_metrics(tmp_path, {"step": step, "loss": 0.5})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "lo')  # a crash cut it short
+    assert [row["step"] for row in runs.read_metrics(tmp_path)] == [1, 2, 2, 3]
+    runs.truncate_metrics(tmp_path, 2)
+    runs.append_metrics(tmp_path, {"step": 3})
+    assert [row["step"] for row in runs.read_metrics(tmp_path)] == [1, 2, 2, 3]
+    assert runs.read_metrics(tmp_path)[-1] == {"step": 3}
+    assert runs.read_metrics(tmp_path / "absent") == []
+
+
+def test_the_environment_is_written_down(tmp_path: Path) -> None:
+    runs.write_environment(tmp_path, "a device")
+    found = json.loads((tmp_path / "environment.json").read_text())
+    assert found["device"] == "a device"
+    assert found["torch"].split(".")[0].isdecimal()
+    assert {"python", "semiseg", "torchvision", "numpy", "platform", "command", "commit"} <= set(found)
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "result.json"
+    runs.write_atomic(path, "old")
+
+    def full(*args: object, **kwargs: object) -> None:
+        path.with_name(f".{path.name}.{os.getpid()}").touch()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space"):
+        runs.write_atomic(path, "new")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["result.json"]
+
+
+def test_errors_are_recorded_with_their_traceback(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught, runs.recording(tmp_path):
+        raise DataError("broken mask")
+    log = tmp_path / "error.log"
+    assert "broken mask" in log.read_text()
+    assert "Traceback" in log.read_text()
+    assert caught.value.__notes__ == [f"the traceback is in {log}"]
+    with pytest.raises(ZeroDivisionError), runs.recording(tmp_path):
+        raise ZeroDivisionError
+    assert log.read_text().count("Traceback") == 2
+
+
+def test_an_interruption_is_no_error(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted), runs.recording(tmp_path):
+        raise Interrupted("stopped")
+    with pytest.raises(KeyboardInterrupt), runs.recording(tmp_path):
+        raise KeyboardInterrupt
+    assert not (tmp_path / "error.log").exists()
+
+
+def test_a_full_disk_does_not_hide_the_error(tmp_path: Path) -> None:
+    (tmp_path / "error.log").mkdir()  # cannot be opened as a file
+    with pytest.raises(DataError, match="broken mask"), runs.recording(tmp_path):
+        raise DataError("broken mask")

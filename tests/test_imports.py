@@ -1,0 +1,171 @@
+"""Imports run one way: cli -> stages -> core.training -> core.methods -> core.ops. Read from the source."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = "semiseg_cli"
+FILES = sorted((ROOT / PACKAGE).rglob("*.py"))
+
+EVERYONE = ("", "core.errors", "core.types", "core.config", "core.settings")  # "": the package itself, for its version
+
+# What a part of the package may import from it, besides EVERYONE. The longest part that fits a module counts.
+ALLOWED = {
+    "cli": (
+        "cli", "stages", "core.presets", "core.runs",
+        "core.methods", "core.models", "core.data.index", "core.data.classes",  # for names and how they are written
+    ),
+    "__main__": ("cli",),
+    "stages": ("stages", "core"),
+    "core.training": (
+        "core.training", "core.methods", "core.models", "core.data", "core.views", "core.ops", "core.evaluation",
+    ),
+    "core.evaluation": ("core.data", "core.ops", "core.predictions"),
+    "core.predictions": ("core.data", "core.ops"),
+    "core.methods": ("core.methods", "core.ops"),
+    "core.models": ("core.models", "core.ops"),
+    "core.views": ("core.views", "core.ops"),
+    "core.data": ("core.data", "core.ops.draws"),
+    "core.ops": ("core.ops",),
+    "core.runs": (),
+    "core.presets": ("core.methods",),
+    "core.config": ("core.coerce", "core.methods"),
+    "core.settings": (),
+    "core.coerce": (),
+    "core.errors": (),
+    "core.types": (),
+}  # fmt: skip
+
+# Third-party packages that a part may import at all; parts not listed may import what the package depends on.
+THIRD_PARTY = {
+    "core.methods": {"torch"},
+    "core.ops": {"torch", "numpy", "scipy"},
+    "core.types": {"torch"},
+    "core.config": set[str](),
+    "core.settings": set[str](),
+    "core.coerce": set[str](),
+    "core.errors": set[str](),
+    "core.runs": set[str](),
+    "core.presets": set[str](),
+}
+
+# Slow to import, so never when a command line starts: not at the top of these, though inside their functions.
+HEAVY = {"torch", "torchvision", "numpy", "cv2", "scipy", "PIL", "safetensors"}
+HEAVY_PARTS = ("stages", "core.training", "core.evaluation", "core.data.index", "core.types")
+LIGHT = ("cli", "__main__", "core.config", "core.settings", "core.coerce", "core.errors", "core.runs", "core.presets")
+
+
+class Import(NamedTuple):
+    target: str
+    line: int
+    top: bool  # runs when the module is imported
+
+
+def imports(tree: ast.Module) -> Iterator[Import]:
+    """Every import of a file, except those that only type checkers see."""
+
+    def walk(node: ast.AST, top: bool) -> Iterator[Import]:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            return
+        if isinstance(node, ast.Import):
+            yield from (Import(alias.name, node.lineno, top) for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            assert not node.level, "imports are absolute"
+            yield from (Import(_target(node.module or "", alias.name), node.lineno, top) for alias in node.names)
+        inside = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for child in ast.iter_child_nodes(node):
+            yield from walk(child, top and not inside)
+
+    return walk(tree, True)
+
+
+def _target(module: str, name: str) -> str:
+    """`from a import b` is a.b if that is a module of ours, else a."""
+    path = ROOT / Path(*module.split("."), name)
+    is_module = module.split(".")[0] == PACKAGE and (path.is_dir() or path.with_suffix(".py").exists())
+    return f"{module}.{name}" if is_module else module
+
+
+def within(module: str, part: str) -> bool:
+    return module == part or module.startswith(f"{part}.")
+
+
+def part_of(module: str, parts: dict[str, object]) -> str | None:
+    fitting = [part for part in parts if within(module, part)]
+    return max(fitting, key=len) if fitting else None
+
+
+def ours(target: str) -> str | None:
+    """The module within the package, e.g. core.errors; None for somebody else's."""
+    return target.removeprefix(PACKAGE).removeprefix(".") if within(target, PACKAGE) else None
+
+
+def violations(module: str, source: str) -> list[str]:
+    part = part_of(module, dict(ALLOWED))
+    if part is None:
+        return [f"{module} belongs to no part: give it a line in ALLOWED"] if module not in ("", "core") else []
+    found = []
+    for target, line, top in imports(ast.parse(source)):
+        inner, package = ours(target), target.split(".")[0]
+        if inner is not None:
+            near = inner in EVERYONE or any(within(inner, allowed) for allowed in ALLOWED[part])
+            if not near:
+                found.append(f"{module}:{line} imports {target}: {part} may not")
+        elif package not in sys.stdlib_module_names and package not in THIRD_PARTY.get(part, {package}):
+            found.append(f"{module}:{line} imports {package}: {part} may not")
+        slow = package in HEAVY or (inner is not None and any(within(inner, heavy) for heavy in HEAVY_PARTS))
+        if top and slow and part in LIGHT:
+            found.append(f"{module}:{line} imports {target} at its top: {part} starts with every command line")
+    return found
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT / PACKAGE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: module_of(path) or "semiseg_cli")
+def test_imports_run_one_way(path: Path) -> None:
+    assert violations(module_of(path), path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "said"),
+    [
+        ("core.methods.new", "from semiseg_cli.core import models", "core.methods may not"),
+        ("core.methods.new", "import numpy", "core.methods may not"),
+        ("core.ops.new", "def f():\n    from semiseg_cli.core.methods.base import Method", "core.ops may not"),
+        ("core.data.new", "from semiseg_cli.core.models import build_segmenter", "core.data may not"),
+        ("core.training.new", "from semiseg_cli.stages.train import train", "core.training may not"),
+        ("stages.new", "from semiseg_cli.cli import console", "stages may not"),
+        ("cli.new", "import torch", "at its top"),
+        ("cli.new", "from semiseg_cli.stages.train import train", "at its top"),
+        ("cli.new", "from semiseg_cli.core.training.loop import fit", "cli may not"),
+        ("core.unheard", "import os", "no part"),
+    ],
+)
+def test_a_violation_is_named(module: str, source: str, said: str) -> None:
+    found = violations(module, source)
+    assert found
+    assert said in found[0]
+    assert module in found[0]
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("cli.new", "def run():\n    from semiseg_cli.stages.train import train"),
+        ("cli.new", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch"),
+        ("core.methods.new", "import torch\nfrom semiseg_cli.core.ops.losses import ohem"),
+        ("stages.new", "import cv2\nfrom semiseg_cli.core.training.loop import fit"),
+    ],
+)
+def test_what_is_fine_is_left_alone(module: str, source: str) -> None:
+    assert violations(module, source) == []
