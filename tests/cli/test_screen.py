@@ -39,7 +39,8 @@ def test_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
     shown.stop()
     assert capsys.readouterr().err.splitlines() == [
         "fixmatch on park [23 of 367]",
-        "step 50/200  loss 1.2500 (labeled 0.750, strong 0.500)  lr 2.00e-04  8.3 images/s  kept 63%  largest class 50%  grad 1.23",
+        "step 50/200  loss 1.2500 (labeled 0.750, strong 0.500)  lr 2.00e-04  8.3 images/s  "
+        "kept 63%  largest class 50%  grad 1.23",
         "step 50/200  mIoU 41.23  best 41.23",
         "step 100/200  mIoU 40.00  best 41.23",
     ]

@@ -32,8 +32,8 @@ DONE = {
     "last": {"step": 30, "miou": 40.0}, "best": {"step": 20, "miou": 41.234},
 }  # fmt: skip
 COST = {
-    "step_ms": 12.0, "images_per_second": 8.0, "gflop_per_step": 3.5, "peak_memory_bytes": 2**30, "estimated_hours": 0.5,
-    "device": "2 CPU cores", "labeled": 3, "unlabeled": 9,
+    "step_ms": 12.0, "images_per_second": 8.0, "gflop_per_step": 3.5, "peak_memory_bytes": 2**30,
+    "estimated_hours": 0.5, "device": "2 CPU cores", "labeled": 3, "unlabeled": 9,
 }  # fmt: skip
 
 
@@ -76,12 +76,12 @@ def test_the_options_are_frozen(capsys: pytest.CaptureFixture[str], monkeypatch:
 
 
 def test_flags_become_settings_of_the_command_line(asked: dict[str, Any]) -> None:
-    line = "train -m fixmatch -d park -l 1/8 -b tiny -p shapes --steps 7 --batch 4 --weights none --seed 5 -s train.crop=64"
-    assert main(line.split()) == 0
+    line = "train -m fixmatch -d park -l 1/8 -b tiny -p shapes --steps 7 --batch 4 --weights none --seed 5"
+    assert main([*line.split(), "-s", "train.crop=64"]) == 0
     found, origins = flatten(asked["resolved"].config), asked["resolved"].origins
     expected = {
-        "method.name": "fixmatch", "data.name": "park", "data.labeled": "1/8", "model.backbone": "tiny", "train.steps": 7,
-        "train.batch": 4, "model.weights": "none", "train.seed": 5,
+        "method.name": "fixmatch", "data.name": "park", "data.labeled": "1/8", "model.backbone": "tiny",
+        "train.steps": 7, "train.batch": 4, "model.weights": "none", "train.seed": 5,
     }  # fmt: skip
     assert {name: found[name] for name in expected} == expected
     assert {origins[name] for name in expected} == {"command line"}
