@@ -6,10 +6,12 @@ Shapes: B images, K classes, H W input pixels, C channels, h w feature pixels. `
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,21 @@ class Out:
     maps: tuple[Tensor, ...] = ()  # what the encoder gave, finest first
 
 
+class Net(nn.Module, ABC):
+    """A segmentation network: encoder and decoder apart, because papers act between them."""
+
+    encoder: nn.Module
+    decoder: nn.Module
+
+    @abstractmethod
+    def encode(self, image_B3HW: Tensor) -> list[Tensor]:
+        """Feature maps, finest first."""
+
+    @abstractmethod
+    def decode(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Out:
+        """Logits at `size` (height, width), and the features on the way."""
+
+
 @dataclass(frozen=True)
 class Pseudo:
     """Pseudo-labels of a view: class, confidence (maximum of the softmax), valid pixels, and the logits behind them."""
@@ -68,7 +85,7 @@ class Pseudo:
     @classmethod
     @torch.no_grad()
     def of(cls, logits_BKHW: Tensor, valid_BHW: Tensor) -> Pseudo:
-        logits = logits_BKHW.detach().float()
+        logits = at_least_float32(logits_BKHW.detach())
         conf, label = logits.softmax(1).max(1)
         return cls(label, conf, valid_BHW, logits)
 
@@ -85,3 +102,8 @@ class Pseudo:
             torch.where(box, partner.valid_BHW, self.valid_BHW),
             torch.where(box[:, None], partner.logits_BKHW, self.logits_BKHW),
         )
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """bfloat16 is coarser than the thresholds of the papers; float64 is left alone for the tests that need it."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

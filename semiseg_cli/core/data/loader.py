@@ -30,7 +30,7 @@ STREAMS = {"labeled": 1, "unlabeled": 2, "second": 3}  # part of the seed: chang
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What every process needs to know to pick its images. `micro` is per device; batch = micro x accumulation x world."""
+    """What every process needs to pick its images. `micro` is per device; batch = micro x accumulation x world."""
 
     seed: int
     start: int  # first step
@@ -59,7 +59,7 @@ def _order(seed: int, stream: int, epoch: int, count: int) -> np.ndarray[Any, np
 
 
 def pick(seed: int, stream: str, count: int, position: int) -> int:
-    """The image at a position of an endless stream that visits each of `count` images once per pass, in random order."""
+    """The image at a position of an endless stream: every one of `count` once per pass, in random order."""
     return int(_order(seed, STREAMS[stream], position // count, count)[position % count])
 
 
@@ -88,7 +88,8 @@ class MicroBatches(Dataset[HostBatch]):
         for slot, index in zip(slots, chosen, strict=True):
             image, mask = pixels[index]
             rng = np.random.default_rng([plan.seed, STREAMS[name], step, int(slot), 1])
-            crops.append(apply_warp(draw_warp(rng, *image.shape[:2], plan.crop, plan.scale), image, mask, plan.crop))
+            warp = draw_warp(rng, image.shape[0], image.shape[1], plan.crop, plan.scale)
+            crops.append(apply_warp(warp, image, mask, plan.crop))
         images, masks, valids = zip(*crops, strict=True)
         batch = {
             f"{name}_image": torch.from_numpy(np.stack(images)),
@@ -118,8 +119,8 @@ def loader(
     pin: bool = False,
 ) -> DataLoader[HostBatch]:
     """An iterator over the micro-batches of this process from `plan.start` to `plan.steps`."""
-    unlabeled_pixels = Pixels(unlabeled, cache_bytes * 3 // 4) if "unlabeled" in plan.inputs else None
-    source = MicroBatches(plan, Pixels(labeled, cache_bytes // 4 if unlabeled_pixels else cache_bytes), unlabeled_pixels)
+    others = Pixels(unlabeled, cache_bytes * 3 // 4) if "unlabeled" in plan.inputs else None
+    source = MicroBatches(plan, Pixels(labeled, cache_bytes // 4 if others else cache_bytes), others)
     fork = workers > 0 and "fork" in multiprocessing.get_all_start_methods()  # so that workers share the cache
     return DataLoader(
         source,

@@ -14,9 +14,12 @@ from torch import Tensor, nn
 
 from semiseg_cli.core.ops.mix import cutmix
 from semiseg_cli.core.ops.teacher import Teacher
-from semiseg_cli.core.types import Batch, Clock, Images, Out, Pseudo
+from semiseg_cli.core.types import Batch, Clock, Images, Net, Out, Pseudo
 
-__all__ = ["Batch", "Build", "Clock", "Group", "Images", "Method", "Net", "Out", "Pseudo", "StepOutput", "Term", "Views", "Weak", "cutmixed"]
+__all__ = [
+    "Batch", "Build", "Clock", "Group", "Images", "Method", "Net", "Out", "Pseudo", "StepOutput", "Term", "Views",
+    "Weak", "cutmixed",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Term:
     """One student view that is being taught: which network, its input (normalised), its logits, its pseudo-labels."""
 
     name: str
-    net: nn.Module
+    net: Net
     image_B3HW: Tensor
     logits_BKHW: Tensor
     pseudo: Pseudo
@@ -35,7 +38,7 @@ class Term:
 class Weak:
     """The weak view and its pseudo-labels, for plug-ins that add a view of their own."""
 
-    net: nn.Module
+    net: Net
     image_B3HW: Tensor
     pseudo: Pseudo
 
@@ -64,25 +67,14 @@ class Group:
     schedule: Literal["poly", "constant"] = "poly"
 
 
-class Net(Protocol):
-    """A segmentation network: encoder and decoder apart, because papers act between them."""
-
-    encoder: nn.Module
-    decoder: nn.Module
-
-    def encode(self, image_B3HW: Tensor) -> list[Tensor]: ...
-    def decode(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Out: ...
-    def __call__(self, image_B3HW: Tensor) -> Tensor: ...
-
-
 class Build(Protocol):
     """Given to a method, which never imports models: makes networks for this run's backbone, decoder and classes."""
 
     classes: int
 
-    def segmenter(self, head_seed: int = 0) -> Any: ...
+    def segmenter(self, head_seed: int = 0) -> Net: ...
     def decoder(self, head_seed: int = 1) -> nn.Module: ...
-    def teacher(self, net: nn.Module) -> Teacher: ...
+    def teacher(self, net: Net) -> Teacher: ...
     def labeled_loss(self, logits_BKHW: Tensor, mask_BHW: Tensor) -> Tensor: ...
 
 
@@ -91,7 +83,7 @@ class Views(Protocol):
 
     def weak(self, images: Images) -> Tensor: ...
     def strong(self, images: Images, key: str, colour: bool = True) -> Tensor: ...
-    def boxes(self, key: str, rectangles: int = 1) -> Tensor: ...
+    def boxes(self, key: str) -> Tensor: ...
     def partners(self, key: str) -> Tensor: ...
     def channels(self, key: str, maps: Sequence[Tensor], rate: float = 0.5) -> list[Tensor]: ...
 
@@ -115,7 +107,8 @@ class Method(nn.Module, ABC):
 
     def groups(self) -> list[Group]:
         """Trained parameters: encoders at `train.lr`, everything else at the head's rate."""
-        encoder, head = [], []
+        encoder: list[nn.Parameter] = []
+        head: list[nn.Parameter] = []
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
                 (encoder if ".encoder." in f".{name}" else head).append(parameter)
@@ -125,11 +118,11 @@ class Method(nn.Module, ABC):
     def step(self, batch: Batch, views: Views, phase: int = 0, carry: Any = None) -> StepOutput:
         """The paper: losses of one micro-batch. Called under autocast, in training mode."""
 
-    def after_step(self, clock: Clock) -> None:  # noqa: B027  (most methods have nothing to do here)
+    def after_step(self, clock: Clock) -> None:
         """Called once after every optimiser step: EMA teachers, memories."""
 
     @abstractmethod
-    def deployed(self) -> nn.Module:
+    def deployed(self) -> Net:
         """The network that is evaluated and exported."""
 
 

@@ -11,39 +11,47 @@ of min((1 + step) / (10 + step), alpha), so that short runs work.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated as Doc
 from typing import Any, Literal
 
 import torch
-from torch import nn
 
-from semiseg_cli.core.config import Doc
-from semiseg_cli.core.errors import UsageError
-from semiseg_cli.core.methods.base import Batch, Build, Clock, Method, Pseudo, StepOutput, Term, Views, Weak, cutmixed
+from semiseg_cli.core.methods.base import (
+    Batch,
+    Build,
+    Clock,
+    Method,
+    Net,
+    Pseudo,
+    StepOutput,
+    Term,
+    Views,
+    Weak,
+    cutmixed,
+)
 from semiseg_cli.core.ops.losses import kept_weights, pseudo_label_loss, pseudo_stats
+from semiseg_cli.core.settings import require
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class MeanTeacherSettings:
     alpha: Doc[float, "decay of the teacher's moving average, in [0, 1)"] = 0.99
-    weight: Doc[Literal["threshold", "confidence"], "pixels count if confidence >= tau, or by their confidence"] = "threshold"
+    weight: Doc[Literal["threshold", "confidence"], "count pixels from tau on, or by confidence"] = "threshold"
     tau: Doc[float, "confidence a pseudo-label needs, in [0, 1]"] = 0.95
-    normaliser: Doc[Literal["valid", "image"], "divide by the batch's valid pixels, or by each image's kept ones"] = "valid"
+    normaliser: Doc[Literal["valid", "image"], "the batch's valid pixels, or each image's kept ones"] = "valid"
     lambda_u: Doc[float, "weight of the unlabeled loss"] = 1.0
     warmup: Doc[float, "fraction of the run before pseudo-labels are used, in [0, 1)"] = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.tau <= 1:
-            raise UsageError(f"method.tau is {self.tau}", fix="a confidence lies in [0, 1]; common is 0.95")
-        if not 0 <= self.alpha < 1:
-            raise UsageError(f"method.alpha is {self.alpha}", fix="a decay lies in [0, 1); common is 0.99")
-        if not 0 <= self.warmup < 1:
-            raise UsageError(f"method.warmup is {self.warmup}", fix="a fraction of the run, in [0, 1)")
+        require(0 <= self.tau <= 1, "method.tau", self.tau, "in [0, 1]")
+        require(0 <= self.alpha < 1, "method.alpha", self.alpha, "in [0, 1)")
+        require(0 <= self.warmup < 1, "method.warmup", self.warmup, "in [0, 1)")
 
 
 class MeanTeacher(Method):
-    Settings = Settings
+    Settings = MeanTeacherSettings
 
-    def __init__(self, settings: Settings, build: Build) -> None:
+    def __init__(self, settings: MeanTeacherSettings, build: Build) -> None:
         super().__init__(settings, build)
         self.net = build.segmenter()
         self.teacher = build.teacher(self.net)
@@ -76,5 +84,5 @@ class MeanTeacher(Method):
     def after_step(self, clock: Clock) -> None:
         self.teacher.follow(self.net, clock.step, self.settings.alpha)
 
-    def deployed(self) -> nn.Module:
+    def deployed(self) -> Net:
         return self.teacher.net

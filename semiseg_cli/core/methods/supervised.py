@@ -8,23 +8,21 @@ augmentation of the others, to tell the gain of unlabeled images from the gain o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated as Doc
 from typing import Any
 
-from torch import nn
-
-from semiseg_cli.core.config import Doc
-from semiseg_cli.core.methods.base import Batch, Build, Method, StepOutput, Views
+from semiseg_cli.core.methods.base import Batch, Build, Method, Net, StepOutput, Views
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class SupervisedSettings:
     strong: Doc[bool, "colour jitter, grayscale and blur on the labeled images too"] = False
 
 
 class Supervised(Method):
-    Settings = Settings
+    Settings = SupervisedSettings
 
-    def __init__(self, settings: Settings, build: Build) -> None:
+    def __init__(self, settings: SupervisedSettings, build: Build) -> None:
         super().__init__(settings, build)
         self.net = build.segmenter()
 
@@ -38,5 +36,5 @@ class Supervised(Method):
         x = views.strong(images, "labeled", colour=self.settings.strong)
         return StepOutput({"labeled": self.build.labeled_loss(self.net(x), images.mask_BHW)})
 
-    def deployed(self) -> nn.Module:
+    def deployed(self) -> Net:
         return self.net

@@ -16,37 +16,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated as Doc
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from semiseg_cli.core.config import Doc
-from semiseg_cli.core.errors import UsageError
-from semiseg_cli.core.methods.base import Batch, Build, Method, Pseudo, StepOutput, Term, Views, Weak, cutmixed
+from semiseg_cli.core.methods.base import Batch, Build, Method, Net, Pseudo, StepOutput, Term, Views, Weak, cutmixed
 from semiseg_cli.core.ops.batchnorm import still_statistics
 from semiseg_cli.core.ops.losses import kept_weights, pseudo_label_loss, pseudo_stats
 from semiseg_cli.core.ops.mix import cat_maps, drop_channels
+from semiseg_cli.core.settings import require
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class UniMatchSettings:
     tau: Doc[float, "confidence a pseudo-label needs, in [0, 1]; 0.95 on VOC, 0 on Cityscapes"] = 0.95
     warmup: Doc[float, "fraction of the run before pseudo-labels are used, in [0, 1)"] = 0.0
-    cutmix_partner: Doc[Literal["batch", "self"], "another image of the batch, or the image's second weak view"] = "batch"
+    cutmix_partner: Doc[Literal["batch", "self"], "another image, or this image's second weak view"] = "batch"
     exact_bn: Doc[bool, "the authors' joint pass instead of the lean one"] = False
 
     def __post_init__(self) -> None:
-        if not 0 <= self.tau <= 1:
-            raise UsageError(f"method.tau is {self.tau}", fix="a confidence lies in [0, 1]; the paper uses 0.95")
-        if not 0 <= self.warmup < 1:
-            raise UsageError(f"method.warmup is {self.warmup}", fix="a fraction of the run, in [0, 1)")
+        require(0 <= self.tau <= 1, "method.tau", self.tau, "in [0, 1]")
+        require(0 <= self.warmup < 1, "method.warmup", self.warmup, "in [0, 1)")
 
 
 class UniMatch(Method):
-    Settings = Settings
+    Settings = UniMatchSettings
 
-    def __init__(self, settings: Settings, build: Build) -> None:
+    def __init__(self, settings: UniMatchSettings, build: Build) -> None:
         super().__init__(settings, build)
         self.net = build.segmenter()
 
@@ -116,5 +114,5 @@ class UniMatch(Method):
         self.net.train()
         return batch.second, pseudo
 
-    def deployed(self) -> nn.Module:
+    def deployed(self) -> Net:
         return self.net

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from semiseg_cli.core.types import Out
+from semiseg_cli.core.types import Net, Out
 
 
-class Segmenter(nn.Module):
+class Segmenter(Net):
     """Encoder (image to maps, finest first) and decoder (maps to `Out`).
 
     freeze_bn: the encoder's batch norms always normalise with their running statistics, in training mode too, and

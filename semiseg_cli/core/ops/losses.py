@@ -1,4 +1,4 @@
-"""Pixel losses. Logits are taken to float32 first; nothing here waits for the device."""
+"""Pixel losses. Logits are taken to float32 at least; nothing here waits for the device."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from semiseg_cli.core.types import Pseudo
+from semiseg_cli.core.types import Pseudo, at_least_float32
 
 
 def cross_entropy(logits_BKHW: Tensor, mask_BHW: Tensor, weight_K: Tensor | None = None, ignore: int = 255) -> Tensor:
     """Mean cross-entropy over labeled pixels, weighted by class as torch does; 0 when every pixel is ignored."""
-    loss = F.cross_entropy(logits_BKHW.float(), mask_BHW, weight_K, ignore_index=ignore, reduction="sum")
+    loss = F.cross_entropy(at_least_float32(logits_BKHW), mask_BHW, weight_K, ignore_index=ignore, reduction="sum")
     labeled = mask_BHW != ignore
     if weight_K is None:
         return loss / labeled.sum().clamp(min=1)
@@ -29,7 +29,7 @@ def ohem(
     A pixel is kept when the probability of its true class is at most max(threshold, the min_kept-th smallest such
     probability); with fewer labeled pixels than min_kept all are kept. 0 when every pixel is ignored.
     """
-    loss = F.cross_entropy(logits_BKHW.float(), mask_BHW, ignore_index=ignore, reduction="none")
+    loss = F.cross_entropy(at_least_float32(logits_BKHW), mask_BHW, ignore_index=ignore, reduction="none")
     labeled = mask_BHW != ignore
     probability = torch.exp(-loss.detach()).where(labeled, torch.inf)
     kth = probability.flatten().kthvalue(min(max(min_kept, 1), probability.numel())).values
@@ -51,11 +51,12 @@ def kept_weights(pseudo: Pseudo, tau: float, weight: Literal["threshold", "confi
 def pseudo_label_loss(
     logits_BKHW: Tensor, pseudo: Pseudo, weights_BHW: Tensor, normaliser: Literal["valid", "image"] = "valid"
 ) -> Tensor:
-    """sum(weight * CE) / count(valid), over the batch ("valid", UniMatch); or per image, then averaged
+    """Cross-entropy with the pseudo-labels, weighted by pixel; 0, not NaN, where no pixel is valid or kept.
 
-    over images, with an image's own sum of weights as its divisor ("image", MaskMatch). No valid or no kept pixel gives 0, not NaN.
+    normaliser: "valid", the sum over the batch divided by its count of valid pixels (UniMatch); "image", each image's
+    sum divided by its own sum of weights, then the mean over images (MaskMatch).
     """
-    loss = F.cross_entropy(logits_BKHW.float(), pseudo.label_BHW, reduction="none") * weights_BHW
+    loss = F.cross_entropy(at_least_float32(logits_BKHW), pseudo.label_BHW, reduction="none") * weights_BHW
     if normaliser == "valid":
         return loss.sum() / pseudo.valid_BHW.sum().clamp(min=1)
     return (loss.sum((1, 2)) / weights_BHW.sum((1, 2)).clamp(min=1e-6)).mean()

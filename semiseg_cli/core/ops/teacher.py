@@ -6,15 +6,17 @@ import copy
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from semiseg_cli.core.types import Net
 
 
 class Teacher(nn.Module):
     """A frozen copy of a network that follows it by exponential moving average and stays in eval mode."""
 
-    def __init__(self, net: nn.Module) -> None:
+    def __init__(self, net: Net) -> None:
         super().__init__()
-        self.net = copy.deepcopy(net).requires_grad_(False)
+        self.net: Net = copy.deepcopy(net).requires_grad_(False)
         self.train(False)
 
     def train(self, mode: bool = True) -> Teacher:
@@ -28,7 +30,8 @@ class Teacher(nn.Module):
     @torch.no_grad()
     def follow(self, student: nn.Module, step: int, alpha: float) -> None:
         """theta' = d theta' + (1 - d) theta with d = `decay(step, alpha)`; buffers are copied."""
-        ours, theirs = list(self.net.parameters()), list(student.parameters())
+        ours: list[Tensor] = [*self.net.parameters()]
+        theirs: list[Tensor] = [*student.parameters()]
         torch._foreach_lerp_(ours, theirs, 1.0 - decay(step, alpha))
         for mine, other in zip(self.net.buffers(), student.buffers(), strict=True):
             mine.copy_(other)

@@ -1,4 +1,4 @@
-"""Files of a run: deployed networks and resume states. Safetensors with JSON metadata, written atomically, no pickle."""
+"""Files of a run: deployed networks and resume states. Safetensors with JSON metadata, written atomically."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from semiseg_cli.core.errors import CheckpointError
 from semiseg_cli.core.models import build_segmenter
@@ -66,7 +66,7 @@ def read(path: Path, device: str | torch.device = "cpu") -> tuple[dict[str, Tens
         ) from error
 
 
-def save_network(path: Path, net: Segmenter, meta: dict[str, Any]) -> None:
+def save_network(path: Path, net: nn.Module, meta: dict[str, Any]) -> None:
     """Save a deployed network. `meta` names model, data, partition, normalisation, method, config, step and mIoU."""
     write(path, net.state_dict(), {"schema": SCHEMA, **meta})
 
@@ -82,7 +82,7 @@ def load_network(path: Path, device: str | torch.device = "cpu") -> tuple[Segmen
     return net.eval(), meta
 
 
-def fit(net: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+def fit(net: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
     """Load tensors into a network strictly; CheckpointError says what does not fit."""
     try:
         net.load_state_dict(tensors)
@@ -93,7 +93,7 @@ def fit(net: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
         ) from error
 
 
-def save_state(path: Path, train: torch.nn.Module, optimizer: torch.optim.Optimizer, meta: dict[str, Any]) -> None:
+def save_state(path: Path, train: nn.Module, optimizer: torch.optim.Optimizer, meta: dict[str, Any]) -> None:
     """Everything a run needs to go on as if it had never stopped, in one file: networks, optimiser, clock."""
     tensors = {f"train/{key}": value for key, value in train.state_dict().items()}
     scalars: dict[str, dict[str, Any]] = {}
@@ -106,7 +106,7 @@ def save_state(path: Path, train: torch.nn.Module, optimizer: torch.optim.Optimi
     write(path, tensors, {"schema": SCHEMA, **meta, "optimizer": scalars})
 
 
-def load_state(path: Path, train: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+def load_state(path: Path, train: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Put a saved state back in place; returns its metadata. Learning rates follow from the clock, not from here."""
     tensors, meta = read(path)
     fit(train, {k.removeprefix("train/"): v for k, v in tensors.items() if k.startswith("train/")}, path)

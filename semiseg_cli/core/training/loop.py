@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from semiseg_cli.core.config import TrainConfig
 from semiseg_cli.core.data.loader import HostBatch, Plan
@@ -87,18 +88,18 @@ def fit(
 
         due = done % config.log_every == 0 or done == plan.steps
         save = done % config.save_every == 0 or done == plan.steps
-        evaluate = bool(config.eval_every) and done % config.eval_every == 0 or done == plan.steps
+        evaluate = (bool(config.eval_every) and done % config.eval_every == 0) or done == plan.steps
         stop = any_process(hooks.stopping(), world) if world.size == 1 or due else False
-        if due or save or evaluate or stop:
-            if not meter.finite():
-                raise Diverged(
-                    f"the loss is not finite between steps {done - counted} and {done}",
-                    why="usually a learning rate that is too high; the last good state and networks were kept",
-                    fix=f"a new run with a smaller rate: semiseg train ... -s train.lr={config.lr / 3:.2g}",
-                )
+        if (due or save or evaluate or stop) and not meter.finite():
+            raise Diverged(
+                f"the loss is not finite between steps {done - counted} and {done}",
+                why="usually a learning rate that is too high; the last good state and networks were kept",
+                fix=f"a new run with a smaller rate: semiseg train ... -s train.lr={config.lr / 3:.2g}",
+            )
         if due:
             now = time.perf_counter()
-            hooks.log({"step": done, "lr": lr, "epoch": clock.epoch, "steps": counted, "seconds": now - began} | meter.means())
+            row = {"step": done, "lr": lr, "epoch": clock.epoch, "steps": counted, "seconds": now - began}
+            hooks.log(row | meter.means())
             meter, counted, began = Meter(), 0, now
         pause = time.perf_counter()
         if evaluate:
@@ -126,8 +127,8 @@ def one_step(
         host, carry = next(batches), None
         for phase in range(phases):
             last = part == parts - 1 and phase == phases - 1
-            sync = contextlib.nullcontext() if last or not hasattr(train, "no_sync") else train.no_sync()
-            with sync:
+            ddp = train if isinstance(train, DistributedDataParallel) else None
+            with ddp.no_sync() if ddp and not last else contextlib.nullcontext():
                 out = train(host, clock, plan.slots(part), phase, carry)
                 total = torch.stack(list(out.losses.values())).sum()
                 (total / parts).backward()

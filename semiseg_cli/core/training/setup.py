@@ -1,4 +1,4 @@
-"""From a configuration, a dataset and a partition to everything a loop needs: networks, optimiser, loader, evaluation."""
+"""From a configuration, a dataset and a partition to all that a loop needs: networks, optimiser, loader, evaluation."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from semiseg_cli.core.types import Clock
 
 @dataclass(frozen=True)
 class Session:
-    """One run in memory. `train` is the module whose state is saved, `wrapped` the same under DDP if there are peers."""
+    """One run in memory. `train` is the module whose state is saved, `wrapped` the same under DDP if need be."""
 
     config: Config
     dataset: Dataset
@@ -165,7 +165,7 @@ def open_session(
     amp = train.amp == "bf16" or (train.amp == "auto" and world.device.type == "cuda")
     module = Train(method_class(config.method, builder), seed=train.seed, mean=MEAN, std=STD, amp=amp)
     if train.channels_last:
-        module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        module = module.to(memory_format=torch.channels_last)
     module = module.to(world.device)
     wrapped: nn.Module = module
     if world.size > 1:

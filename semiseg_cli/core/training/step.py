@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from semiseg_cli.core.methods.base import Method, StepOutput
+from semiseg_cli.core.models import build_decoder, build_segmenter
 from semiseg_cli.core.ops.draws import Draws
 from semiseg_cli.core.ops.losses import cross_entropy, ohem, ohem_min_kept
-from semiseg_cli.core.models import build_decoder, build_segmenter
 from semiseg_cli.core.ops.teacher import Teacher
-from semiseg_cli.core.types import Batch, Clock, Images
+from semiseg_cli.core.types import Batch, Clock, Images, Net
 from semiseg_cli.core.views import DeviceViews
 
 
@@ -37,16 +37,17 @@ class Builder:
         self.spec, self.classes, self.seed = spec, classes, seed
         self.loss, self.class_weights, self.ignore, self.prepare = loss, class_weights, ignore, prepare
 
-    def segmenter(self, head_seed: int = 0) -> nn.Module:
+    def segmenter(self, head_seed: int = 0) -> Net:
         net = build_segmenter(classes=self.classes, seed=self.seed, head_seed=head_seed, **self.spec)
         if self.prepare is not None:
             self.prepare(net)
         return net
 
     def decoder(self, head_seed: int = 1) -> nn.Module:
-        return build_decoder(classes=self.classes, seed=self.seed, head_seed=head_seed, **self.spec)
+        spec = {key: value for key, value in self.spec.items() if key != "freeze_bn"}  # of the encoder alone
+        return build_decoder(classes=self.classes, seed=self.seed, head_seed=head_seed, **spec)
 
-    def teacher(self, net: nn.Module) -> Teacher:
+    def teacher(self, net: Net) -> Teacher:
         return Teacher(net)
 
     def labeled_loss(self, logits_BKHW: Tensor, mask_BHW: Tensor) -> Tensor:
