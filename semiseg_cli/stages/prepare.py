@@ -180,7 +180,7 @@ def _ready(root: Path, name: str, kind: str, source: Mapping[str, Any]) -> Datas
     files = [file for record in (*dataset.train, *dataset.val) for file in (record.image, record.mask) if file]
     missing = [file for file in files if not file.is_file()]
     if missing:
-        what = f"{len(missing)} files of {folder} are gone, the first {missing[0]}"
+        what = f"{folder} lacks {len(missing)} of its files, the first is {missing[0]}"
         raise DataError(what, fix=f"remove {folder} and run again")
     return dataset
 

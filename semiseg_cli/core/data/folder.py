@@ -161,7 +161,7 @@ def arrange(labeled: Sequence[Copy], pool: Sequence[Copy], val: Sequence[Copy]) 
         both = {copy.digest: copy.record.id for copy in labeled}
         pairs = [f"{both[copy.digest]} = {copy.record.id}" for copy in val if copy.digest in both]
         if pairs:
-            what = f"{len(pairs)} pictures are both in --labeled and in --val"
+            what = f"--labeled and --val share pictures: {len(pairs)}"
             fix = "remove them from one of the two: they flatter the result"
             raise DataError(what, why="\n".join(pairs[:100]), fix=fix)
     else:

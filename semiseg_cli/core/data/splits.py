@@ -30,7 +30,8 @@ def stem_of(line: str) -> str:
     >>> stem_of("leftImg8bit/train/ulm/ulm_000009_000019_leftImg8bit.png gtFine/train/ulm/x.png")
     'ulm_000009_000019'
     """
-    image = line.split()[0] if len(line.split()) == 2 else line.strip()
+    words = line.split()
+    image = words[0] if len(words) == 2 and _SUFFIX.search(words[0]) else line.strip()
     return _CITYSCAPES.sub("", _SUFFIX.sub("", PurePosixPath(image.replace("\\", "/")).name))
 
 

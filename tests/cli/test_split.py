@@ -1,0 +1,93 @@
+"""`semiseg split` as typed."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import typer
+
+from semiseg_cli.cli import console
+from semiseg_cli.cli.split import split
+from semiseg_cli.core.data.index import load_dataset, write_dataset
+from semiseg_cli.core.data.spec import Dataset, Record
+from semiseg_cli.core.data.splits import resolve_partition
+from semiseg_cli.core.errors import DataError, UsageError
+
+
+@pytest.fixture
+def root(tmp_path):
+    folder = tmp_path / "street"
+    train = [
+        Record(f"{i}", folder / f"{i}.jpg", folder / f"{i}.png", 10, 10, (50, 50 * (i % 3 == 0), 0)) for i in range(16)
+    ]
+    train += [Record("pool", folder / "pool.jpg", None, 10, 10)]
+    write_dataset(Dataset("street", "folder", folder, ("road", "car", "ufo"), ((0, 0, 0),) * 3, tuple(train), ()), {})
+    return tmp_path
+
+
+@pytest.fixture
+def run(root, capsys):
+    app = typer.Typer()
+    app.command()(split)
+
+    def typed(*words):
+        console.state = console.State()
+        app(args=[*words, "--root", str(root)], standalone_mode=False)
+        return capsys.readouterr()
+
+    return typed
+
+
+def test_a_partition_is_drawn_written_and_counted(run, root):
+    out, err = run("-l", "1/4", "--seed", "3")
+    folder = root / "street/splits/4-classes-s3"
+    partition = resolve_partition(load_dataset(root, "street"), "4", seed=3)
+    assert (folder / "labeled.txt").read_text().split() == [record.id for record in partition.labeled]
+    assert (folder / "unlabeled.txt").read_text().split() == [record.id for record in partition.unlabeled]
+    assert "street: own partition, seed 3, 4 of 16 (classes); 13 unlabeled" in out
+    assert str(folder) in out.replace("\n", "")
+    assert "class 'ufo' is in none of the labeled images" in err
+    result = json.loads(run("-l", "4", "--seed", "3", "--json")[0])["result"]
+    assert result["fingerprint"] == partition.fingerprint
+    assert result["classes"]["road"] == {"images": 4, "pixels": 200}
+    assert os.listdir(folder.parent) == ["4-classes-s3"]  # a count and a fraction of the same size are the same
+
+
+def test_the_lists_are_the_partition(run, root):
+    result = json.loads(run("-l", "5", "--balance", "random", "--json")[0])["result"]
+    read = resolve_partition(load_dataset(root, "street"), str(Path(result["folder"])))
+    assert read.fingerprint == result["fingerprint"]
+
+
+def test_list(run):
+    assert "no partition drawn yet" in run("--list")[0]
+    run("-l", "4")
+    run("street", "-l", "8", "--balance", "random", "--seed", "2")
+    out, _ = run("--list")
+    assert "4-classes-s0" in out
+    rows = json.loads(run("--list", "--json")[0])["result"]
+    assert [(row["data"], row["partition"], row["labeled"], row["unlabeled"]) for row in rows] == [
+        ("street", "4-classes-s0", 4, 13),
+        ("street", "8-random-s2", 8, 9),
+    ]
+
+
+def test_more_than_there_are(run, root):
+    with pytest.raises(DataError, match="has 16"):
+        run("-l", "17")
+    assert not (root / "street/splits").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "either"),
+        (["--list", "-l", "4"], "either"),
+        (["-l", "list.txt"], "neither a count nor"),
+        (["-l", "4", "--balance", "x"], "no balance"),
+    ],
+)
+def test_words_without_a_meaning(run, words, message):
+    with pytest.raises(UsageError, match=message):
+        run(*words)

@@ -1,0 +1,126 @@
+import os
+import tomllib
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from semiseg_cli.core.data import index
+from semiseg_cli.core.data.index import default_name, load_dataset, manifest, prepared, to_toml, write_dataset
+from semiseg_cli.core.data.spec import Dataset, Record
+from semiseg_cli.core.errors import DataError, UsageError
+
+NAMES = ("back 'ground'", 'quoted "sign"', "Straße\\ü 😀")
+
+
+def dataset(root, name="d"):
+    folder = root / name
+    train = (
+        Record("a/1", folder / "images/a/1.jpg", folder / "masks/a/1.png", 3, 4, (5, 0, 7)),
+        Record("b c", folder / "images/b c.png", None, 30, 40),
+    )
+    val = (Record("v", root / "elsewhere/v.png", folder / "masks/v.png", 5, 6, (30, 0, 0)),)
+    palette = ((0, 0, 0), (1, 2, 3), (255, 0, 9))
+    return Dataset(name, "folder", folder, NAMES, palette, train, val, licence="MIT", window=65)
+
+
+def test_round_trip(tmp_path):
+    write_dataset(dataset(tmp_path), {"source": {"seed": 3}, "notes": ["a\ttab", 'say "no"']})
+    assert load_dataset(tmp_path, "d") == dataset(tmp_path)
+    table = manifest(tmp_path / "d")
+    assert table["counts"] == {"labeled": 1, "unlabeled": 1, "val": 1}
+    assert table["pixels"] == dict(zip(NAMES, (5, 0, 7), strict=True))
+    assert table["source"] == {"seed": 3}
+    assert table["notes"] == ["a\ttab", 'say "no"']
+
+
+def test_the_folder_can_move(tmp_path):
+    write_dataset(dataset(tmp_path / "one"), {})
+    (tmp_path / "one").rename(tmp_path / "two")
+    assert load_dataset(tmp_path / "two", "d").train == dataset(tmp_path / "two").train
+
+
+def test_writing_again_touches_nothing(tmp_path):
+    write_dataset(dataset(tmp_path), {})
+    files = [tmp_path / "d" / name for name in ("dataset.toml", "index.tsv")]
+    for file in files:
+        os.utime(file, (1, 1))
+    write_dataset(dataset(tmp_path), {})
+    assert [file.stat().st_mtime for file in files] == [1, 1]
+    assert sorted(os.listdir(tmp_path / "d")) == ["dataset.toml", "index.tsv"]
+
+
+def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
+    write_dataset(dataset(tmp_path), {})
+
+    def full(source, target):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(index.os, "replace", full)
+    with pytest.raises(OSError, match="no space"):
+        write_dataset(replace(dataset(tmp_path), val=()), {})
+    assert load_dataset(tmp_path, "d") == dataset(tmp_path)
+    assert sorted(os.listdir(tmp_path / "d")) == ["dataset.toml", "index.tsv"]
+
+
+def test_an_absent_dataset_says_how_to_make_it(tmp_path):
+    write_dataset(dataset(tmp_path), {})
+    with pytest.raises(DataError, match="'shapes'") as caught:
+        load_dataset(tmp_path, "shapes")
+    assert caught.value.fix == "semiseg prepare shapes"
+    assert "d" in caught.value.why
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "words"])
+def test_a_damaged_index_is_an_error(tmp_path, damage):
+    write_dataset(dataset(tmp_path), {})
+    file = tmp_path / "d" / "index.tsv"
+    if damage == "gone":
+        file.unlink()
+    else:
+        file.write_text(file.read_text()[:-9] if damage == "cut" else file.read_text().replace("30", "thirty"))
+    with pytest.raises(DataError, match="damaged"):
+        load_dataset(tmp_path, "d")
+
+
+def test_another_schema_is_an_error(tmp_path):
+    write_dataset(dataset(tmp_path), {"schema": 99})
+    with pytest.raises(DataError, match="schema 99"):
+        load_dataset(tmp_path, "d")
+
+
+def test_ids_are_unique_and_on_one_line(tmp_path):
+    twice = dataset(tmp_path)
+    with pytest.raises(DataError, match="used twice"):
+        write_dataset(replace(twice, val=twice.train), {})
+    with pytest.raises(DataError, match="tab"):
+        write_dataset(replace(twice, val=(replace(twice.val[0], id="a\tb"),)), {})
+
+
+def test_the_dataset_meant_where_none_is_named(tmp_path):
+    assert prepared(tmp_path / "nothing") == []
+    assert default_name(tmp_path) == "voc"
+    write_dataset(dataset(tmp_path, "one"), {})
+    write_dataset(dataset(tmp_path, ".one.partial-x"), {})
+    assert default_name(tmp_path) == "one"
+    write_dataset(dataset(tmp_path, "two"), {})
+    with pytest.raises(UsageError, match="several"):
+        default_name(tmp_path)
+    write_dataset(dataset(tmp_path, "voc"), {})
+    assert default_name(tmp_path) == "voc"
+    assert prepared(tmp_path) == ["one", "two", "voc"]
+
+
+text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+scalar = text | st.integers(-(2**53), 2**53) | st.booleans() | st.floats(allow_nan=False, allow_infinity=False)
+tables = st.recursive(
+    st.dictionaries(text, scalar | st.lists(scalar, max_size=3), max_size=4),
+    lambda inner: st.dictionaries(text, scalar | inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(tables)
+def test_toml_reads_back(table):
+    assert tomllib.loads(to_toml(table)) == table
