@@ -1,0 +1,104 @@
+"""What several test files need: one thread, a tiny dataset on disk, configurations, micro-batches, small methods."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch starts its threads
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from semiseg_cli.core.config import Resolved, resolve
+from semiseg_cli.core.methods import load_method
+from semiseg_cli.core.methods.base import Method
+from semiseg_cli.core.models import MEAN, STD
+from semiseg_cli.core.training.step import Builder, Train
+from semiseg_cli.stages.prepare import prepare_shapes
+
+hypothesis.settings.register_profile("semiseg", deadline=None)  # a busy machine is not a failure
+hypothesis.settings.load_profile("semiseg")
+
+CLASSES = 4  # of the micro-batches
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="rewrite the values in tests/golden/*.json")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    """Sums in one order: what has to repeat bit for bit does, and two test processes do not fight for the cores."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def shapes_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root with the dataset `shapes`: 48 px, 6 labeled, 8 unlabeled and 3 validation images. Read only."""
+    root = tmp_path_factory.mktemp("data")
+    prepare_shapes(root, labeled=6, unlabeled=8, val=3, size=48)
+    return root
+
+
+@pytest.fixture
+def configured() -> Callable[..., Resolved]:
+    """A resolved configuration for `shapes_root` that takes a second: `configured("unimatch", {"train.steps": 3})`."""
+
+    def make(method: str = "unimatch", changes: dict[str, Any] | None = None) -> Resolved:
+        quick = {
+            "method.name": method, "data.name": "shapes", "model.backbone": "tiny", "model.weights": "none",
+            "train.steps": 5, "train.batch": 2, "train.crop": 33, "train.lr": 0.01, "train.head_lr_multiplier": 1.0,
+            "train.eval_every": 4, "train.save_every": 4, "train.log_every": 1, "train.workers": 0,
+            "eval.window": "none",
+        }  # fmt: skip
+        return resolve([("test", quick), ("change", changes or {})])
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def host_batch() -> Callable[..., dict[str, Tensor]]:
+    """A micro-batch as the loader gives it, from a seed: classes in blocks, each of its own colour, noise on top.
+
+    Image 0 of every list is padded at the bottom and right, and some labels are ignored.
+    """
+
+    def make(seed: int = 0, count: int = 2, side: int = 33) -> dict[str, Tensor]:
+        rng, batch = np.random.default_rng([20, seed]), dict[str, Tensor]()
+        colours = np.array([[60, 60, 60], [200, 80, 60], [70, 180, 90], [70, 90, 210]])
+        for name in ("labeled", "unlabeled", "second"):
+            blocks = rng.integers(0, CLASSES, (count, side // 8 + 1, side // 8 + 1))
+            mask = blocks.repeat(8, 1).repeat(8, 2)[:, :side, :side]
+            image = (colours[mask] + rng.normal(0, 25, (count, side, side, 3))).clip(0, 255)
+            valid = np.ones((count, side, side), bool)
+            valid[0, side - 3 :] = valid[0, :, side - 5 :] = False
+            image[~valid] = 0
+            batch[f"{name}_image"] = torch.from_numpy(image.astype(np.uint8))
+            batch[f"{name}_valid"] = torch.from_numpy(valid.astype(np.uint8))
+            batch[f"{name}_index"] = torch.arange(count)
+            if name == "labeled":
+                ignored = ~valid | (rng.random(mask.shape) < 0.1)
+                batch["labeled_mask"] = torch.from_numpy(np.where(ignored, 255, mask).astype(np.uint8))
+        return batch
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def train_module() -> Callable[..., Train]:
+    """`Train` around a method on the `tiny` backbone: `train_module("unimatch", tau=0.0)`."""
+
+    def make(method: str | type[Method], seed: int = 0, **settings: Any) -> Train:
+        cls = load_method(method) if isinstance(method, str) else method
+        spec = {"backbone": "tiny", "decoder": "deeplabv3plus", "output_stride": 16}
+        built = cls(cls.Settings(**settings), Builder(spec, CLASSES, seed=seed))
+        return Train(built, seed=seed, mean=MEAN, std=STD).train()
+
+    return make
