@@ -75,6 +75,7 @@ class LiveScreen(Screen):
         self.live.stop()
 
     def render(self) -> RenderableType:
+        from rich.console import Group
         from rich.progress_bar import ProgressBar
         from rich.table import Table
         from rich.text import Text
@@ -95,10 +96,9 @@ class LiveScreen(Screen):
             curve = sparkline([row["miou"] for row in self.evaluations])
             lines.append(Text.assemble(("mIoU ", "bold"), f"{last['miou']:.2f} at step {last['step']}  ",
                                        f"best {last['best_miou']:.2f}  ", (curve, "cyan")))  # fmt: skip
-        grid = Table.grid()
-        for line in lines:
-            grid.add_row(line)
-        return grid
+        else:
+            lines.append(Text("not evaluated yet", style="dim"))
+        return Group(*lines)  # the last line is short: the "^C" of a terminal must not wrap and shift the rest
 
     def eta(self) -> str:
         if "eta_s" not in self.row or self.step >= self.steps:
