@@ -209,7 +209,8 @@ def coverage(train: Iterable[Record], val: Iterable[Record], classes: Sequence[s
                 why=f"no pixel of {', '.join(absent[:8])}",
                 fix=f"--map 255={classes.index(absent[-1])} if 255 stands for '{absent[-1]}'",
             )
-        notes += [f"class '{name}' has no pixel in the {part} images" for name in absent]
+        if absent:
+            notes.append(f"no pixel in the {part} images: {', '.join(absent)}")
     return notes
 
 

@@ -67,7 +67,7 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
 def read_codes(path: Path) -> NDArray[np.int32]:
     """The pixels of a mask as int32 HxW codes: the value, or `COLOUR | 0xRRGGBB` where the mask is in colour.
 
-    A colour image whose channels are equal everywhere is an index mask saved as RGB. A mask's own EXIF is not looked at.
+    A colour image whose channels are equal everywhere is an index mask saved as RGB. A mask's own EXIF is ignored.
     """
     with opened(path) as image:
         if image.format in ("JPEG", "MPO", "GIF") and image.mode != "P":

@@ -314,10 +314,10 @@ def test_no_mask_fits(given):
 
 
 def test_classes_without_a_pixel_are_noted(given):
-    given["classes"].write_text("sky\nroad\ncar\nplane\n")
+    given["classes"].write_text("sky\nroad\ncar\nplane\nship\n")
     assert notes(prepare_folder(**given)) == [
-        "class 'plane' has no pixel in the labeled images",
-        "class 'plane' has no pixel in the validation images",
+        "no pixel in the labeled images: plane, ship",
+        "no pixel in the validation images: plane, ship",
     ]
 
 
