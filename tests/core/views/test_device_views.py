@@ -1,0 +1,107 @@
+"""The views that methods are given: keyed, per image, normalised, and the same under autocast."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from semiseg_cli.core.ops.draws import Draws
+from semiseg_cli.core.types import Images
+from semiseg_cli.core.views import DeviceViews
+
+SIDE = 17
+MEAN, STD = torch.tensor([0.4, 0.5, 0.6]), torch.tensor([0.2, 0.3, 0.25])
+
+
+def views(*slots: int, step: int = 0) -> DeviceViews:
+    return DeviceViews(Draws(0, step, np.array(slots)), MEAN, STD, (SIDE, SIDE))
+
+
+def images(count: int) -> Images:
+    rgb = torch.rand(count, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    return Images(rgb, torch.ones(count, SIDE, SIDE, dtype=torch.bool), torch.arange(count))
+
+
+def raw(view: Tensor) -> Tensor:
+    return view * STD[:, None, None] + MEAN[:, None, None]
+
+
+def test_the_weak_view_is_the_crop_normalised() -> None:
+    weak = views(0, 1).weak(images(2))
+    for channel in range(3):
+        expected = (images(2).rgb01_B3HW[:, channel] - MEAN[channel]) / STD[channel]
+        assert torch.allclose(weak[:, channel], expected)
+    assert torch.equal(views(0, 1).strong(images(2), "s1", colour=False), weak)
+
+
+def test_one_key_is_one_draw() -> None:
+    first, again, other = (views(0, 1, 2, 3) for _ in range(3))
+    x = images(4)
+    assert torch.equal(first.strong(x, "s1"), again.strong(x, "s1"))
+    assert not torch.equal(first.strong(x, "s1"), other.strong(x, "s2"))
+    assert not torch.equal(first.strong(x, "s1"), views(0, 1, 2, 3, step=1).strong(x, "s1"))
+    assert torch.equal(first.boxes("s1"), again.boxes("s1"))
+    assert not torch.equal(first.boxes("s1"), first.boxes("s2"))
+
+
+def test_neighbours_do_not_matter() -> None:
+    whole, x = views(0, 1, 2, 3), images(4)
+    for slot in range(4):
+        alone = Images(x.rgb01_B3HW[slot : slot + 1], x.valid_BHW[slot : slot + 1], x.index_B[slot : slot + 1])
+        assert torch.allclose(whole.strong(x, "s1")[slot], views(slot).strong(alone, "s1")[0], atol=1e-5)
+        assert torch.equal(whole.boxes("s1")[slot], views(slot).boxes("s1")[0])
+        features = [torch.zeros(4, 8, 2, 2)]
+        one = [torch.zeros(1, 8, 2, 2)]
+        assert torch.equal(whole.channels("fp", features)[0][slot], views(slot).channels("fp", one)[0][0])
+
+
+def test_strong_views_stay_colours() -> None:
+    strong = raw(views(*range(16)).strong(images(16), "s1"))
+    assert strong.min() > -1e-5
+    assert strong.max() < 1 + 1e-5
+    assert not torch.allclose(strong, images(16).rgb01_B3HW, atol=0.05)
+
+
+def test_geometry_is_untouched() -> None:
+    """The strong view of an image stays its own mirror image if the image is."""
+    rgb = images(8).rgb01_B3HW
+    rgb = (rgb + rgb.flip(3)) / 2
+    strong = views(*range(8)).strong(Images(rgb, torch.ones(8, SIDE, SIDE) > 0, torch.arange(8)), "s1")
+    assert torch.allclose(strong, strong.flip(3), atol=1e-4)
+
+
+def test_autocast_does_not_coarsen_the_views() -> None:
+    x, plain = images(4), views(0, 1, 2, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(plain.strong(x, "s1"), views(0, 1, 2, 3).strong(x, "s1"))
+        inside = views(0, 1, 2, 3).strong(x, "s1")
+    assert inside.dtype == torch.float32
+    assert torch.equal(inside, plain.strong(x, "s1"))
+
+
+def test_partners_are_others_of_the_micro_batch() -> None:
+    order = views(4, 5, 6, 7).partners("s1")
+    assert sorted(order.tolist()) == [0, 1, 2, 3]
+    assert not (order == torch.arange(4)).any()
+    assert order.dtype == torch.int64
+    assert views(3).partners("s1").tolist() == [0]
+
+
+def test_half_of_the_channels_are_dropped() -> None:
+    maps = [torch.zeros(32, 64, 3, 3), torch.zeros(32, 128, 2, 2)]
+    factors = views(*range(32)).channels("fp", maps)
+    for features, factor in zip(maps, factors, strict=True):
+        assert factor.shape == (*features.shape[:2], 1, 1)
+        assert sorted(factor.unique().tolist()) == [0.0, 2.0]
+        assert abs((factor == 0).float().mean() - 0.5) < 0.04
+    assert not torch.equal(factors[0].squeeze(), factors[1].squeeze()[:, :64])  # drawn freshly for every map
+    (quarter,) = views(*range(32)).channels("fp", maps[:1], rate=0.25)
+    assert torch.allclose(quarter.unique(), torch.tensor([0.0, 4 / 3]))
+    assert abs((quarter == 0).float().mean() - 0.25) < 0.04
+
+
+def test_boxes_are_empty_for_half_of_the_images() -> None:
+    boxes = views(*range(400)).boxes("s1")
+    assert boxes.shape == (400, SIDE, SIDE)
+    assert abs(boxes.flatten(1).any(1).float().mean() - 0.5) < 0.1
