@@ -1,0 +1,122 @@
+"""Decoding of prepared files, and the cache that loader processes share."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from semiseg_cli.core.data.decode import Pixels, decode_image, decode_mask
+from semiseg_cli.core.data.spec import Record
+from semiseg_cli.core.errors import DataError
+
+SIZES = [(6, 8), (5, 4), (7, 7)]
+BYTES = [h * w * 4 + 1 for h, w in SIZES]  # image, mask, and a byte that says "filled"
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> list[Record]:
+    rng, made = np.random.default_rng(0), []
+    for i, (height, width) in enumerate(SIZES):
+        image, mask = tmp_path / f"{i}.png", tmp_path / f"{i}_mask.png"
+        Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(image)
+        Image.fromarray(rng.integers(0, 5, (height, width), dtype=np.uint8)).save(mask)
+        made.append(Record(str(i), image, mask, height, width))
+    return made
+
+
+def check(pixels: Pixels, records: Sequence[Record]) -> None:
+    for i, record in enumerate(records):
+        image, mask = pixels[i]
+        assert np.array_equal(image, np.asarray(Image.open(record.image)))
+        assert (mask is None) == (record.mask is None)
+        if record.mask is not None:
+            assert np.array_equal(mask, np.asarray(Image.open(record.mask)))
+
+
+@pytest.mark.parametrize("limit", [0, 10, sum(BYTES[:1]), sum(BYTES[:2]), sum(BYTES), 10**6])
+def test_pixels_are_right_whatever_fits(records: list[Record], limit: int) -> None:
+    pixels = Pixels(records, limit)
+    assert len(pixels) == 3
+    check(pixels, records)
+    check(pixels, records)
+    assert len(pixels.block or b"") <= limit
+
+
+def test_an_image_is_decoded_once(records: list[Record], monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = Pixels([replace(records[0], mask=None), *records[1:]], 10**6)
+    check(pixels, pixels.records)
+    monkeypatch.setattr(Pixels, "_decode", staticmethod(lambda record: pytest.fail("decoded again")))
+    check(pixels, pixels.records)
+
+
+def test_what_does_not_fit_is_decoded_every_time(records: list[Record], monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded, real = list[str](), Pixels._decode
+    monkeypatch.setattr(Pixels, "_decode", staticmethod(lambda record: (decoded.append(record.id), real(record))[1]))
+    pixels = Pixels(records, sum(BYTES[:2]) + 1)
+    check(pixels, records)
+    check(pixels, records)
+    assert sorted(decoded) == ["0", "1", "2", "2"]
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="only forked processes share memory")
+def test_a_forked_process_fills_the_cache_of_all(records: list[Record], monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = Pixels(records, 10**6)
+    child = multiprocessing.get_context("fork").Process(target=lambda: [pixels[i] for i in range(3)])
+    child.start()
+    child.join(30)
+    assert child.exitcode == 0
+    monkeypatch.setattr(Pixels, "_decode", staticmethod(lambda record: pytest.fail("decoded again")))
+    check(pixels, records)
+
+
+def test_a_spawned_process_starts_its_own(records: list[Record]) -> None:
+    check(pickle.loads(pickle.dumps(Pixels(records, 10**6))), records)
+
+
+def test_another_size_than_prepared(records: list[Record]) -> None:
+    changed = [replace(records[0], height=9), *records[1:]]
+    with pytest.raises(DataError, match=r"0\.png is 8x6 pixels, expected 8x9"):
+        Pixels(changed, 10**6)[0]
+    with pytest.raises(DataError, match=r"1_mask\.png is 4x5 pixels, expected 8x6"):
+        Pixels([replace(records[0], mask=records[1].mask)], 0)[0]
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png"])
+def test_damaged_and_missing_files_are_named(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"photo.{kind}"
+    with pytest.raises(DataError, match="photo") as missing:
+        decode_image(path)
+    assert missing.value.why == "the file does not exist"
+    assert missing.value.code == 3
+    path.write_bytes(b"this is not an image")
+    for decode in (decode_image, decode_mask):
+        with pytest.raises(DataError, match="photo") as damaged:
+            decode(path)
+        assert "damaged" in damaged.value.why
+
+
+def test_a_mask_is_one_byte_a_pixel(tmp_path: Path) -> None:
+    for name, array in (("rgb", np.zeros((4, 4, 3), np.uint8)), ("deep", np.zeros((4, 4), np.uint16))):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), array)
+        with pytest.raises(DataError, match=f"{name}.png is not an 8-bit index mask"):
+            decode_mask(tmp_path / f"{name}.png")
+
+
+def test_images_are_rgb_without_rotation(tmp_path: Path) -> None:
+    """`prepare` has applied the orientation; a tag that survived must not turn the image away from its mask."""
+    photo = Image.new("RGB", (16, 8), (250, 10, 10))
+    exif = photo.getexif()
+    exif[0x0112] = 6
+    photo.save(tmp_path / "photo.jpg", exif=exif)
+    image = decode_image(tmp_path / "photo.jpg")
+    assert image.shape == (8, 16, 3)
+    assert image[0, 0, 0] > 200
+    assert image[0, 0, 2] < 60
