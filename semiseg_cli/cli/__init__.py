@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from semiseg_cli import __version__
-from semiseg_cli.cli import console, eval, failure, launch, train
+from semiseg_cli.cli import console, demo, eval, failure, prepare, split, train
 
 app = typer.Typer(
     name="semiseg",
@@ -23,6 +23,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("demo")(demo.demo)
+app.add_typer(prepare.app, name="prepare")
+app.command("split")(split.split)
 app.command("train")(train.train)
 app.command("eval")(eval.eval_)
 
@@ -49,16 +52,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line (the program's by default) and return its exit code; errors are told, never raised."""
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch starts its threads: they must not spin
     console.state = console.State(sys.argv[1:] if arguments is None else list(arguments))
-    code = 0
     try:
         app(args=console.state.arguments, prog_name="semiseg")
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 1
         if code == 2:
             failure.usage()
+        return code
     except KeyboardInterrupt:
-        code = 130
+        return 130
     except Exception as error:
-        code = failure.report(error)
-    launch.leave_code(code)
-    return code
+        return failure.report(error)
+    return 0

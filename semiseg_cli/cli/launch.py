@@ -1,19 +1,13 @@
-"""Several GPUs from one command: start the same command line once per GPU under torchrun, and keep its exit code."""
+"""Several GPUs from one command: the same command line once per GPU, under torchrun's launcher."""
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import os
-import signal
-import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 from semiseg_cli.core.errors import DeviceError
-
-CODE_FILE = "SEMISEG_EXIT_CODE_FILE"  # torchrun turns every failure into 1: the first process to fail leaves its code
 
 
 def is_main() -> bool:
@@ -35,43 +29,47 @@ def relaunch(gpus: int, arguments: Sequence[str]) -> int:
 
     found = torch.cuda.device_count()
     if gpus > found:
-        raise DeviceError(f"--gpus {gpus}: this machine has {found} CUDA device{'s' * (found != 1)}", fix=_fewer(found))
-    with tempfile.TemporaryDirectory(prefix="semiseg-") as folder:
-        code_file = Path(folder) / "code"
-        code = _wait(command(gpus, arguments), {**os.environ, CODE_FILE: str(code_file)})
-        return int(code_file.read_text()) if code and code_file.exists() else code
+        fix = f"--gpus {found}" if found > 1 else "leave --gpus out"
+        raise DeviceError(f"--gpus {gpus}: this machine has {found} CUDA device{'s' * (found != 1)}", fix=fix)
+    return launch(gpus, ["-m", "semiseg_cli", *without_gpus(arguments)])
 
 
-def command(gpus: int, arguments: Sequence[str]) -> list[str]:
-    """The torchrun command for `semiseg <arguments>`, without its --gpus."""
+def launch(processes: int, command: Sequence[str]) -> int:
+    """Run `python <command>` as several processes that know of each other; returns the first failure's exit code.
+
+    This is what the torchrun program does, less its traceback when a process fails: that one has told why itself.
+    The processes are in sessions of their own; SIGINT and SIGTERM are passed on, and they get time to save.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // processes, 1)))
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        run_id=str(os.getpid()),
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+    )
+    try:
+        elastic_launch(config, sys.executable)(*command)
+    except ChildFailedError as error:
+        return max(error.get_first_failure()[1].exitcode, 1)  # negative: killed by a signal
+    except SignalException:
+        return 130
+    return 0
+
+
+def without_gpus(arguments: Sequence[str]) -> list[str]:
+    """The command line less its --gpus."""
     words, rest = iter(arguments), []
     for word in words:
         if word == "--gpus":
             next(words, None)
         elif not word.startswith("--gpus="):
             rest.append(word)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(gpus)]
-    return [*torchrun, "-m", "semiseg_cli", *rest]
-
-
-def leave_code(code: int) -> None:
-    """In a process of `relaunch`: leave the exit code of the first failure."""
-    if code and CODE_FILE in os.environ:
-        with contextlib.suppress(FileExistsError), open(os.environ[CODE_FILE], "x", encoding="utf-8") as file:
-            file.write(str(code))
-
-
-def _wait(command: Sequence[str], environment: dict[str, str]) -> int:
-    """Wait for the command. The processes save and stop when interrupted, so that this one only passes it on."""
-    process = subprocess.Popen(command, env=environment)
-    previous = signal.signal(signal.SIGTERM, lambda number, frame: process.send_signal(number))
-    try:
-        while True:
-            with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C reaches the whole process group by itself
-                return process.wait()
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-def _fewer(found: int) -> str:
-    return f"--gpus {found}" if found > 1 else "leave --gpus out"
+    return rest

@@ -13,21 +13,16 @@ import pytest
 
 from semiseg_cli.cli import launch
 
+ROOT = Path(__file__).parents[2]
+
 
 @pytest.mark.parametrize("typed", [["--gpus", "2"], ["--gpus=2"]])
-def test_the_command_is_the_same_line_without_gpus(typed: list[str]) -> None:
-    command = launch.command(2, ["--debug", "train", *typed, "-d", "my park", "-q"])
-    assert command[:3] == [sys.executable, "-m", "torch.distributed.run"]
-    assert command[command.index("--nproc-per-node") + 1] == "2"
-    assert command[command.index("semiseg_cli") - 1 :] == [
-        "-m",
-        "semiseg_cli",
-        "--debug",
-        "train",
-        "-d",
-        "my park",
-        "-q",
-    ]
+def test_the_processes_get_the_same_line_without_gpus(typed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[object] = []
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr(launch, "launch", lambda *asked: started.append(asked) or 6)
+    assert launch.relaunch(2, ["--debug", "train", *typed, "-d", "my park", "-q"]) == 6
+    assert started == [(2, ["-m", "semiseg_cli", "--debug", "train", "-d", "my park", "-q"])]
 
 
 def test_which_process_talks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,49 +36,50 @@ def test_which_process_talks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert launch.joined()
 
 
-def test_the_first_failure_leaves_its_exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "code"
-    monkeypatch.setenv(launch.CODE_FILE, str(path))
-    launch.leave_code(0)
-    assert not path.exists()
-    launch.leave_code(6)
-    launch.leave_code(130)
-    assert path.read_text() == "6"
+def start(folder: Path, child: str) -> subprocess.Popen[str]:
+    """Two processes of `child` under the launcher, in a session of their own."""
+    (folder / "child.py").write_text(child)
+    parent = "import sys\nfrom semiseg_cli.cli import launch\nsys.exit(launch.launch(2, ['child.py']))"
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        [sys.executable, "-c", parent],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+        start_new_session=True,
+    )
 
 
-@pytest.mark.parametrize(("code", "expected"), [(0, 0), (6, 6), (None, 1)])
-def test_relaunch_returns_the_code_of_the_processes(
-    code: int | None, expected: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Like torchrun, the stand-in turns a failure into 1; a process that was killed leaves no code."""
-    left = "" if code is None else f"from semiseg_cli.cli import launch; launch.leave_code({code});"
-    stand_in = [sys.executable, "-c", f"{left} raise SystemExit({int(code != 0)})"]
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    monkeypatch.setattr(launch, "command", lambda gpus, arguments: stand_in)
-    assert launch.relaunch(2, []) == expected
+def test_the_first_failure_is_the_exit_code_and_nobody_adds_a_traceback(tmp_path: Path) -> None:
+    """Process 1 fails; process 0, which would wait for it for ever, is stopped."""
+    child = "import os, sys, time\nif os.environ['RANK'] == '1': sys.exit(6)\ntime.sleep(60)"
+    process = start(tmp_path, child)
+    shown = process.communicate(timeout=50)
+    assert process.returncode == 6
+    assert shown == ("", "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
-def test_an_interruption_waits_for_the_processes_to_save(number: signal.Signals, tmp_path: Path) -> None:
+def test_an_interruption_reaches_every_process_once_and_waits_for_it(number: signal.Signals, tmp_path: Path) -> None:
     child = (
-        "import signal, sys, time\n"
-        "def stop(number, frame): time.sleep(0.3); open('saved', 'w').close(); sys.exit(130)\n"
-        "signal.signal(signal.SIGTERM, stop); signal.signal(signal.SIGINT, stop)\n"
-        "open('ready', 'w').close(); time.sleep(30)\n"
+        "import os, signal, sys, time\n"
+        "rank, asked = os.environ['RANK'], []\n"
+        "signal.signal(signal.SIGTERM, lambda *_: asked.append(1))\n"
+        "signal.signal(signal.SIGINT, lambda *_: asked.append(1))\n"
+        "open('ready' + rank, 'w').close()\n"
+        "while not asked: time.sleep(0.02)\n"
+        "time.sleep(0.5)\n"
+        "open('saved' + rank, 'w').write(str(len(asked)))\n"
+        "sys.exit(130)\n"
     )
-    parent = (
-        "import sys; from semiseg_cli.cli import launch\n"
-        f"sys.exit(launch._wait([sys.executable, '-c', {child!r}], dict(__import__('os').environ)))"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    process = subprocess.Popen([sys.executable, "-c", parent], cwd=tmp_path, env=environment, start_new_session=True)
-    deadline = time.monotonic() + 20
-    while not (tmp_path / "ready").exists():
+    process = start(tmp_path, child)
+    deadline = time.monotonic() + 50
+    while not all((tmp_path / f"ready{rank}").exists() for rank in (0, 1)):
         assert time.monotonic() < deadline
-        time.sleep(0.02)
-    if number == signal.SIGINT:
-        os.killpg(process.pid, number)  # Ctrl-C reaches the whole group
-    else:
-        process.send_signal(number)
-    assert process.wait(20) == 130
-    assert (tmp_path / "saved").exists()
+        time.sleep(0.05)
+    os.killpg(process.pid, number)  # as Ctrl-C does: the whole foreground group
+    process.communicate(timeout=50)
+    assert process.returncode == 130
+    assert [(tmp_path / f"saved{rank}").read_text() for rank in (0, 1)] == ["1", "1"]

@@ -23,7 +23,7 @@ HEAVY = ("torch", "torchvision", "numpy", "cv2", "scipy", "PIL")
 
 @pytest.fixture(autouse=True)
 def plain(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in ("SEMISEG_DEBUG", "FORCE_COLOR", "SEMISEG_EXIT_CODE_FILE"):
+    for name in ("SEMISEG_DEBUG", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
     yield
