@@ -19,9 +19,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from semiseg_cli import __version__
 from semiseg_cli.core.config import Config
-from semiseg_cli.core.data.decode import decode_mask
 from semiseg_cli.core.data.loader import HostBatch, Plan, loader, workers_for
 from semiseg_cli.core.data.spec import Dataset, Partition, Record
+from semiseg_cli.core.data.splits import class_pixels
 from semiseg_cli.core.errors import DataError, UsageError
 from semiseg_cli.core.evaluation import Evaluation, evaluate, resolve_window
 from semiseg_cli.core.methods import load_method
@@ -204,11 +204,10 @@ def _preparation(config: Config, init: Path | None, note: Callable[[str], None])
 
 def class_frequencies(records: Sequence[Record], classes: int) -> list[float]:
     """Share of every class among the labeled pixels of some records."""
-    counts = np.zeros(256, np.int64)
+    counts = np.zeros(classes, np.int64)
     for record in records:
-        if record.mask is not None:
-            counts += np.bincount(decode_mask(record.mask).reshape(-1), minlength=256)
-    shares: list[float] = (counts[:classes] / max(int(counts[:classes].sum()), 1)).tolist()
+        counts += np.array(class_pixels(record, classes))
+    shares: list[float] = (counts / max(int(counts.sum()), 1)).tolist()
     return shares
 
 
