@@ -6,13 +6,15 @@ import sys
 import tempfile
 import traceback
 
-from semiseg_cli.cli import console
+from semiseg_cli.cli import console, launch
 from semiseg_cli.core.errors import DeviceError, SemisegError
 
 
 def report(error: Exception) -> int:
     """Tell about `error` on stderr (and on stdout as JSON under --json); returns the exit code."""
     known = _known(error)
+    if known and known.code == 130 and not launch.is_main():
+        return known.code  # every process stops: one says so
     notes = getattr(error, "__notes__", [])
     if known is None:
         where = notes[-1] if notes else f"the traceback is in {_keep(error)}"

@@ -19,8 +19,13 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize("typed", [["--gpus", "2"], ["--gpus=2"]])
 def test_the_processes_get_the_same_line_without_gpus(typed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[object] = []
+
+    def start(processes: int, command: list[str]) -> int:
+        started.append((processes, command))
+        return 6
+
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    monkeypatch.setattr(launch, "launch", lambda *asked: started.append(asked) or 6)
+    monkeypatch.setattr(launch, "launch", start)
     assert launch.relaunch(2, ["--debug", "train", *typed, "-d", "my park", "-q"]) == 6
     assert started == [(2, ["-m", "semiseg_cli", "--debug", "train", "-d", "my park", "-q"])]
 

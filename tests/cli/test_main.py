@@ -176,6 +176,18 @@ def test_an_interruption_by_hand_is_130(failing: Any) -> None:
     assert cli.main(["train"]) == 130
 
 
+def test_of_several_processes_one_says_that_they_were_stopped(
+    failing: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    failing(errors.Interrupted("stopped"))
+    assert cli.main(["train"]) == 130
+    assert capsys.readouterr().err == ""
+    failing(errors.DataError("broken mask"))
+    assert cli.main(["train"]) == 3
+    assert "broken mask" in capsys.readouterr().err
+
+
 def test_the_module_passes_its_exit_code_on(tmp_path: Path) -> None:
     line = [sys.executable, "-m", "semiseg_cli", "train", "-d", "absent", "--root", str(tmp_path)]
     done = subprocess.run(line, capture_output=True, text=True, env={**os.environ, "COLUMNS": "40"}, check=False)
