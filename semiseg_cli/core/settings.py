@@ -70,7 +70,7 @@ class TrainConfig:
     eval_every: Doc[int, "steps between evaluations; 0: only at the end"] = 2000
     save_every: Doc[int, "steps between saved resume states"] = 1000
     log_every: Doc[int, "steps between log lines"] = 50
-    amp: Doc[Literal["auto", "bf16", "off"], "bfloat16 autocast; auto: on CUDA"] = "auto"
+    amp: Doc[Literal["auto", "bf16", "off"], "bfloat16 autocast; auto: on CUDA, and on a CPU that has it"] = "auto"
     channels_last: Doc[bool, "NHWC memory format"] = True
     workers: Doc[int, "loader processes; -1: chosen from the machine"] = -1
     cache_mb: Doc[int, "RAM for decoded images, shared by the loader processes; 0: none"] = 2048

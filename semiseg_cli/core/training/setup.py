@@ -162,7 +162,7 @@ def open_session(
         ignore=dataset.ignore,
         prepare=_preparation(config, init, note),
     )
-    amp = train.amp == "bf16" or (train.amp == "auto" and world.device.type == "cuda")
+    amp = train.amp == "bf16" or (train.amp == "auto" and native_bfloat16(world.device))
     module = Train(method_class(config.method, builder), seed=train.seed, mean=MEAN, std=STD, amp=amp)
     if train.channels_last:
         module = module.to(memory_format=torch.channels_last)
@@ -200,6 +200,12 @@ def _preparation(config: Config, init: Path | None, note: Callable[[str], None])
             net.decoder.compile()
 
     return prepare
+
+
+def native_bfloat16(device: torch.device) -> bool:
+    """CUDA, or a CPU whose instructions include bfloat16 products (elsewhere they are emulated, and slower)."""
+    info = Path("/proc/cpuinfo")
+    return device.type == "cuda" or (info.exists() and "avx512_bf16" in info.read_text())
 
 
 def class_frequencies(records: Sequence[Record], classes: int) -> list[float]:
