@@ -1,0 +1,108 @@
+"""The losses of 20 steps of every method, in float64 on one thread, against values that were stored earlier.
+
+A change that moves them is said so in the CHANGELOG, and the new values are written by
+
+    pytest tests/golden --update-golden
+
+float64 because pseudo-labels amplify rounding: in float32 the losses drift by a third within 20 steps between one and
+two threads. Network, views and losses are all float64 here (only the host's images are 8-bit, as ever), which leaves
+rtol 1e-6 wide room between machines. Batches come from a seed, not from files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from semiseg_cli.core.config import TrainConfig
+from semiseg_cli.core.methods import METHODS
+from semiseg_cli.core.ops.draws import Draws
+from semiseg_cli.core.training.optim import build_optimizer, set_learning_rates
+from semiseg_cli.core.training.step import Train
+from semiseg_cli.core.types import Clock
+from semiseg_cli.core.views import DeviceViews
+
+STEPS, SIDE, COUNT = 20, 33, 3
+CONFIG = TrainConfig(steps=STEPS, batch=COUNT, lr=0.02, head_lr_multiplier=2.0)
+
+# tau lies among the confidences that the network reaches here, so that the threshold decides
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "supervised": ("supervised", {}),
+    "supervised-strong": ("supervised", {"strong": True}),
+    "fixmatch": ("fixmatch", {"tau": 0.45, "warmup": 0.1}),
+    "meanteacher": ("meanteacher", {"tau": 0.45}),
+    "meanteacher-confidence": ("meanteacher", {"weight": "confidence", "normaliser": "image", "lambda_u": 0.5}),
+    "unimatch": ("unimatch", {"tau": 0.45}),
+    "unimatch-exact": ("unimatch", {"tau": 0.45, "exact_bn": True, "cutmix_partner": "self"}),
+}
+
+
+class Views64(DeviceViews):
+    """Views whose random numbers are not rounded to float32."""
+
+    def _to(self, table: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(table))
+
+
+class Train64(Train):
+    def views(self, clock: Clock, slots: Any, size: tuple[int, int]) -> DeviceViews:
+        return Views64(Draws(self.seed, clock.step, slots), self.mean, self.std, size)
+
+
+def losses(
+    train: Train, batches: Callable[..., dict[str, Tensor]], monkeypatch: pytest.MonkeyPatch
+) -> list[dict[str, float]]:
+    """Weighted losses and stats of every step."""
+    train.double()
+    monkeypatch.setattr(train, "__class__", Train64)
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)  # 8-bit images to float64
+    inputs = {"labeled", *type(train.method).inputs(train.method.settings)}
+    optimizer = build_optimizer(train.method.groups(), CONFIG)
+    rows = []
+    for step in range(STEPS):
+        clock = Clock(step, STEPS)
+        set_learning_rates(optimizer, step, CONFIG)
+        host = {k: v for k, v in batches(step, count=COUNT, side=SIDE).items() if k.split("_")[0] in inputs}
+        carry, row = None, dict[str, float]()
+        for phase in range(type(train.method).phases):
+            out = train(host, clock, np.arange(COUNT), phase, carry)
+            assert all(value.dtype == torch.float64 for value in out.losses.values())
+            torch.stack(list(out.losses.values())).sum().backward()
+            row |= {name: value.item() for name, value in {**out.losses, **out.stats}.items()}
+            carry = out.carry
+        optimizer.step()
+        optimizer.zero_grad()
+        train.method.after_step(clock)
+        rows.append(row)
+    return rows
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_losses_are_as_before(
+    case: str,
+    train_module: Callable[..., Train],
+    host_batch: Callable[..., dict[str, Tensor]],
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    name, settings = CASES[case]
+    found = losses(train_module(name, **settings), host_batch, monkeypatch)
+    path = Path(__file__).parent / f"{case}.json"
+    if request.config.getoption("--update-golden"):
+        path.write_text("[\n" + ",\n".join(json.dumps(row) for row in found) + "\n]\n", encoding="utf-8")
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    assert len(found) == len(stored) == STEPS
+    for step, (new, old) in enumerate(zip(found, stored, strict=True)):
+        assert new == pytest.approx(old, rel=1e-6, abs=1e-9), f"step {step}"
+
+
+def test_every_method_has_golden_values() -> None:
+    assert {name for name, _ in CASES.values()} == set(METHODS)
+    assert {path.stem for path in Path(__file__).parent.glob("*.json")} == set(CASES)
