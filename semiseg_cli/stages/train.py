@@ -64,13 +64,14 @@ def train(
     world = join(device)
     screen = screen if screen and world.main else Silent()
     try:
-        config = resolved.config
+        config, run = resolved.config, None
+        if out and world.main and not dry_run:
+            run = runs.claim_run(out)  # before the work of loading: a taken directory is refused at once
         session = _open(config, data_root, world, screen, init)
         if dry_run:
             return measure(session)
-        run = None
         if world.main:
-            run = runs.claim_run(out) if out else runs.create_run(runs_root, runs.run_name(config))
+            run = run or runs.create_run(runs_root, runs.run_name(config))
             runs.write_config(run, resolved)
             runs.write_environment(run, session.device_name)
         return _go(session, run, screen, start=0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -129,10 +130,13 @@ def loader(
         num_workers=workers,
         pin_memory=pin,
         multiprocessing_context="fork" if fork else None,
-        worker_init_fn=_one_thread,
+        worker_init_fn=_begin,
         prefetch_factor=4 if workers else None,
     )
 
 
-def _one_thread(worker: int) -> None:
+def _begin(worker: int) -> None:
+    """A worker computes on one thread, and leaves signals to the training process, which saves before it ends."""
     cv2.setNumThreads(0)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
