@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -14,7 +15,7 @@ from semiseg_cli.core import runs
 from semiseg_cli.core.config import Config, Resolved, flatten, refuse_changes, resolve
 from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.data.splits import resolve_partition
-from semiseg_cli.core.errors import CheckpointError
+from semiseg_cli.core.errors import CheckpointError, Interrupted
 from semiseg_cli.core.training.checkpoint import load_state, save_network, save_state
 from semiseg_cli.core.training.distributed import World, barrier, join, leave
 from semiseg_cli.core.training.loop import Hooks, fit
@@ -144,6 +145,9 @@ def _go(
                 session.wrapped, session.method, session.optimizer, session.batches(plan), plan,
                 config.train, session.world, hooks, session.epoch_images,
             )  # fmt: skip
+    except Interrupted as stop:
+        stop.fix = f"semiseg train --resume {shlex.quote(str(run))}"
+        raise
     finally:
         screen.stop()
     return keeper.finish()

@@ -108,7 +108,7 @@ def fit(
             hooks.save(done)
         began += time.perf_counter() - pause
         if stop and done < plan.steps:
-            raise Interrupted(f"stopped after step {done}; the state is saved", fix="semiseg train --resume")
+            raise Interrupted(f"stopped after step {done}; the state is saved")
 
 
 def one_step(
