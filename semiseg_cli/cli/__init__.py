@@ -13,11 +13,11 @@ from typing import Annotated
 import typer
 
 from semiseg_cli import __version__
-from semiseg_cli.cli import console, demo, eval, failure, prepare, split, train
+from semiseg_cli.cli import console, demo, eval, failure, predict, prepare, split, train
 
 app = typer.Typer(
     name="semiseg",
-    help="Semi-supervised semantic segmentation: prepare images, train, evaluate.",
+    help="Semi-supervised semantic segmentation: prepare images, train, evaluate, predict.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -28,6 +28,7 @@ app.add_typer(prepare.app, name="prepare")
 app.command("split")(split.split)
 app.command("train")(train.train)
 app.command("eval")(eval.eval_)
+app.command("predict")(predict.predict)
 
 
 def _version(asked: bool) -> None:

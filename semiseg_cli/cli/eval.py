@@ -55,8 +55,8 @@ def eval_(
 
     The checkpoint names its dataset, classes and window; a run directory stands for its best network.
     """
-    steps = _fraction(stride, "--stride 2/3") if stride else None
-    factors = tuple(_fraction(part, "--scales 0.75,1,1.25") for part in scales.split(","))
+    steps = fraction(stride, "--stride 2/3") if stride else None
+    factors = tuple(fraction(part, "--scales 0.75,1,1.25") for part in scales.split(","))
     from semiseg_cli.stages.evaluate import evaluate_checkpoint
 
     found = evaluate_checkpoint(
@@ -109,7 +109,7 @@ def _what(found: dict[str, Any]) -> str:
     )
 
 
-def _fraction(text: str, example: str) -> float:
+def fraction(text: str, example: str) -> float:
     """A number such as 0.75 or 2/3. `example` shows how the option is used."""
     try:
         return float(Fraction(text.strip()))

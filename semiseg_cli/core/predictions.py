@@ -113,26 +113,30 @@ def predictions(
 
 def save_predictions(part: Predicted, folder: Path, palette: Sequence[Sequence[int]]) -> None:
     """Write each prediction as an 8-bit palette PNG, `<folder>/<id>.png`, each file whole or not at all."""
+    for record, label in zip(part.records, part.label_BHW.cpu().numpy(), strict=True):
+        save_index(folder / f"{record.id}.png", label, palette)
+
+
+def save_index(path: Path, label_HW: Array, palette: Sequence[Sequence[int]]) -> None:
+    """Write class indices as an 8-bit palette PNG in one step, and the folder it needs; DataError where it cannot."""
     colours = [value for colour in palette for value in colour]
     colours += [0] * (3 * 256 - len(colours))  # a shorter palette would be written with fewer bits
-    for record, label in zip(part.records, part.label_BHW.cpu().numpy(), strict=True):
-        path = folder / f"{record.id}.png"
+    image = Image.fromarray(label_HW)
+    image.putpalette(colours)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".png")
+        os.close(handle)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".png")
-            os.close(handle)
-            try:
-                image = Image.fromarray(label)
-                image.putpalette(colours)
-                image.save(name, format="PNG")
-                os.chmod(name, 0o644)
-                os.replace(name, path)
-            finally:
-                Path(name).unlink(missing_ok=True)
-        except OSError as error:
-            raise DataError(
-                f"cannot write {path}", why=str(error), fix="free some disk space, or choose another folder"
-            ) from error
+            image.save(name, format="PNG")
+            os.chmod(name, 0o644)
+            os.replace(name, path)
+        finally:
+            Path(name).unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"cannot write {path}", why=str(error), fix="free some disk space, or choose another folder"
+        ) from error
 
 
 class _Files(Dataset[Any]):

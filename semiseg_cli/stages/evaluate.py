@@ -41,7 +41,9 @@ def evaluate_checkpoint(
     checkpoint's, with the same classes. split: val, or train for all training images that have a mask. window: auto,
     none or pixels; auto, and a stride or batch of None, are as during training.
     """
-    _check(split, stride, batch, scales)
+    if split not in SPLITS:
+        raise UsageError(f"there is no split '{split}'", fix=did_you_mean(split, SPLITS))
+    check_options(stride, batch, scales)
     path = find_checkpoint(path)
     place = join(device).device
     net, meta = load_network(path, place)
@@ -122,9 +124,8 @@ def same_classes(dataset: Dataset, classes: Sequence[str], path: Path) -> None:
     )
 
 
-def _check(split: str, stride: float | None, batch: int | None, scales: Sequence[float]) -> None:
-    if split not in SPLITS:
-        raise UsageError(f"there is no split '{split}'", fix=did_you_mean(split, SPLITS))
+def check_options(stride: float | None, batch: int | None, scales: Sequence[float]) -> None:
+    """Raise UsageError for values that no prediction can be made with; None stands for those of the training."""
     if stride is not None and not 0 < stride <= 1:
         raise UsageError(f"stride {stride} is not possible: a fraction of the window, in (0, 1]", fix="--stride 2/3")
     if batch is not None and batch < 1:

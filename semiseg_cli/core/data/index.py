@@ -59,6 +59,7 @@ def load_dataset(root: Path, name: str) -> Dataset:
             ignore=table["ignore"],
             licence=table["licence"],
             window=table["window"],
+            long_side=table.get("source", {}).get("long_side", 0),
         )
     except (OSError, ValueError, KeyError) as error:
         fix = f"remove {folder} and prepare it again"

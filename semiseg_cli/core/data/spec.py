@@ -46,6 +46,7 @@ class Dataset:
     ignore: int = IGNORE
     licence: str = ""
     window: int = 0  # side of the evaluation window in this dataset's protocol; 0: whole images
+    long_side: int = 0  # larger images were reduced to this many pixels when they were prepared; 0: none was
 
     @property
     def labeled(self) -> tuple[Record, ...]:

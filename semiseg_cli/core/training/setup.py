@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import resource
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -171,7 +172,9 @@ def open_session(
     if world.size > 1:
         if train.sync_bn and world.device.type == "cuda":
             module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
-        wrapped = DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)
+        with warnings.catch_warnings():  # its successor in newer releases would synchronise buffers at the start
+            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+            wrapped = DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)
     plan = Plan(
         seed=train.seed, start=0, steps=train.steps, batch=train.batch, micro=micro, crop=train.crop,
         scale=train.scale, inputs=inputs, rank=world.rank, world=world.size,
@@ -247,6 +250,7 @@ def deployed_meta(
             "palette": [list(colour) for colour in dataset.palette],
             "ignore": dataset.ignore,
             "window": resolve_window(config.eval.window, dataset.window),
+            "long_side": dataset.long_side,
             "licence": dataset.licence,
         },
         "partition": {

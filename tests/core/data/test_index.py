@@ -35,6 +35,12 @@ def test_round_trip(tmp_path):
     assert table["notes"] == ["a\ttab", 'say "no"']
 
 
+def test_the_long_side_images_were_reduced_to(tmp_path):
+    write_dataset(dataset(tmp_path, "small"), {"source": {"long_side": 1024}})
+    write_dataset(dataset(tmp_path, "drawn"), {"source": {"seed": 3}})
+    assert [load_dataset(tmp_path, name).long_side for name in ("small", "drawn")] == [1024, 0]
+
+
 def test_the_folder_can_move(tmp_path):
     write_dataset(dataset(tmp_path / "one"), {})
     (tmp_path / "one").rename(tmp_path / "two")

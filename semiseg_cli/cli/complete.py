@@ -1,0 +1,38 @@
+"""What the shell offers where a dataset, a run or a checkpoint is asked for. Read from disk, without torch."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import typer
+
+from semiseg_cli.core import runs
+from semiseg_cli.core.methods import METHODS
+from semiseg_cli.core.models import BACKBONES
+from semiseg_cli.core.presets import presets
+
+
+def complete_methods() -> list[str]:
+    return list(METHODS)
+
+
+def complete_backbones() -> list[str]:
+    return list(BACKBONES)
+
+
+def complete_presets() -> list[tuple[str, str]]:
+    return list(presets().items())
+
+
+def complete_data(ctx: typer.Context) -> list[str]:
+    """The datasets prepared below --root, SEMISEG_DATA, or data."""
+    from semiseg_cli.core.data.index import prepared
+
+    return prepared(Path(ctx.params.get("root") or "data"))
+
+
+def complete_runs(ctx: typer.Context) -> list[str]:
+    """Run directories, the newest first: those of SEMISEG_RUNS, else of runs. No match: the shell offers files."""
+    root = ctx.params.get("runs_root") or os.environ.get("SEMISEG_RUNS", "runs")
+    return [str(run) for run in runs.list_runs(Path(root))]

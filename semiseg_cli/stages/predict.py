@@ -1,0 +1,254 @@
+"""Predict files and folders of photos: index PNGs and overlays, at the size and the orientation people see them in.
+
+Images stream through: a few are decoded ahead, those of equal shape share forwards, and all is written before the next
+are read, so that a folder of any length takes the memory of a handful. Below the output folder:
+    labels/<path>.png     class indices, a palette PNG
+    overlays/<path>.jpg   the image, tinted with the colours of its classes
+    classes.json          what the indices mean, as `prepare folder --classes` reads it
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+
+from semiseg_cli.core.data.classes import default_palette
+from semiseg_cli.core.data.imaging import SUFFIXES, read_image, write_image
+from semiseg_cli.core.data.index import replace_text
+from semiseg_cli.core.data.spec import Record
+from semiseg_cli.core.errors import DataError, UsageError
+from semiseg_cli.core.evaluation import resolve_window
+from semiseg_cli.core.predictions import Array, predictions, save_index
+from semiseg_cli.core.training.checkpoint import load_network
+from semiseg_cli.core.training.distributed import join
+from semiseg_cli.stages.evaluate import check_options, find_checkpoint
+from semiseg_cli.stages.progress import Progress, silent
+
+AHEAD = 4  # images decoded while others are predicted
+CHUNK_PIXELS = 2**24  # of decoded images that are sorted by shape and predicted together
+LARGE_PIXELS, LARGE_WINDOW = 2**22, 1024  # a whole image beyond this goes through windows of that side
+LABELS, OVERLAYS = "labels", "overlays"
+
+Colours = Sequence[Sequence[int]]
+
+
+class Photo(NamedTuple):
+    """A decoded image (uint8 HxWx3) and `small`, what the network sees of it."""
+
+    id: str
+    path: Path
+    image: Array
+    small: Array
+
+
+def predict_images(
+    checkpoint: Path,
+    images: Sequence[Path],
+    *,
+    out: Path,
+    overlay: bool = True,
+    window: str = "auto",
+    long_side: int | None = None,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    device: str = "auto",
+    progress: Progress = silent,
+    note: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Predict `images` (files, and folders with their subfolders) into `out`; the result of `semiseg predict`.
+
+    checkpoint: a file, or a run directory. window: auto (as trained; very large images in windows), none or pixels.
+    long_side: the network sees larger images reduced to it, 0: as they are, None: as its training images were.
+    note: is told in a line what is worth knowing. Raises DataError where there is nothing to predict, where two images
+    would be written to one file, and where `out` cannot be written. An unreadable image is listed in `failed`.
+    """
+    check_options(None, None, scales)
+    files = find_images(images, out)
+    checkpoint = find_checkpoint(checkpoint)
+    place = join(device).device
+    net, meta = load_network(checkpoint, place)
+    data, config = meta["data"], meta["config"]
+    side = resolve_window(config["eval.window"] if window == "auto" else window, data["window"])
+    most = data.get("long_side", 0) if long_side is None else long_side
+    palette = full_palette(data, note)
+    _prepare_output(out, data, palette)
+    how = {
+        "mean": meta["normalise"]["mean"],
+        "std": meta["normalise"]["std"],
+        "device": place,
+        "stride": config["eval.stride"],
+        "batch": config["eval.batch"],
+        "scales": scales,
+        "flip": flip,
+        "amp": config["train.amp"] == "bf16" or (config["train.amp"] == "auto" and place.type == "cuda"),
+    }
+    failed: list[str] = []
+    with progress("predicting", len(files)) as advance:
+
+        def readable() -> Iterator[Photo]:
+            for path, photo in _decoded(files, most):
+                if isinstance(photo, DataError):
+                    failed.append(f"{path}: {photo.why or photo.what}")
+                    advance()
+                else:
+                    yield photo
+
+        for chunk in _chunks(readable()):
+            for used, photos in _by_window(chunk, side, window == "auto"):
+                for photo, label in _labels(net, photos, window=used, **how):
+                    _write(photo, label, out, palette, overlay)
+                    advance()
+    return {
+        "images": len(files) - len(failed),
+        "failed": failed,
+        "out": str(out),
+        "labels": str(out / LABELS),
+        "overlays": str(out / OVERLAYS) if overlay else None,
+        "classes": data["classes"],
+        "checkpoint": str(checkpoint),
+        "window": side,
+        "long_side": most,
+    }
+
+
+def find_images(images: Sequence[Path], out: Path) -> dict[str, Path]:
+    """Image files by what they are called below `labels/` (no suffix): a file by its name, a folder's by their path.
+
+    `out` is not searched. Raises DataError for what is not there, for names that collide and where nothing is found;
+    UsageError where predictions would be written among the images.
+    """
+    found: dict[str, Path] = {}
+    for given in images:
+        if not given.exists():
+            raise DataError(f"there is no file or folder {given}", fix="semiseg predict CKPT photos/")
+        place = given.resolve()
+        written = [(out / part).resolve() for part in (LABELS, OVERLAYS)]
+        if place == out.resolve() or any(place.is_relative_to(folder) for folder in written):
+            fix = "give the predictions a folder of their own: -o predictions"
+            raise UsageError(f"{given} is both read and written", fix=fix)
+        for path in _below(given, out) if given.is_dir() else [given]:
+            id = (path.relative_to(given) if given.is_dir() else Path(path.name)).with_suffix("").as_posix()
+            if id in found and found[id].resolve() != path.resolve():
+                why = f"both would be written to {out / LABELS / id}.png"
+                raise DataError(f"{found[id]} and {path} collide", why=why, fix="rename one, or predict them apart")
+            found[id] = path
+    if not found:
+        where = ", ".join(map(str, images))
+        raise DataError(f"there is no image in {where}", why=f"looked for {', '.join(sorted(SUFFIXES))}")
+    return found
+
+
+def full_palette(data: Mapping[str, Any], note: Callable[[str], None]) -> list[tuple[int, ...]]:
+    """A checkpoint's colours, completed with unused default ones, and a note, where there are fewer than classes."""
+    names = data["classes"]
+    palette = [tuple(colour) for colour in data.get("palette", [])][: len(names)]
+    if missing := names[len(palette) :]:
+        free = [colour for colour in default_palette(len(names)) if colour not in palette]
+        note(f"the checkpoint has {len(palette)} colours for {len(names)} classes: default for {', '.join(missing)}")
+        palette += free[: len(missing)]
+    return palette
+
+
+def _below(folder: Path, out: Path) -> Iterator[Path]:
+    """Image files below a folder, sorted; nothing hidden, nothing from `out`."""
+    skipped = out.resolve()
+    for place, below, names in os.walk(folder):
+        below[:] = sorted(name for name in below if name[0] != "." and Path(place, name).resolve() != skipped)
+        for name in sorted(names):
+            if name[0] != "." and Path(name).suffix.lower() in SUFFIXES:
+                yield Path(place, name)
+
+
+def _prepare_output(out: Path, data: Mapping[str, Any], palette: Colours) -> None:
+    content = {"names": data["classes"], "palette": palette, "ignore_index": data.get("ignore", 255)}
+    try:
+        (out / LABELS).mkdir(parents=True, exist_ok=True)
+        replace_text(out / "classes.json", json.dumps(content, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise DataError(f"cannot write into {out}", why=str(error), fix="choose another folder: -o DIR") from error
+
+
+def _decoded(files: Mapping[str, Path], long_side: int) -> Iterator[tuple[Path, Photo | DataError]]:
+    """Every file with its image or what is wrong with it, in order; threads decode AHEAD of what is asked for."""
+    waiting: deque[tuple[Path, Future[Photo | DataError]]] = deque()
+    with ThreadPoolExecutor(min(AHEAD, os.cpu_count() or 1)) as pool:
+        for id, path in files.items():
+            waiting.append((path, pool.submit(_open, id, path, long_side)))
+            if len(waiting) > AHEAD:
+                first, photo = waiting.popleft()
+                yield first, photo.result()
+        while waiting:
+            first, photo = waiting.popleft()
+            yield first, photo.result()
+
+
+def _open(id: str, path: Path, long_side: int) -> Photo | DataError:
+    try:
+        image = read_image(path)
+    except DataError as error:
+        return error
+    height, width = image.shape[:2]
+    scale = long_side / max(height, width) if long_side else 1.0
+    if scale >= 1:
+        return Photo(id, path, image, image)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return Photo(id, path, image, np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8))
+
+
+def _chunks(photos: Iterable[Photo]) -> Iterator[list[Photo]]:
+    """The photos in lists of about CHUNK_PIXELS."""
+    chunk: list[Photo] = []
+    pixels = 0
+    for photo in photos:
+        chunk.append(photo)
+        pixels += _pixels(photo.image)
+        if pixels >= CHUNK_PIXELS:
+            yield chunk
+            chunk, pixels = [], 0
+    if chunk:
+        yield chunk
+
+
+def _by_window(photos: Sequence[Photo], window: int, auto: bool) -> Iterator[tuple[int, list[Photo]]]:
+    """Photos by the window they are predicted with: `window`, but very large ones never whole unless that was asked."""
+    groups: dict[int, list[Photo]] = {}
+    for photo in photos:
+        too_large = auto and not window and _pixels(photo.small) > LARGE_PIXELS
+        groups.setdefault(LARGE_WINDOW if too_large else window, []).append(photo)
+    yield from groups.items()
+
+
+def _labels(net: Any, photos: Sequence[Photo], **how: Any) -> Iterator[tuple[Photo, Array]]:
+    """Every photo with its class indices, uint8, at the size of its image."""
+    by_id = {photo.id: photo for photo in photos}
+    records = [Record(p.id, p.path, None, p.small.shape[0], p.small.shape[1]) for p in photos]
+    for part in predictions(net, records, load=lambda record: (by_id[record.id].small, None), **how):
+        for record, label in zip(part.records, part.label_BHW.cpu().numpy(), strict=True):
+            photo = by_id[record.id]
+            height, width = photo.image.shape[:2]
+            if label.shape != (height, width):
+                label = np.asarray(cv2.resize(label, (width, height), interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
+            yield photo, label
+
+
+def _write(photo: Photo, label: Array, out: Path, palette: Colours, overlay: bool) -> None:
+    save_index(out / LABELS / f"{photo.id}.png", label, palette)
+    if overlay:
+        colours = np.asarray(palette, np.uint8)[label]
+        path = out / OVERLAYS / f"{photo.id}.jpg"
+        try:
+            write_image(path, np.asarray(cv2.addWeighted(photo.image, 0.5, colours, 0.5, 0.0), np.uint8))
+        except OSError as error:
+            raise DataError(f"cannot write {path}", why=str(error), fix="free some disk space") from error
+
+
+def _pixels(image: Array) -> int:
+    return image.size // 3
