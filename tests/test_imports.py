@@ -19,7 +19,7 @@ EVERYONE = ("", "core.errors", "core.types", "core.config", "core.settings")  # 
 # What a part of the package may import from it, besides EVERYONE. The longest part that fits a module counts.
 ALLOWED = {
     "cli": (
-        "cli", "stages", "core.presets", "core.runs",
+        "cli", "stages", "core.presets", "core.runs", "core.describe",
         "core.methods", "core.models", "core.data.index", "core.data.classes",  # for names and how they are written
     ),
     "__main__": ("cli",),
@@ -32,10 +32,12 @@ ALLOWED = {
     "core.methods": ("core.methods", "core.ops"),
     "core.models": ("core.models", "core.ops"),
     "core.views": ("core.views", "core.ops"),
+    "core.viz": ("core.viz",),
     "core.data": ("core.data", "core.ops.draws"),
     "core.ops": ("core.ops",),
     "core.runs": (),
     "core.presets": ("core.methods",),
+    "core.describe": ("core.methods",),
     "core.config": ("core.coerce", "core.methods"),
     "core.settings": (),
     "core.coerce": (),
@@ -48,18 +50,23 @@ THIRD_PARTY = {
     "core.methods": {"torch"},
     "core.ops": {"torch", "numpy", "scipy"},
     "core.types": {"torch"},
+    "core.viz": {"numpy", "cv2", "PIL"},
     "core.config": set[str](),
     "core.settings": set[str](),
     "core.coerce": set[str](),
     "core.errors": set[str](),
     "core.runs": set[str](),
     "core.presets": set[str](),
+    "core.describe": set[str](),
 }
 
 # Slow to import, so never when a command line starts: not at the top of these, though inside their functions.
 HEAVY = {"torch", "torchvision", "numpy", "cv2", "scipy", "PIL", "safetensors"}
 HEAVY_PARTS = ("stages", "core.training", "core.evaluation", "core.data.index", "core.types")
-LIGHT = ("cli", "__main__", "core.config", "core.settings", "core.coerce", "core.errors", "core.runs", "core.presets")
+LIGHT = (
+    "cli", "__main__", "core.config", "core.settings", "core.coerce", "core.errors", "core.runs", "core.presets",
+    "core.describe",
+)  # fmt: skip
 
 
 class Import(NamedTuple):

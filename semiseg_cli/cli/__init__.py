@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from semiseg_cli import __version__
-from semiseg_cli.cli import console, demo, eval, failure, predict, prepare, split, train
+from semiseg_cli.cli import console, demo, eval, failure, methods, predict, prepare, presets, runs, split, train
 
 app = typer.Typer(
     name="semiseg",
@@ -29,6 +29,9 @@ app.command("split")(split.split)
 app.command("train")(train.train)
 app.command("eval")(eval.eval_)
 app.command("predict")(predict.predict)
+app.command("methods")(methods.methods)
+app.command("presets")(presets.presets_)
+app.command("runs")(runs.runs_)
 
 
 def _version(asked: bool) -> None:

@@ -27,11 +27,16 @@ def presets() -> dict[str, str]:
     return {name: _description(texts[name]) for name in sorted(texts)}
 
 
-def load_preset(name: str, method: str) -> Flat:
-    """A preset as the layer it is for `method`. Raises UsageError with a hint for an unknown name."""
+def preset_text(name: str) -> str:
+    """The file of a preset. Raises UsageError with a hint for an unknown name."""
     if name not in presets():
         raise UsageError(f"there is no preset '{name}'", fix=did_you_mean(name, presets()))
-    return for_method(tomllib.loads((FOLDER / f"{name}.toml").read_text("utf-8")), method, f"preset {name}")
+    return (FOLDER / f"{name}.toml").read_text("utf-8")
+
+
+def load_preset(name: str, method: str) -> Flat:
+    """A preset as the layer it is for `method`. Raises UsageError with a hint for an unknown name."""
+    return for_method(tomllib.loads(preset_text(name)), method, f"preset {name}")
 
 
 def choose(kind: str) -> str:

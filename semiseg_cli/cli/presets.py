@@ -1,0 +1,32 @@
+"""`semiseg presets`: the sets of settings a run can start from."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from semiseg_cli.cli import console
+from semiseg_cli.cli.complete import complete_presets
+from semiseg_cli.core.presets import preset_text, presets
+
+
+def presets_(
+    name: Annotated[
+        str, typer.Argument(metavar="[NAME]", help="show this preset's file", autocompletion=complete_presets)
+    ] = "",
+    json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,
+) -> None:
+    """List the presets; with NAME: what is in it. Take one with `semiseg train -p NAME`."""
+    if name:
+        text = preset_text(name).rstrip("\n")
+        console.result("presets", {"name": name, "toml": text}, text, json)
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    found = presets()
+    table = Table("preset", "what for", box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
+    for each, description in found.items():
+        table.add_row(each, Text(description))
+    console.result("presets", found, table, json)

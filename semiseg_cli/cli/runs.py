@@ -1,0 +1,64 @@
+"""`semiseg runs`: what has been trained, and how well."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from semiseg_cli.cli import console
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+def runs_(
+    runs_root: Annotated[
+        Path, typer.Option("--runs-root", envvar="SEMISEG_RUNS", help="where the run directories are")
+    ] = Path("runs"),
+    json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,
+) -> None:
+    """List the runs, the newest first: mIoU at the last evaluation and at the best, in percent.
+
+    Runs that differ in their seed only are summed up: mean and sample deviation.
+    """
+    from semiseg_cli.stages.runs import summarise_runs
+
+    found = summarise_runs(runs_root)
+    for line in found["unreadable"]:
+        console.warn(f"left out, not readable: {line}")
+    text = _text(found, runs_root) if found["runs"] else f"no run in {runs_root} yet (semiseg train)"
+    console.result("runs", found, text, json)
+
+
+def _text(found: dict[str, Any], root: Path) -> RenderableType:
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("run", "method", "data", "labeled", "steps", "last", "best", box=None, header_style="dim")
+    for row in found["runs"]:
+        steps = str(row["steps"]) if row["finished"] else f"{row['step']}/{row['steps']}, unfinished"
+        name = Path(row["run"]).name
+        cells = (name, row["method"], row["data"], _labeled(row), steps, _percent(row["last"]), _percent(row["best"]))
+        table.add_row(*map(Text, cells))
+    parts: list[RenderableType] = [Text(f"{root}, mIoU in percent"), table]
+    if found["seeds"]:
+        seeds = Table("over seeds", "method", "data", "labeled", "steps", "last", "best", box=None, header_style="dim")
+        for row in found["seeds"]:
+            spread = [f"{row[key]['mean']:.2f} +- {row[key]['deviation']:.2f}" for key in ("last", "best")]
+            which = f"{row['backbone']}, seeds {' '.join(map(str, row['seeds']))}"
+            cells = (which, row["method"], row["data"], _labeled(row), str(row["steps"]), *spread)
+            seeds.add_row(*map(Text, cells))
+        parts += [Text(), seeds]
+    return Group(*parts)
+
+
+def _labeled(row: dict[str, Any]) -> str:
+    text = str(row["labeled"])
+    return text if text.replace("/", "").isalnum() and text.count("/") < 2 else Path(text).name
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"

@@ -1,0 +1,65 @@
+"""What the run directories say: a row per run, and mean and deviation over the runs that differ in their seed only."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from semiseg_cli.core import runs
+from semiseg_cli.core.errors import UsageError
+
+Row = dict[str, Any]
+
+
+def summarise_runs(root: Path) -> dict[str, Any]:
+    """The runs below `root`, the newest first, the groups of seeds among them, and what could not be read.
+
+    A group's mean and sample deviation are over finished runs of different seeds (of one seed's runs the newest) whose
+    configurations are equal otherwise; -1 as data.split_seed means that the labeled images differ, too.
+    """
+    rows, configs, unreadable = list[Row](), list[dict[str, Any]](), list[str]()
+    for run in runs.list_runs(root):
+        try:
+            config = runs.read_config(run)
+            rows.append(_row(run, config))
+            configs.append(config)
+        except (UsageError, OSError, ValueError, KeyError) as error:
+            unreadable.append(f"{run}: {error}")
+    return {"runs": rows, "seeds": _over_seeds(rows, configs), "unreadable": unreadable}
+
+
+def _row(run: Path, config: dict[str, Any]) -> Row:
+    rows = runs.read_metrics(run)
+    measured = [row["miou"] for row in rows if "miou" in row]
+    return {
+        "run": str(run),
+        "method": config["method.name"],
+        "data": config["data.name"],
+        "labeled": config["data.labeled"] or "all",
+        "backbone": config["model.backbone"],
+        "seed": config["train.seed"],
+        "step": max((row["step"] for row in rows), default=0),
+        "steps": config["train.steps"],
+        "last": measured[-1] if measured else None,
+        "best": max(measured, default=None),
+        "finished": runs.is_finished(run),
+    }
+
+
+def _over_seeds(rows: list[Row], configs: list[dict[str, Any]]) -> list[Row]:
+    groups: dict[str, dict[int, Row]] = {}
+    for row, config in zip(rows, configs, strict=True):
+        if row["finished"] and row["last"] is not None:
+            others = {name: value for name, value in config.items() if name != "train.seed"}
+            groups.setdefault(json.dumps(others, sort_keys=True), {}).setdefault(row["seed"], row)
+    return [_group(list(seeds.values())) for seeds in groups.values() if len(seeds) > 1]
+
+
+def _group(rows: list[Row]) -> Row:
+    found = {key: rows[0][key] for key in ("method", "data", "labeled", "backbone", "steps")}
+    for key in ("last", "best"):
+        values = [row[key] for row in rows]
+        found[key] = {"mean": statistics.mean(values), "deviation": statistics.stdev(values)}
+    return found | {"seeds": sorted(row["seed"] for row in rows)}

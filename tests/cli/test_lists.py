@@ -1,0 +1,112 @@
+"""`semiseg methods`, `presets` and `runs`: tables for people, documents for scripts, and no torch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import semiseg_cli.stages.runs as stage
+from semiseg_cli.cli import main
+from semiseg_cli.core.methods import METHODS
+from semiseg_cli.core.presets import presets
+
+Capture = pytest.CaptureFixture[str]
+
+
+def document(capsys: Capture) -> Any:
+    return json.loads(capsys.readouterr().out)["result"]
+
+
+def test_methods(capsys: Capture) -> None:
+    assert main(["methods"]) == 0
+    out = capsys.readouterr().out
+    for name in METHODS:
+        assert f"\n{name} " in out
+    assert "CVPR 2023, arXiv 2208.09910" in out
+    main(["methods", "--json"])
+    assert [each["name"] for each in document(capsys)] == list(METHODS)
+
+
+def test_one_method(capsys: Capture) -> None:
+    assert main(["methods", "unimatch"]) == 0
+    out = capsys.readouterr().out
+    rows = [line.split("  ") for line in out.splitlines()]
+    setting = next([cell.strip() for cell in row if cell.strip()] for row in rows if row[0] == "method.cutmix_partner")
+    assert setting[1:] == ["batch", "batch | self", "another image, or this image's second weak view"]
+    assert "needs: labeled images, unlabeled images, a second weak view of the unlabeled images (with some set" in out
+    main(["methods", "supervised", "--json"])
+    found = document(capsys)
+    assert found["needs"] == []
+    assert found["settings"][0]["default"] is False
+
+
+def test_an_unknown_method_or_preset(capsys: Capture) -> None:
+    assert main(["methods", "unimatsch"]) == 2
+    assert "did you mean 'unimatch'" in capsys.readouterr().err
+    assert main(["presets", "smal"]) == 2
+    assert "did you mean 'small'" in capsys.readouterr().err
+
+
+def test_presets(capsys: Capture) -> None:
+    assert main(["presets"]) == 0
+    out = capsys.readouterr().out
+    assert "small" in out
+    assert "shapes" in out
+    main(["presets", "--json"])
+    assert document(capsys) == presets()
+
+
+def test_one_preset_is_shown_as_it_is(capsys: Capture) -> None:
+    assert main(["presets", "small"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("# ")
+    assert tomllib.loads(out)["model"]["backbone"] == "mobilenet_v2"
+
+
+FOUND: dict[str, Any] = {
+    "runs": [
+        {"run": "r/one[1]", "method": "fixmatch", "data": "park", "labeled": "/lists/few.txt", "backbone": "tiny",
+         "seed": 0, "step": 9, "steps": 9, "last": 50.128, "best": 60.0, "finished": True},
+        {"run": "r/two", "method": "fixmatch", "data": "park", "labeled": "1/8", "backbone": "tiny",
+         "seed": 0, "step": 4, "steps": 9, "last": None, "best": None, "finished": False},
+    ],
+    "seeds": [
+        {"method": "fixmatch", "data": "park", "labeled": "1/8", "backbone": "tiny", "steps": 9, "seeds": [0, 2],
+         "last": {"mean": 51.5, "deviation": 1.25}, "best": {"mean": 61.0, "deviation": 0.0}},
+    ],
+    "unreadable": ["r/three: broken"],
+}  # fmt: skip
+
+
+def test_runs(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Path] = []
+    monkeypatch.setattr(stage, "summarise_runs", lambda root: (asked.append(root), FOUND)[1])
+    assert main(["runs", "--runs-root", "r"]) == 0
+    out, err = capsys.readouterr()
+    rows = [line.split() for line in out.splitlines()]
+    assert ["one[1]", "fixmatch", "park", "few.txt", "9", "50.13", "60.00"] in rows
+    assert ["two", "fixmatch", "park", "1/8", "4/9,", "unfinished", "-", "-"] in rows
+    assert "tiny, seeds 0 2 fixmatch park 1/8 9 51.50 +- 1.25 61.00 +- 0.00" in [" ".join(row) for row in rows]
+    assert "r/three: broken" in err
+    main(["runs", "--json"])
+    assert document(capsys) == FOUND
+    assert asked == [Path("r"), Path("runs")]
+
+
+def test_no_runs_yet(capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEMISEG_RUNS", str(tmp_path))
+    assert main(["runs"]) == 0
+    assert capsys.readouterr().out == f"no run in {tmp_path} yet (semiseg train)\n"
+
+
+@pytest.mark.parametrize("line", [["methods"], ["methods", "unimatch"], ["presets"], ["runs"]])
+def test_without_torch(line: list[str], tmp_path: Path) -> None:
+    code = f"import sys\nfrom semiseg_cli.cli import main\nmain({line!r})\nprint('LOADED', *sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "numpy"} & set(done.stdout.split("LOADED")[1].split())

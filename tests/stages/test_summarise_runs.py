@@ -1,0 +1,91 @@
+"""`summarise_runs` on run directories written by hand."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from semiseg_cli.core import runs
+from semiseg_cli.stages.runs import summarise_runs
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path, configured: Callable[..., Any]) -> Write:
+    """`write("a", [50.0, 60.0], seed=1)`: a run evaluated at steps 1, 2 ... 5 is its length, the end its last."""
+
+    def make(name: str, mious: list[float], *, finished: bool = True, **changes: Any) -> Path:
+        run = tmp_path / name
+        run.mkdir()
+        runs.write_config(run, configured(changes={key.replace("_", ".", 1): v for key, v in changes.items()}))
+        for step, miou in enumerate(mious, 1):
+            runs.append_metrics(run, {"step": step, "loss": 1.0})
+            runs.append_metrics(run, {"step": step, "miou": miou})
+        if finished:
+            runs.finish(run, {})
+        return run
+
+    return make
+
+
+def test_a_row_per_run(write: Write, tmp_path: Path) -> None:
+    write("a", [50.0, 60.0, 55.0], data_labeled="1/8", train_seed=3)
+    found = summarise_runs(tmp_path)
+    assert found["runs"] == [
+        {
+            "run": str(tmp_path / "a"), "method": "unimatch", "data": "shapes", "labeled": "1/8", "backbone": "tiny",
+            "seed": 3, "step": 3, "steps": 5, "last": 55.0, "best": 60.0, "finished": True,
+        }
+    ]  # fmt: skip
+    assert found["seeds"] == []
+    assert found["unreadable"] == []
+
+
+def test_a_run_that_has_just_begun(write: Write, tmp_path: Path) -> None:
+    write("a", [], finished=False)
+    row = summarise_runs(tmp_path)["runs"][0]
+    assert (row["step"], row["last"], row["best"], row["finished"], row["labeled"]) == (0, None, None, False, "all")
+
+
+def test_seeds_are_summed_up(write: Write, tmp_path: Path) -> None:
+    for seed, mious in enumerate(([50.0, 40.0], [60.0, 50.0], [10.0, 90.0])):
+        write(f"s{seed}", mious, train_seed=seed)
+    write("unfinished", [1.0], finished=False, train_seed=7)
+    write("another", [2.0], train_seed=8, train_lr=0.5)
+    write("never-evaluated", [], train_seed=9)
+    (group,) = summarise_runs(tmp_path)["seeds"]
+    assert group["seeds"] == [0, 1, 2]
+    assert (group["method"], group["data"], group["labeled"], group["steps"]) == ("unimatch", "shapes", "all", 5)
+    assert group["last"]["mean"] == pytest.approx(60)
+    assert group["last"]["deviation"] == pytest.approx((((-20) ** 2 + (-10) ** 2 + 30**2) / 2) ** 0.5)
+    assert group["best"]["mean"] == pytest.approx(200 / 3)
+    assert group["best"]["deviation"] == pytest.approx(statistics.stdev([50, 60, 90]))
+
+
+def test_of_one_seeds_runs_the_newest_counts(write: Write, tmp_path: Path) -> None:
+    old, new = write("old", [10.0], train_seed=0), write("new", [20.0], train_seed=0)
+    for number, run in enumerate((old, new, write("one", [40.0], train_seed=1))):
+        for file in run.iterdir():
+            os.utime(file, (number, number))
+    (group,) = summarise_runs(tmp_path)["seeds"]
+    assert (group["seeds"], group["last"]["mean"]) == ([0, 1], 30.0)
+
+
+def test_a_broken_run_is_named_and_the_others_are_listed(write: Write, tmp_path: Path) -> None:
+    write("good", [50.0])
+    (write("toml", [50.0]) / "config.toml").write_text("[train\n")
+    (write("lacks", [50.0]) / "config.toml").write_text("[train]\nseed = 1\n")
+    (write("json", [50.0]) / "metrics.jsonl").write_text("{\n")
+    found = summarise_runs(tmp_path)
+    assert [row["run"] for row in found["runs"]] == [str(tmp_path / "good")]
+    assert sorted(Path(line.split(":")[0]).name for line in found["unreadable"]) == ["json", "lacks", "toml"]
+
+
+def test_no_runs(tmp_path: Path) -> None:
+    assert summarise_runs(tmp_path / "nowhere") == {"runs": [], "seeds": [], "unreadable": []}
