@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from semiseg_cli import __version__
-from semiseg_cli.cli import console, demo, eval, failure, methods, predict, prepare, presets, runs, split, train
+from semiseg_cli.cli import console, demo, eval, failure, methods, predict, prepare, presets, runs, split, train, viz
 
 app = typer.Typer(
     name="semiseg",
@@ -28,6 +28,7 @@ app.add_typer(prepare.app, name="prepare")
 app.command("split")(split.split)
 app.command("train")(train.train)
 app.command("eval")(eval.eval_)
+app.command("viz")(viz.viz)
 app.command("predict")(predict.predict)
 app.command("methods")(methods.methods)
 app.command("presets")(presets.presets_)

@@ -68,7 +68,7 @@ def train(
         config, run = resolved.config, None
         if out and world.main and not dry_run:
             run = runs.claim_run(out)  # before the work of loading: a taken directory is refused at once
-        session = _open(config, data_root, world, screen, init)
+        session = open_config(config, data_root, world, screen, init)
         if dry_run:
             return measure(session)
         if world.main:
@@ -102,8 +102,8 @@ def resume(
             raise CheckpointError(
                 f"{run} holds no resume state", why="it stopped before its first save", fix="semiseg train starts anew"
             )
-        session = _open(config, data_root, world, screen, None)
-        meta = _restore(session, run / STATE)
+        session = open_config(config, data_root, world, screen, None)
+        meta = restore(session, run / STATE)
         if world.main:
             runs.truncate_metrics(run, meta["step"])
         barrier(world)
@@ -112,7 +112,9 @@ def resume(
         leave(world)
 
 
-def _open(config: Config, data_root: Path, world: World, screen: Screen, init: Path | None) -> Session:
+def open_config(
+    config: Config, data_root: Path, world: World, screen: Screen, init: Path | None = None
+) -> Session:
     """Dataset, partition, networks and optimiser of a configuration."""
     dataset = load_dataset(data_root, config.data.name)
     seed = config.train.seed if config.data.split_seed < 0 else config.data.split_seed
@@ -120,7 +122,7 @@ def _open(config: Config, data_root: Path, world: World, screen: Screen, init: P
     return open_session(config, dataset, partition, world, screen.note, init)
 
 
-def _restore(session: Session, state: Path) -> dict[str, Any]:
+def restore(session: Session, state: Path) -> dict[str, Any]:
     meta = load_state(state, session.train, session.optimizer)
     if meta["partition"] != session.partition.fingerprint:
         raise CheckpointError(

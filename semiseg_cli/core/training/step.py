@@ -72,11 +72,12 @@ class Train(nn.Module):
     ) -> None:
         super().__init__()
         self.method, self.seed, self.amp = method, seed, amp
+        self.make_views: type[DeviceViews] = DeviceViews  # pictures are made with others
         self.register_buffer("mean", torch.tensor(mean), persistent=False)
         self.register_buffer("std", torch.tensor(std), persistent=False)
 
     def views(self, clock: Clock, slots: Any, size: tuple[int, int]) -> DeviceViews:
-        return DeviceViews(Draws(self.seed, clock.step, slots), self.mean, self.std, size)
+        return self.make_views(Draws(self.seed, clock.step, slots), self.mean, self.std, size)
 
     def forward(
         self, host: dict[str, Tensor], clock: Clock, slots: Any, phase: int = 0, carry: Any = None

@@ -1,0 +1,71 @@
+"""`semiseg viz`: look at what a run does."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from semiseg_cli.cli import console
+from semiseg_cli.core import runs
+from semiseg_cli.core.errors import UsageError
+
+WHAT, DATA, OUTPUT = "What to show", "Data", "Output"
+
+
+def viz(
+    source: Annotated[
+        Path | None, typer.Argument(metavar="[CKPT|RUN]", help="a run directory or a checkpoint in it; the newest run")
+    ] = None,
+    pseudo: Annotated[
+        bool,
+        typer.Option(
+            "--pseudo", help="pseudo-labels, confidence, kept pixels (when nothing is chosen)", rich_help_panel=WHAT
+        ),
+    ] = False,
+    masks: Annotated[
+        bool, typer.Option("--masks", help="predictions beside the ground truth", rich_help_panel=WHAT)
+    ] = False,
+    errors: Annotated[
+        bool, typer.Option("--errors", help="the worst validation images first", rich_help_panel=WHAT)
+    ] = False,
+    augment: Annotated[
+        bool, typer.Option("--augment", help="weak and strong views with their labels", rich_help_panel=WHAT)
+    ] = False,
+    count: Annotated[int, typer.Option("--n", help="images", rich_help_panel=WHAT)] = 12,
+    seed: Annotated[int, typer.Option(min=0, help="another seed, other images", rich_help_panel=WHAT)] = 0,
+    root: Annotated[
+        Path, typer.Option(envvar="SEMISEG_DATA", help="folder of the prepared datasets", rich_help_panel=DATA)
+    ] = Path("data"),
+    runs_root: Annotated[
+        Path, typer.Option(envvar="SEMISEG_RUNS", help="where the newest run is looked for", rich_help_panel=DATA)
+    ] = Path("runs"),
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(help="auto: CUDA if there is one", rich_help_panel=DATA)
+    ] = "auto",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="DIR", help="folder; samples/ in the run", rich_help_panel=OUTPUT),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="print one JSON document", rich_help_panel=OUTPUT)] = False,
+) -> None:
+    """Draw what a run does: PNG sheets, and one HTML page that holds them all.
+
+    With no arguments: the newest run's pseudo-labels.
+    """
+    chosen = {"pseudo": pseudo, "masks": masks, "errors": errors, "augment": augment}
+    asked = [name for name, flag in chosen.items() if flag] or ["pseudo"]
+    if len(asked) > 1:
+        raise UsageError(f"one kind of picture at a time, not --{' and --'.join(asked)}", fix=f"--{asked[0]}")
+    source = source or runs.newest_run(runs_root)
+    if not source.exists():
+        raise UsageError(f"there is no {source}", fix=f"ls {shlex.quote(str(source.parent))}")
+    from semiseg_cli.stages.visualize import visualize
+
+    found = visualize(
+        source, asked[0], root=root, count=count, seed=seed, out=out, device=device, progress=console.progress
+    )
+    shown = f"{len(found['images'])} images of {source}"
+    console.result("viz", found, "\n".join([shown, *found["sheets"], found["page"]]), json)

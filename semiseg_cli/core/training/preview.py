@@ -1,0 +1,158 @@
+"""What a method shows its networks: real steps of a restored run, taken apart into images for people to look at.
+
+Nothing here knows a paper: it reads the terms and the weak view that every method's step returns, at the run's last
+step, so that no warm-up hides them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from semiseg_cli.core.data.loader import HostBatch
+from semiseg_cli.core.data.spec import IGNORE, Record
+from semiseg_cli.core.errors import UsageError
+from semiseg_cli.core.methods.base import StepOutput
+from semiseg_cli.core.training.setup import Session
+from semiseg_cli.core.types import Clock, Pseudo
+from semiseg_cli.core.views import DeviceViews
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class View:
+    """One view of one image: uint8 HxWx3 RGB, and per pixel class (255: none), confidence and weight in the loss.
+
+    conf is None where the labels are given, kept where the method's step does not tell.
+    """
+
+    name: str
+    rgb: Array
+    valid: Array
+    label: Array
+    conf: Array | None = None
+    kept: Array | None = None
+
+
+class Unmixed(DeviceViews):
+    """Views without CutMix: what is taught then belongs to one image, pixel by pixel."""
+
+    def boxes(self, key: str) -> Tensor:
+        return torch.zeros_like(super().boxes(key))
+
+
+def pseudo_labels(session: Session, count: int, seed: int) -> list[tuple[Record, View]]:
+    """Unlabeled images as the method's teacher sees and labels them, and the pixels that its loss counts.
+
+    The weak view if a term is taught by its labels, else the first view that is taught. Raises UsageError for a method
+    without pseudo-labels.
+    """
+    return [(record, views[0]) for record, views in _steps(session, count, seed, Unmixed, lambda out: [_shown(out)])]
+
+
+def augmented(session: Session, count: int, seed: int) -> list[tuple[Record, list[View]]]:
+    """The weak view, then every strong one, each with the labels it is taught; of labeled images if that is all."""
+    if "unlabeled" not in session.plan.inputs:
+        return list(_labeled(session, count, seed))
+
+    def shown(out: StepOutput) -> list[tuple[str, Tensor, Pseudo, Tensor | None]]:
+        views = [("weak", out.weak.image_B3HW, out.weak.pseudo, None)] if out.weak else []
+        strong = [t for t in out.terms if not (out.weak and t.image_B3HW is out.weak.image_B3HW)]
+        return [*views, *((term.name, term.image_B3HW, term.pseudo, term.kept_BHW) for term in strong)]
+
+    return list(_steps(session, count, seed, DeviceViews, shown))
+
+
+def _shown(out: StepOutput) -> tuple[str, Tensor, Pseudo, Tensor | None]:
+    """Image, pseudo-labels and kept pixels that belong together."""
+    terms = [term for term in out.terms if term.kept_BHW is not None]
+    if out.weak is not None:
+        for term in terms:
+            if torch.equal(term.pseudo.label_BHW, out.weak.pseudo.label_BHW):
+                return "weak", out.weak.image_B3HW, out.weak.pseudo, term.kept_BHW
+    for term in (*terms, *out.terms):
+        return term.name, term.image_B3HW, term.pseudo, term.kept_BHW
+    assert out.weak is not None
+    return "weak", out.weak.image_B3HW, out.weak.pseudo, None
+
+
+def _steps(
+    session: Session, count: int, seed: int, make_views: type[DeviceViews], shown: Callable[[StepOutput], list[Any]]
+) -> Iterator[tuple[Record, list[View]]]:
+    """Steps until `count` different unlabeled images were seen (or all there are); each with its views."""
+    records = session.partition.unlabeled
+    if "unlabeled" not in session.plan.inputs:
+        raise _none(session)
+    session.train.train()
+    session.train.make_views, session.train.seed = make_views, seed
+    seen: set[int] = set()
+    for number, host in enumerate(_batches(session, seed)):
+        micro = session.plan.micro
+        out = _step(session, host, np.arange(number * micro, (number + 1) * micro))
+        if out.weak is None and not out.terms:
+            raise _none(session)
+        views = shown(out)
+        for row, index in enumerate(host["unlabeled_index"].tolist()):
+            if index not in seen:
+                yield records[index], [_view(session, row, *view) for view in views]
+                seen.add(index)
+            if len(seen) == min(count, len(records)):
+                return
+
+
+def _step(session: Session, host: HostBatch, slots: Array) -> StepOutput:
+    """All phases of one micro-batch as the last step of the run would take it; terms of all phases together."""
+    clock = Clock(session.plan.steps - 1, session.plan.steps)
+    whole, carry = StepOutput({}), None
+    for phase in range(type(session.method).phases):
+        out = session.train(host, clock, slots, phase, carry)
+        whole, carry = StepOutput({}, terms=whole.terms + out.terms, weak=out.weak or whole.weak), out.carry
+    return whole
+
+
+def _view(session: Session, row: int, name: str, image: Tensor, pseudo: Pseudo, kept: Tensor | None) -> View:
+    mean, std = (values[:, None, None] for values in (session.train.mean, session.train.std))
+    rgb = (image[row].detach().float() * std + mean).clamp(0, 1) * 255
+    valid = pseudo.valid_BHW[row]
+    return View(
+        name,
+        rgb.round().byte().permute(1, 2, 0).contiguous().cpu().numpy(),
+        valid.cpu().numpy(),
+        torch.where(valid, pseudo.label_BHW[row], IGNORE).byte().cpu().numpy(),
+        pseudo.conf_BHW[row].float().cpu().numpy(),
+        None if kept is None else (kept[row].float() * valid).cpu().numpy(),
+    )
+
+
+def _labeled(session: Session, count: int, seed: int) -> Iterator[tuple[Record, list[View]]]:
+    records = session.partition.labeled
+    seen: set[int] = set()
+    for host in _batches(session, seed):
+        for row, index in enumerate(host["labeled_index"].tolist()):
+            if index not in seen:
+                image, valid, mask = (host[f"labeled_{key}"][row].numpy() for key in ("image", "valid", "mask"))
+                yield records[index], [View("weak", image, valid > 0, mask)]
+                seen.add(index)
+            if len(seen) == min(count, len(records)):
+                return
+
+
+def _batches(session: Session, seed: int) -> Iterator[HostBatch]:
+    """Micro-batches of the run's size without end; decoded here, for they are few."""
+    few = replace(session.config, train=replace(session.config.train, workers=0, cache_mb=0))
+    plan = replace(session.plan, seed=seed, start=0, steps=2**31, batch=session.plan.micro)
+    return replace(session, config=few).batches(plan)
+
+
+def _none(session: Session) -> UsageError:
+    return UsageError(
+        f"{session.config.method_name} makes no pseudo-labels",
+        why="it learns from the labeled images alone",
+        fix="semiseg viz --masks (predictions), or semiseg viz --augment (what it is shown)",
+    )

@@ -1,0 +1,298 @@
+"""Pictures of a run: its pseudo-labels, predictions, worst images and views, as PNG sheets and one HTML page."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from semiseg_cli.core import runs
+from semiseg_cli.core.config import resolve
+from semiseg_cli.core.data.decode import decode_image
+from semiseg_cli.core.data.index import load_dataset
+from semiseg_cli.core.data.spec import Dataset, Record
+from semiseg_cli.core.errors import CheckpointError, DataError, UsageError, did_you_mean
+from semiseg_cli.core.evaluation import load_labeled, resolve_window
+from semiseg_cli.core.ops import metrics
+from semiseg_cli.core.predictions import predictions
+from semiseg_cli.core.training.checkpoint import load_network
+from semiseg_cli.core.training.distributed import join
+from semiseg_cli.core.training.preview import View, augmented, pseudo_labels
+from semiseg_cli.core.training.setup import Session
+from semiseg_cli.core.viz.page import page
+from semiseg_cli.core.viz.palette import class_colours
+from semiseg_cli.core.viz.sheets import Gallery, Legend, Row
+from semiseg_cli.core.viz.tiles import Errors, Heat, Labels, Photo, Tile
+from semiseg_cli.stages.evaluate import find_checkpoint, same_classes
+from semiseg_cli.stages.progress import Progress, silent
+from semiseg_cli.stages.train import STATE, Silent, open_config, restore
+
+KINDS = ("pseudo", "masks", "errors", "augment")
+Array = np.ndarray[Any, Any]
+
+
+class Judged(NamedTuple):
+    """A prediction against its truth: classes uint8 HxW, mIoU over this image's classes in percent, share wrong."""
+
+    record: Record
+    label: Array
+    truth: Array
+    miou: float
+    wrong: float
+
+
+def visualize(
+    source: Path,
+    kind: str = "pseudo",
+    *,
+    root: Path,
+    count: int = 12,
+    seed: int = 0,
+    out: Path | None = None,
+    device: str = "auto",
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Draw `count` images of a run or checkpoint; returns the files written and what they show.
+
+    kind: pseudo and augment take steps of the run's method as it stands in its resume state; masks (images drawn by
+    `seed`) and errors (lowest mIoU first) show predictions on the validation images. out: the folder; None: samples/
+    in the run. Raises UsageError, DataError and CheckpointError with what to do.
+    """
+    if kind not in KINDS:
+        raise UsageError(f"there are no pictures called '{kind}'", fix=did_you_mean(kind, KINDS))
+    if count < 1:
+        raise UsageError(f"{count} images are not possible: at least 1", fix="--n 12")
+    folder = out or (source if source.is_dir() else source.parent) / "samples"
+    _refuse_unwritable(folder)
+    if kind in ("masks", "errors"):
+        path = find_checkpoint(source)
+        draw: Callable[..., tuple[Gallery, dict[str, Any]]] = _masks if kind == "masks" else _errors
+        gallery, facts = draw({"prediction": path}, root, count, seed, device, progress)
+    else:
+        session, step = _session(source, root, device)
+        with torch.enable_grad():
+            gallery, facts = (_pseudo if kind == "pseudo" else _augment)(session, step, count, seed)
+    return {"kind": kind, "source": str(source), "seed": seed, **facts, **write(gallery, folder, kind)}
+
+
+def compare(
+    networks: Mapping[str, Path], folder: Path, *, root: Path, count: int = 6, seed: int = 0, device: str = "auto"
+) -> dict[str, Any]:
+    """Predictions of several checkpoints of one dataset side by side: image, truth, then a column for each name."""
+    gallery, facts = _masks(networks, root, count, seed, device, silent)
+    return {"kind": "comparison", "seed": seed, **facts, **write(gallery, folder, "comparison")}
+
+
+def write(gallery: Gallery, folder: Path, name: str) -> dict[str, Any]:
+    """Write `<name>-1.png`, ... and `<name>.html`; returns their paths. DataError where the folder takes no files."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        files, pngs = [], []
+        for number, sheet in enumerate(gallery.sheets(), start=1):
+            buffer = io.BytesIO()
+            sheet.save(buffer, "PNG", optimize=True)
+            pngs.append(buffer.getvalue())
+            files.append(folder / f"{name}-{number}.png")
+            files[-1].write_bytes(pngs[-1])
+        runs.write_atomic(folder / f"{name}.html", page(gallery, pngs))
+    except OSError as error:
+        raise DataError(f"cannot write pictures to {folder}", why=str(error), fix="another folder: -o DIR") from error
+    return {"sheets": [str(file) for file in files], "page": str(folder / f"{name}.html")}
+
+
+def _refuse_unwritable(folder: Path) -> None:
+    """Before the work rather than after it; creates nothing."""
+    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        why = f"{nearest} is {'read-only' if nearest.is_dir() else 'not a folder'}"
+        raise DataError(f"cannot write pictures to {folder}", why=why, fix="another folder: -o DIR")
+
+
+def _session(source: Path, root: Path, device: str) -> tuple[Session, int]:
+    """The run of a directory, or of a checkpoint in one, as it stood when it was last saved; and its step."""
+    run = source if source.is_dir() else source.parent
+    state = run / STATE
+    if not state.is_file():
+        raise CheckpointError(
+            f"{run} holds no resume state",
+            why="pseudo-labels and views come from the method as it trained, not from the network that it exports",
+            fix=f"semiseg viz {source} --masks, or name the run's directory",
+        )
+    config = resolve([(str(run / "config.toml"), runs.read_config(run))]).config
+    fresh = replace(config.model, weights="none")  # everything comes from the state
+    config = replace(config, model=fresh, train=replace(config.train, compile=False))
+    session = open_config(config, root, join(device), Silent())
+    return session, restore(session, state)["step"]
+
+
+def _legend(dataset: Dataset, unlabeled: str, scale: str = "", wrong: bool = False) -> Legend:
+    colours = class_colours(dataset.palette, dataset.classes, f"dataset {dataset.name}")
+    return Legend(dataset.classes, colours, unlabeled, scale, wrong)
+
+
+def _pseudo(session: Session, step: int, count: int, seed: int) -> tuple[Gallery, dict[str, Any]]:
+    legend = _legend(session.dataset, "not kept, or padding", "confidence")
+    found = pseudo_labels(session, count, seed)
+    rows, images = [], []
+    for record, view in found:
+        assert view.conf is not None
+        share, conf = _mean(view.kept, view.valid), _mean(view.conf, view.valid)
+        tiles: list[Tile] = [
+            Photo(view.rgb, view.valid),
+            Labels(view.label, legend.colours),
+            Heat(view.conf, view.valid),
+            Labels(view.label, legend.colours, view.kept),
+        ]
+        kept = "" if share is None else f", {share:.0%} kept"
+        rows.append(Row(f"{record.id}: mean confidence {conf:.2f}{kept}", tiles))
+        images.append({"id": record.id, "confidence": conf, "kept": share})
+    subtitle = (
+        f"{session.dataset.name}, step {step}: {len(rows)} of {len(session.partition.unlabeled)} unlabeled images "
+        f"as the teacher sees them ({found[0][1].name} view)"
+    )
+    columns = ("image", "pseudo-label", "confidence", "kept pixels")
+    gallery = Gallery(f"Pseudo-labels of {session.config.method_name}", subtitle, columns, rows, legend)
+    return gallery, {"method": session.config.method_name, "step": step, "images": images}
+
+
+def _augment(session: Session, step: int, count: int, seed: int) -> tuple[Gallery, dict[str, Any]]:
+    legend = _legend(session.dataset, "ignored, or padding")
+    found = augmented(session, count, seed)
+    taught = "pseudo-label" if "unlabeled" in session.plan.inputs else "label"
+
+    def tiles(views: Sequence[View]) -> Iterator[Tile]:
+        for view in views:
+            yield from (Photo(view.rgb, view.valid), Labels(view.label, legend.colours))
+
+    rows = [Row(record.id, list(tiles(views))) for record, views in found]
+    columns = [name for view in found[0][1] for name in (f"{view.name} view", f"its {taught}")]
+    plan = session.plan
+    subtitle = f"{session.dataset.name}: {len(rows)} images, crops of {plan.crop} px, scale {plan.scale[0]:g} to "
+    subtitle += f"{plan.scale[1]:g}; labels follow the crops, flips and CutMix"
+    gallery = Gallery(f"Views that {session.config.method_name} trains on", subtitle, columns, rows, legend)
+    images = [{"id": record.id, "views": [view.name for view in views]} for record, views in found]
+    return gallery, {"method": session.config.method_name, "step": step, "images": images}
+
+
+def _masks(
+    networks: Mapping[str, Path], root: Path, count: int, seed: int, device: str, progress: Progress
+) -> tuple[Gallery, dict[str, Any]]:
+    """Image, truth and a prediction of every network, on validation images drawn by the seed."""
+
+    def drawn(records: Sequence[Record]) -> list[Record]:
+        return [records[i] for i in sorted(np.random.default_rng(seed).permutation(len(records))[:count])]
+
+    found: dict[str, dict[str, Judged]] = {}
+    for name, path in networks.items():
+        dataset, meta, judged = _judge(path, root, drawn, device, progress)
+        found[name] = {each.record.id: each for each in judged}
+    if not found[name]:
+        raise _nothing(dataset)
+    legend = _legend(dataset, "unlabeled")
+    rows, images = [], []
+    for id in sorted(found[name]):
+        each = {name: predicted[id] for name, predicted in found.items()}
+        first = each[name]
+        tiles: list[Tile] = [Photo(decode_image(first.record.image)), Labels(first.truth, legend.colours)]
+        tiles += [Labels(one.label, legend.colours) for one in each.values()]
+        said = ", ".join(f"{_prefix(name, each)}mIoU {one.miou:.1f}" for name, one in each.items())
+        rows.append(Row(f"{id}: {said}", tiles))
+        images.append({"id": id, "miou": {name: one.miou for name, one in each.items()}})
+    what = f"Predictions of {meta['method']}" if len(networks) == 1 else f"Predictions: {' and '.join(networks)}"
+    subtitle = f"{dataset.name}: {len(rows)} of {len(dataset.val)} validation images; mIoU over each image's classes"
+    gallery = Gallery(what, subtitle, ("image", "ground truth", *networks), rows, legend)
+    return gallery, {"checkpoints": [str(path) for path in networks.values()], "images": images}
+
+
+def _errors(
+    networks: Mapping[str, Path], root: Path, count: int, seed: int, device: str, progress: Progress
+) -> tuple[Gallery, dict[str, Any]]:
+    """The images that a network gets most wrong, the worst first."""
+    ((_, path),) = networks.items()
+    worst: list[Judged] = []
+    dataset, meta, judged = _judge(path, root, list, device, progress)
+    for each in judged:
+        worst = sorted([*worst, each], key=lambda one: (one.miou, one.record.id))[:count]
+    if not worst:
+        raise _nothing(dataset)
+    legend = _legend(dataset, "unlabeled", wrong=True)
+    rows = []
+    for each in worst:
+        rgb, counted = decode_image(each.record.image), each.truth != dataset.ignore
+        wrong = (each.label != each.truth) & counted
+        tiles: list[Tile] = [
+            Photo(rgb),
+            Labels(each.truth, legend.colours),
+            Labels(each.label, legend.colours),
+            Errors(rgb, wrong, counted),
+        ]
+        rows.append(Row(f"{each.record.id}: mIoU {each.miou:.1f}, {each.wrong:.0%} of the pixels wrong", tiles))
+    subtitle = f"{dataset.name}: the worst {len(rows)} of {len(dataset.val)} validation images, by mIoU over each "
+    subtitle += f"image's classes; {meta['method']}, step {meta['step']}"
+    columns = ("image", "ground truth", "prediction", "errors")
+    images = [{"id": each.record.id, "miou": each.miou, "wrong": each.wrong} for each in worst]
+    return Gallery("Worst images", subtitle, columns, rows, legend), {"checkpoint": str(path), "images": images}
+
+
+def _judge(
+    path: Path, root: Path, choose: Callable[[Sequence[Record]], list[Record]], device: str, progress: Progress
+) -> tuple[Dataset, dict[str, Any], Iterator[Judged]]:
+    """Dataset and metadata of a checkpoint, and its predictions, as eval makes them, on chosen val images."""
+    place = join(device).device
+    net, meta = load_network(path, place)
+    config = meta["config"]
+    dataset = load_dataset(root, meta["data"]["name"])
+    same_classes(dataset, meta["data"]["classes"], path)
+    _legend(dataset, "")  # a palette that is too short is told before the work
+    records = choose([record for record in dataset.val if record.mask is not None])
+    if not records:
+        raise _nothing(dataset)
+    parts = predictions(
+        net,
+        records,
+        mean=meta["normalise"]["mean"],
+        std=meta["normalise"]["std"],
+        device=place,
+        window=resolve_window(config["eval.window"], meta["data"]["window"]),
+        stride=config["eval.stride"],
+        batch=config["eval.batch"],
+        amp=config["train.amp"] == "bf16" or (config["train.amp"] == "auto" and place.type == "cuda"),
+        load=partial(load_labeled, classes=len(dataset.classes), ignore=dataset.ignore),
+    )
+
+    def judged() -> Iterator[Judged]:
+        with progress(f"predicting {dataset.name}", len(records)) as advance:
+            for part in parts:
+                assert part.truth_BHW is not None
+                for record, label, truth in zip(part.records, part.label_BHW, part.truth_BHW, strict=True):
+                    matrix = metrics.confusion(label, truth, len(dataset.classes), dataset.ignore)
+                    advance()
+                    if not matrix.any():
+                        continue  # nothing is labeled in it
+                    wrong = 1 - metrics.pixel_accuracy(matrix) / 100
+                    yield Judged(record, label.cpu().numpy(), truth.cpu().numpy(), metrics.miou(matrix), wrong)
+
+    return dataset, meta, judged()
+
+
+def _nothing(dataset: Dataset) -> DataError:
+    what = "no labeled pixel in its" if dataset.val else "no"
+    return DataError(
+        f"dataset {dataset.name} has {what} validation images to show",
+        fix="semiseg viz --pseudo needs none; semiseg prepare folder --val DIR --val-masks DIR brings some",
+    )
+
+
+def _mean(values: Array | None, valid: Array) -> float | None:
+    return None if values is None or not valid.any() else float(values[valid].mean())
+
+
+def _prefix(name: str, each: Mapping[str, Judged]) -> str:
+    return f"{name} " if len(each) > 1 else ""

@@ -1,0 +1,108 @@
+"""Sheets and the page: where tiles, captions and swatches are, and what a page needs."""
+
+from __future__ import annotations
+
+import base64
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from semiseg_cli.core.viz.page import page
+from semiseg_cli.core.viz.palette import PAPER, WRONG, heat
+from semiseg_cli.core.viz.sheets import BOX, MARGIN, ROWS, Gallery, Legend, Row, fitted
+from semiseg_cli.core.viz.tiles import Labels, Photo
+
+COLOURS = np.array([[11, 120, 30], [200, 10, 250]], np.uint8)
+GREEN = (77, 200, 5)  # of the photo
+
+
+def gallery(rows: int = 1, **legend: object) -> Gallery:
+    key = Legend(("sky", "<b>tree"), COLOURS, **legend)
+    tiles = [Photo(np.full((60, 80, 3), GREEN, np.uint8)), Labels(np.ones((60, 80), np.uint8), COLOURS)]
+    made = [Row(f"image {number}", tiles) for number in range(rows)]
+    return Gallery("Title & more", "what is shown", ("image", "label"), made, key)
+
+
+def has(sheet: np.ndarray, colour: tuple[int, ...]) -> np.ndarray:
+    return (sheet == np.array(colour)).all(-1)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [((96, 96), (192, 192)), ((120, 140), (240, 280)), ((60, 80), (180, 240)), ((375, 500), (210, 280)),
+     ((1000, 100), (240, 24)), ((1, 5000), (1, 280)), ((321, 321), (240, 240))],
+)  # fmt: skip
+def test_tiles_fit_their_box_and_keep_their_shape(shape: tuple[int, int], size: tuple[int, int]) -> None:
+    assert fitted(shape) == size
+    assert size[1] <= BOX[0]
+    assert size[0] <= BOX[1]
+
+
+def test_tiles_swatches_and_text_are_where_they_belong() -> None:
+    (image,) = gallery().sheets()
+    sheet = np.asarray(image)
+    assert (sheet[0, 0] == PAPER).all()
+    y, x = np.nonzero(has(sheet, GREEN))
+    assert (y.max() - y.min() + 1, x.max() - x.min() + 1) == (180, 240)
+    assert x.min() == MARGIN
+    y2, x2 = np.nonzero(has(sheet, (200, 10, 250)))
+    assert x2.max() == x.max() + 10 + 240  # second column
+    assert y2.min() < y.min()  # its swatch is in the legend above
+    swatch = has(sheet, (11, 120, 30))
+    assert swatch.sum() == 14 * 14  # 16 px with an outline; the class is nowhere else
+    dark = (sheet < 100).all(-1) & ~has(sheet, GREEN)
+    assert dark[MARGIN : MARGIN + 24].any()  # title
+    assert dark[y.min() - 24 : y.min(), x.min() : x.max()].any()  # column caption
+
+
+def test_the_scale_and_the_colour_of_errors_are_in_the_legend_when_they_are_used() -> None:
+    plain = np.asarray(gallery().sheets()[0])
+    full = np.asarray(gallery(scale="confidence", wrong=True).sheets()[0])
+    for colour in (WRONG, tuple(heat(np.array(1.0))), tuple(heat(np.array(0.0)))):
+        assert has(full, colour).any()
+        assert not has(plain, colour).any()
+
+
+def test_rows_go_on_to_further_sheets_and_none_is_lost() -> None:
+    sheets = gallery(ROWS + 2).sheets()
+    assert len(sheets) == 2
+    assert [int(has(np.asarray(sheet), GREEN).sum()) // (180 * 240) for sheet in sheets] == [ROWS, 2]
+
+
+def test_many_classes_wrap_and_long_names_are_cut() -> None:
+    names = [f"a class with quite a long name {number} " * (1 + 9 * (number == 3)) for number in range(40)]
+    colours = np.stack([np.arange(40), np.full(40, 7), np.full(40, 99)], 1).astype(np.uint8)
+    one = gallery()
+    sheet = Gallery("t" * 500, "s", one.columns, one.rows, Legend(names, colours)).sheets()[0]
+    drawn = np.asarray(sheet)
+    assert sheet.width == one.sheets()[0].width
+    assert all(has(drawn, tuple(colour)).sum() >= 14 * 14 for colour in colours)
+    assert (drawn[:, -4:] == PAPER).all()  # nothing runs over the margin
+
+
+class Page(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.sources: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.sources += [value or "" for name, value in attrs if name in ("src", "href")]
+
+
+def test_the_page_holds_everything_and_needs_nothing() -> None:
+    text = page(gallery(), [b"first", b"second"])
+    found = Page(text)
+    assert "script" not in found.tags
+    assert "link" not in found.tags
+    assert [base64.b64decode(source.split(",")[1]) for source in found.sources] == [b"first", b"second"]
+    assert all(source.startswith("data:image/png;base64,") for source in found.sources)
+    assert "&lt;b&gt;tree" in text
+    assert "<b>" not in text
+    assert "Title &amp; more" in text
+    assert re.search(r"color-scheme:\s*light dark", text)
+    assert "rgb(200, 10, 250)" in text
