@@ -1,0 +1,167 @@
+"""Checkpoints: all there after a round trip, errors that name the file, and nothing lost on a full disk."""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from semiseg_cli.core.errors import CheckpointError
+from semiseg_cli.core.models import build_segmenter
+from semiseg_cli.core.models.segmenter import Segmenter
+from semiseg_cli.core.training.checkpoint import load_network, load_state, read, save_network, save_state, write
+
+META = {
+    "model": {"backbone": "tiny", "decoder": "deeplabv3plus", "output_stride": 16, "classes": 3},
+    "data": {"classes": ["a", "b", "c"], "licence": "CC0, über"},
+    "step": 7,
+    "miou": None,
+}
+
+
+def net(seed: int = 0) -> Segmenter:
+    return build_segmenter("tiny", "deeplabv3plus", 3, seed=seed)
+
+
+def toy() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Conv2d(3, 1, 1))
+
+
+def taught(module: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> None:
+    generator = torch.Generator().manual_seed(steps)
+    for _ in range(steps):
+        module(torch.randn(2, 2, 5, 5, generator=generator)).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def optimizer_of(kind: str, module: nn.Module) -> torch.optim.Optimizer:
+    groups = [{"params": list(module[0].parameters())}, {"params": list(module[1:].parameters())}]
+    if kind == "adamw":
+        return torch.optim.AdamW(groups, lr=0.01, fused=True)
+    return torch.optim.SGD(groups, lr=0.01, momentum=0.9, fused=True)
+
+
+def test_a_network_comes_back_whole(tmp_path: Path) -> None:
+    path, saved = tmp_path / "runs" / "best.safetensors", net()
+    with torch.no_grad():
+        saved.train()(torch.randn(2, 3, 33, 33))  # statistics of its own
+    save_network(path, saved, META)
+    loaded, meta = load_network(path)
+    assert not loaded.training
+    assert meta == {"schema": 1, **META}
+    assert saved.state_dict().keys() == loaded.state_dict().keys()
+    assert all(torch.equal(value, loaded.state_dict()[key]) for key, value in saved.state_dict().items())
+    x = torch.randn(1, 3, 33, 33)
+    assert torch.equal(saved.eval()(x), loaded(x))
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adamw"])
+def test_a_state_goes_on_as_if_nothing_had_happened(tmp_path: Path, kind: str) -> None:
+    one = toy()
+    first = optimizer_of(kind, one)
+    taught(one, first, 3)
+    save_state(tmp_path / "state.safetensors", one, first, {"step": 3, "best": {"miou": 41.5}})
+    two = toy()
+    second = optimizer_of(kind, two)
+    meta = load_state(tmp_path / "state.safetensors", two, second)
+    assert meta["step"] == 3
+    assert meta["best"] == {"miou": 41.5}
+    taught(one, first, 4)
+    taught(two, second, 4)
+    assert all(torch.equal(value, two.state_dict()[key]) for key, value in one.state_dict().items())
+
+
+def test_a_new_file_replaces_the_old_one_and_nothing_else_stays(tmp_path: Path) -> None:
+    path = tmp_path / "last.safetensors"
+    write(path, {"x": torch.zeros(3)}, {"schema": 1})
+    write(path, {"x": torch.ones(3)}, {"schema": 1})
+    assert read(path)[0]["x"].tolist() == [1, 1, 1]
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_views_of_one_tensor_are_saved(tmp_path: Path) -> None:
+    """NHWC weights and slices are laid out anew."""
+    table = torch.arange(24.0).view(1, 2, 3, 4)
+    write(tmp_path / "x", {"nhwc": table.to(memory_format=torch.channels_last), "part": table[..., :2]}, {"schema": 1})
+    tensors, _ = read(tmp_path / "x")
+    assert torch.equal(tensors["nhwc"], table)
+    assert torch.equal(tensors["part"], table[..., :2])
+
+
+def refused(path: Path) -> CheckpointError:
+    with pytest.raises(CheckpointError) as error:
+        load_network(path)
+    assert error.value.code == 5
+    assert str(path) in error.value.what
+    return error.value
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    assert refused(tmp_path / "none.safetensors").fix
+
+
+@pytest.mark.parametrize("part", [0.0, 0.001, 0.5, 0.999])
+def test_a_truncated_file(tmp_path: Path, part: float) -> None:
+    path = tmp_path / "best.safetensors"
+    save_network(path, net(), META)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * part)])
+    assert "truncated" in refused(path).why
+
+
+def test_something_else(tmp_path: Path) -> None:
+    path = tmp_path / "best.safetensors"
+    path.write_bytes(b"PK\x03\x04 a pickle from somewhere" * 40)
+    refused(path)
+
+
+@pytest.mark.parametrize(
+    "metadata", [None, {"format": "pt"}, {"semiseg": '{"schema": 99}'}, {"semiseg": "{}"}, {"semiseg": "not JSON"}]
+)
+def test_a_foreign_safetensors_file(tmp_path: Path, metadata: dict[str, str] | None) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file({"x": torch.zeros(3)}, path, metadata=metadata)
+    refused(path)
+
+
+@pytest.mark.parametrize("change", [{"classes": 4}, {"backbone": "mobilenet_v2"}])
+def test_tensors_that_do_not_fit_the_network(tmp_path: Path, change: dict[str, Any]) -> None:
+    path = tmp_path / "best.safetensors"
+    save_network(path, net(), {**META, "model": {**META["model"], **change}})
+    assert "does not fit" in refused(path).what
+
+
+def _write_with_little_space(path: Path, queue: Any) -> None:
+    """In a process of its own: no file may grow beyond 64 KB, as if the disk were full. Python ignores SIGXFSZ."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, 2**16))
+    try:
+        write(path, {"x": torch.ones(10**6)}, {"schema": 1})
+    except CheckpointError as error:
+        queue.put((error.code, error.what, error.fix))
+    else:
+        queue.put("written")
+
+
+def test_the_previous_file_survives_a_full_disk(tmp_path: Path) -> None:
+    path = tmp_path / "state.safetensors"
+    write(path, {"x": torch.zeros(3)}, {"schema": 1, "step": 1})
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    child = context.Process(target=_write_with_little_space, args=(path, queue))
+    child.start()
+    child.join(60)
+    assert child.exitcode == 0
+    code, what, fix = queue.get()
+    assert code == 5
+    assert str(path) in what
+    assert "space" in fix
+    assert read(path)[1]["step"] == 1
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,117 @@
+"""Two processes on the CPU take the step that one process takes on the whole batch, and stop together.
+
+Run as a script with a folder, this file is one of the two processes; the environment says which.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch.nn.parallel import DistributedDataParallel
+from toy import CONFIG, PLAN, Diary, TwoPhases, batches, wrapped
+
+from semiseg_cli.core.errors import DeviceError, Interrupted
+from semiseg_cli.core.training.distributed import World, any_process, barrier, join, leave
+from semiseg_cli.core.training.loop import fit
+from semiseg_cli.core.training.optim import build_optimizer
+
+ROOT = Path(__file__).parents[3]
+
+
+def run(world: World, micro: int, diary: Diary) -> dict[str, torch.Tensor]:
+    """Six steps of a method with two phases; its parameters."""
+    method = TwoPhases()
+    module = wrapped(method)
+    train = DistributedDataParallel(module, broadcast_buffers=False) if world.size > 1 else module
+    plan = replace(PLAN, micro=micro, rank=world.rank, world=world.size)
+    optimizer = build_optimizer(method.groups(), CONFIG)
+    fit(train, method, optimizer, batches(plan), plan, CONFIG, world, diary.hooks, epoch_images=16)
+    return {name: p.detach() for name, p in method.named_parameters()}
+
+
+def process(folder: Path) -> None:
+    world = join("cpu")
+    assert any_process(world.rank == 1, world)
+    assert not any_process(False, world)
+    save_file(run(world, 2, Diary()), folder / f"{world.rank}.safetensors")
+    try:
+        run(world, 2, Diary(stop_at=4 if world.rank == 1 else -1))
+    except Interrupted as stopped:
+        (folder / f"{world.rank}.json").write_text(json.dumps(stopped.what))
+    leave(world)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes left behind."""
+    folder = tmp_path_factory.mktemp("two")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, **shared, "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, __file__, str(folder)], env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+        )
+        for rank in range(2)
+    ]
+    try:
+        assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    finally:
+        for process in processes:
+            process.kill()
+    return folder
+
+
+def test_both_processes_have_the_gradient_of_the_whole_batch(folder: Path) -> None:
+    """Accumulation, two phases and two processes against one process with all eight images at once."""
+    zero, one = (load_file(folder / f"{rank}.safetensors") for rank in range(2))
+    alone = run(World(), 8, Diary())
+    start = dict(TwoPhases().named_parameters())
+    for name, value in alone.items():
+        assert torch.equal(zero[name], one[name])
+        assert torch.allclose(zero[name], value, atol=1e-6)
+        assert not torch.allclose(value, start[name], atol=1e-3)
+
+
+def test_a_signal_to_one_process_stops_both_at_the_same_step(folder: Path) -> None:
+    messages = [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
+    assert messages == ["stopped after step 4; the state is saved"] * 2
+
+
+def test_alone_there_is_nobody_to_ask() -> None:
+    world = World()
+    assert world.main
+    assert not World(rank=1, size=2).main
+    assert any_process(True, world)
+    assert not any_process(False, world)
+    barrier(world)
+    leave(world)
+
+
+def test_join_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    assert join("cpu") == World()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the error is about a machine without CUDA")
+def test_cuda_where_there_is_none() -> None:
+    with pytest.raises(DeviceError, match="no CUDA device") as error:
+        join("cuda")
+    assert error.value.code == 4
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    process(Path(sys.argv[1]))

@@ -1,0 +1,102 @@
+"""A method without batch norm whose images all count alike: the gradient of a batch is the mean of its parts'."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from semiseg_cli.core.config import TrainConfig
+from semiseg_cli.core.data.loader import Plan
+from semiseg_cli.core.methods.base import Batch, Method, StepOutput, Views
+from semiseg_cli.core.training.loop import Hooks
+from semiseg_cli.core.training.step import Train
+
+PLAN = Plan(seed=0, start=0, steps=6, batch=8, micro=8, crop=17, scale=(1.0, 1.0))
+CONFIG = TrainConfig(
+    steps=6, batch=8, lr=0.1, head_lr_multiplier=1.0, log_every=2, save_every=3, eval_every=4, crop=32
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToySettings:
+    bad_step: int = -1  # its loss is not a number
+
+
+class Toy(Method):
+    Settings = ToySettings
+
+    def __init__(self, bad_step: int = -1) -> None:
+        super().__init__(ToySettings(bad_step=bad_step), None)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.net = nn.Sequential(nn.Conv2d(3, 5, 3, padding=1), nn.Tanh(), nn.Conv2d(5, 4, 1))
+        self.clocks = list[int]()
+
+    def step(self, batch: Batch, views: Views, phase: int = 0, carry: Any = None) -> StepOutput:
+        assert batch.labeled.mask_BHW is not None
+        loss = F.cross_entropy(self.net(views.strong(batch.labeled, "labeled")), batch.labeled.mask_BHW)
+        if batch.clock.step == self.settings.bad_step:
+            loss = loss * torch.nan
+        return StepOutput({"labeled": loss}, {"share": loss.detach() / 2})
+
+    def after_step(self, clock: Any) -> None:
+        self.clocks.append(clock.step)
+
+    def deployed(self) -> Any:
+        return self.net
+
+
+class TwoPhases(Toy):
+    """The same loss in two unequal parts, the second of which is told what the first found."""
+
+    phases = 2
+
+    def step(self, batch: Batch, views: Views, phase: int = 0, carry: Any = None) -> StepOutput:
+        assert carry == (None if phase == 0 else "from phase 0")
+        loss = super().step(batch, views).losses["labeled"]
+        share = 0.3 if phase == 0 else 0.7
+        return StepOutput({f"part{phase}": share * loss}, carry=f"from phase {phase}")
+
+
+def wrapped(method: Method) -> Train:
+    return Train(method, seed=0, mean=(0.5,) * 3, std=(0.2,) * 3)
+
+
+def batches(plan: Plan) -> Iterator[dict[str, Tensor]]:
+    """What the loader of `plan` would bring: its slots of one batch a step that all processes know."""
+    for step in range(plan.start, plan.steps):
+        rng = np.random.default_rng([7, step])
+        mask = rng.integers(0, 4, (plan.batch, plan.crop, plan.crop), dtype=np.uint8)
+        image = np.stack([60 * mask, 40 + 30 * mask, rng.integers(0, 99, mask.shape, dtype=np.uint8)], 3)
+        for part in range(plan.accumulation):
+            slots = plan.slots(part)
+            yield {
+                "labeled_image": torch.from_numpy(image[slots]),
+                "labeled_mask": torch.from_numpy(mask[slots]),
+                "labeled_valid": torch.ones(len(slots), plan.crop, plan.crop, dtype=torch.uint8),
+                "labeled_index": torch.from_numpy(slots),
+            }
+
+
+@dataclass
+class Diary:
+    """Hooks that write down what they are called with."""
+
+    stop_at: int = -1
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    evaluated: list[int] = field(default_factory=list)
+    saved: list[int] = field(default_factory=list)
+    advanced: list[int] = field(default_factory=list)
+
+    def stopping(self) -> bool:
+        return bool(self.advanced) and self.advanced[-1] == self.stop_at
+
+    @property
+    def hooks(self) -> Hooks:
+        return Hooks(self.rows.append, self.evaluated.append, self.saved.append, self.stopping, self.advanced.append)
