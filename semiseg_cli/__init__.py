@@ -1,3 +1,29 @@
-"""semiseg: semi-supervised semantic segmentation from the command line."""
+"""semiseg: semi-supervised semantic segmentation from the command line.
+
+>>> from semiseg_cli import load
+>>> net = load("model.safetensors")
+>>> labels = net(image)  # uint8 (height, width, 3) -> class of every pixel
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+
+    from semiseg_cli.core.deploy import Deployed
 
 __version__ = "0.1.0"
+
+
+def load(path: str | Path, device: str | torch.device = "cpu") -> Deployed:
+    """A checkpoint or exported network, ready to use: `load(path)(image)` gives the class of every pixel.
+
+    See `semiseg_cli.core.deploy`, which is imported on the first call. Raises CheckpointError for any other file.
+    """
+    from semiseg_cli.core import deploy
+
+    return deploy.load(path, device)

@@ -27,6 +27,7 @@ ALLOWED = {
     "core.training": (
         "core.training", "core.methods", "core.models", "core.data", "core.views", "core.ops", "core.evaluation",
     ),
+    "core.deploy": ("core.training.checkpoint", "core.models", "core.ops"),
     "core.evaluation": ("core.data", "core.ops", "core.predictions"),
     "core.predictions": ("core.data", "core.ops"),
     "core.methods": ("core.methods", "core.ops"),
@@ -58,6 +59,7 @@ THIRD_PARTY = {
     "core.runs": set[str](),
     "core.presets": set[str](),
     "core.describe": set[str](),
+    "core.deploy": {"torch", "numpy"},
 }
 
 # Slow to import, so never when a command line starts: not at the top of these, though inside their functions.

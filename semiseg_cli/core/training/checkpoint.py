@@ -71,9 +71,18 @@ def save_network(path: Path, net: nn.Module, meta: dict[str, Any]) -> None:
     write(path, net.state_dict(), {"schema": SCHEMA, **meta})
 
 
+def read_network(path: Path, device: str | torch.device = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Like `read`, for a deployed network: the resume state of a run is refused as well."""
+    tensors, meta = read(path, device)
+    if "model" not in meta:
+        why = "it is a resume state, which only semiseg train --resume reads"
+        raise CheckpointError(f"{path} is not a network", why=why, fix=f"name the run itself: {path.parent.parent}")
+    return tensors, meta
+
+
 def load_network(path: Path, device: str | torch.device = "cpu") -> tuple[Segmenter, dict[str, Any]]:
     """The network of a checkpoint in eval mode, and its metadata. Everything it needs stands in the file."""
-    tensors, meta = read(path, device)
+    tensors, meta = read_network(path, device)
     model = meta["model"]
     net = build_segmenter(
         model["backbone"], model["decoder"], model["classes"], output_stride=model["output_stride"]
