@@ -8,7 +8,6 @@ label (which becomes the origin) and a flat dict of dotted names such as `train.
 from __future__ import annotations
 
 import difflib
-import json
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -18,6 +17,7 @@ from typing import Any
 
 from semiseg_cli.core.coerce import coerce, describe
 from semiseg_cli.core.errors import UsageError
+from semiseg_cli.core.files import toml_value
 from semiseg_cli.core.settings import (
     BadSetting,
     Config,
@@ -126,7 +126,7 @@ def to_toml(flat: Mapping[str, Any], origins: Mapping[str, str] | None = None) -
     for name, value in flat.items():
         section, _, key = name.partition(".")
         comment = f"  # {origins[name]}" if origins and name in origins else ""
-        tables.setdefault(section, []).append(f"{key} = {_toml_value(value)}{comment}")
+        tables.setdefault(section, []).append(f"{key} = {toml_value(value)}{comment}")
     return "\n".join(f"[{section}]\n" + "\n".join(lines) + "\n" for section, lines in tables.items())
 
 
@@ -192,13 +192,3 @@ def _closest(name: str, known: Iterable[str]) -> str:
     if pool is settings:
         return f"settings are named section.name; sections: {', '.join(dict.fromkeys(s[0] for s in settings))}"
     return f"settings of {section}: {', '.join(s[1] for s in pool)}"
-
-
-def _toml_value(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple | list):
-        return f"[{', '.join(_toml_value(item) for item in value)}]"
-    if isinstance(value, int | float):
-        return repr(value)
-    return json.dumps("none" if value is None else str(value), ensure_ascii=False).replace("\x7f", "\\u007f")

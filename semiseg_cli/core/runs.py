@@ -13,7 +13,6 @@ A directory is a run if it holds a config.toml.
 from __future__ import annotations
 
 import json
-import os
 import platform
 import shlex
 import subprocess
@@ -29,6 +28,7 @@ from typing import Any
 from semiseg_cli import __version__
 from semiseg_cli.core.config import Config, Flat, Resolved, flat, flatten, read_toml, to_toml
 from semiseg_cli.core.errors import SemisegError, UsageError
+from semiseg_cli.core.files import write_text
 
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "safetensors")
 
@@ -84,7 +84,7 @@ def newest_run(root: Path, *, unfinished: bool = False) -> Path:
 
 
 def write_config(run: Path, resolved: Resolved) -> None:
-    write_atomic(run / "config.toml", to_toml(flatten(resolved.config), resolved.origins))
+    write_text(run / "config.toml", to_toml(flatten(resolved.config), resolved.origins))
 
 
 def read_config(run: Path) -> Flat:
@@ -107,7 +107,7 @@ def write_environment(run: Path, device: str) -> None:
         "command": shlex.join(sys.argv),
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
     }
-    write_atomic(run / "environment.json", json.dumps(environment, indent=2) + "\n")
+    write_text(run / "environment.json", json.dumps(environment, indent=2) + "\n")
 
 
 def append_metrics(run: Path, row: dict[str, Any]) -> None:
@@ -126,12 +126,12 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
 def truncate_metrics(run: Path, step: int) -> None:
     """Drop rows after `step`: a resumed run writes them again."""
     rows = [row for row in read_metrics(run) if row["step"] <= step]
-    write_atomic(run / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    write_text(run / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def finish(run: Path, result: dict[str, Any]) -> None:
     """Mark a run as finished by writing its result.json."""
-    write_atomic(run / "result.json", json.dumps(result, indent=2) + "\n")
+    write_text(run / "result.json", json.dumps(result, indent=2) + "\n")
 
 
 def is_finished(run: Path) -> bool:
@@ -150,16 +150,6 @@ def recording(run: Path) -> Iterator[None]:
                 file.write(f"{now}\n{traceback.format_exc()}\n")
                 error.add_note(f"the traceback is in {path}")
         raise
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Write a text file so that a crash or a full disk leaves the old content, never half of the new."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _last_written(run: Path) -> float:

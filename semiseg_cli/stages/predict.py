@@ -22,10 +22,10 @@ import numpy as np
 
 from semiseg_cli.core.data.classes import default_palette
 from semiseg_cli.core.data.imaging import SUFFIXES, read_image, write_image
-from semiseg_cli.core.data.index import replace_text
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.errors import DataError, UsageError
 from semiseg_cli.core.evaluation import resolve_window
+from semiseg_cli.core.files import write_text
 from semiseg_cli.core.predictions import Array, predictions, save_index
 from semiseg_cli.core.training.checkpoint import load_network
 from semiseg_cli.core.training.distributed import join
@@ -171,7 +171,7 @@ def _prepare_output(out: Path, data: Mapping[str, Any], palette: Colours) -> Non
     content = {"names": data["classes"], "palette": palette, "ignore_index": data.get("ignore", 255)}
     try:
         (out / LABELS).mkdir(parents=True, exist_ok=True)
-        replace_text(out / "classes.json", json.dumps(content, ensure_ascii=False) + "\n")
+        write_text(out / "classes.json", json.dumps(content, ensure_ascii=False) + "\n")
     except OSError as error:
         raise DataError(f"cannot write into {out}", why=str(error), fix="choose another folder: -o DIR") from error
 

@@ -6,10 +6,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from semiseg_cli.core.data.index import load_dataset, prepared, replace_text
+from semiseg_cli.core.data.index import load_dataset, prepared
 from semiseg_cli.core.data.spec import Dataset, Partition
 from semiseg_cli.core.data.splits import class_pixels, resolve_partition
 from semiseg_cli.core.errors import UsageError
+from semiseg_cli.core.files import write_text
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def make_split(root: Path, data: str, labeled: str, *, balance: str = "classes",
     folder = dataset.root / "splits" / f"{len(partition.labeled)}-{balance}-s{seed}"
     folder.mkdir(parents=True, exist_ok=True)
     for kind in ("unlabeled", "labeled"):  # a folder with a labeled.txt is complete
-        replace_text(folder / f"{kind}.txt", "".join(f"{record.id}\n" for record in getattr(partition, kind)))
+        write_text(folder / f"{kind}.txt", "".join(f"{record.id}\n" for record in getattr(partition, kind)))
     return Split(partition, folder, class_counts(dataset, partition))
 
 

@@ -20,6 +20,7 @@ from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.data.spec import Dataset, Record
 from semiseg_cli.core.errors import CheckpointError, DataError, UsageError, did_you_mean
 from semiseg_cli.core.evaluation import load_labeled, resolve_window
+from semiseg_cli.core.files import write_text
 from semiseg_cli.core.ops import metrics
 from semiseg_cli.core.predictions import predictions
 from semiseg_cli.core.training.checkpoint import load_network
@@ -101,7 +102,7 @@ def write(gallery: Gallery, folder: Path, name: str) -> dict[str, Any]:
             pngs.append(buffer.getvalue())
             files.append(folder / f"{name}-{number}.png")
             files[-1].write_bytes(pngs[-1])
-        runs.write_atomic(folder / f"{name}.html", page(gallery, pngs))
+        write_text(folder / f"{name}.html", page(gallery, pngs))
     except OSError as error:
         raise DataError(f"cannot write pictures to {folder}", why=str(error), fix="another folder: -o DIR") from error
     return {"sheets": [str(file) for file in files], "page": str(folder / f"{name}.html")}

@@ -12,6 +12,7 @@ import pytest
 from semiseg_cli.core import runs
 from semiseg_cli.core.config import flatten, resolve
 from semiseg_cli.core.errors import DataError, Interrupted, UsageError
+from semiseg_cli.core.files import write_text
 
 RESOLVED = resolve([("test", {"method.name": "fixmatch", "data.name": "park", "data.labeled": "1/8", "train.seed": 3})])
 
@@ -107,15 +108,15 @@ def test_the_environment_is_written_down(tmp_path: Path) -> None:
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "result.json"
-    runs.write_atomic(path, "old")
+    write_text(path, "old")
 
     def full(*args: object, **kwargs: object) -> None:
         path.with_name(f".{path.name}.{os.getpid()}").touch()
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match="No space"):
-        runs.write_atomic(path, "new")
+        write_text(path, "new")
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["result.json"]
 

@@ -5,16 +5,15 @@
 
 from __future__ import annotations
 
-import json
-import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from semiseg_cli.core.data.spec import Dataset, Record
 from semiseg_cli.core.data.splits import fingerprint
 from semiseg_cli.core.errors import DataError, UsageError
+from semiseg_cli.core.files import toml_value, write_text
 
 SCHEMA = 1
 COLUMNS = ("id", "part", "image", "mask", "height", "width", "pixels")
@@ -100,8 +99,8 @@ def write_dataset(dataset: Dataset, extra: Mapping[str, Any]) -> None:
         twice = sorted({id for id in ids if ids.count(id) > 1})
         raise DataError(f"{len(twice)} image ids are used twice in dataset '{dataset.name}'", why=", ".join(twice[:5]))
     lines = ["\t".join(COLUMNS), *(_line(part, record, dataset.root) for part, record in rows)]
-    replace_text(dataset.root / "index.tsv", "\n".join(lines) + "\n")
-    replace_text(dataset.root / "dataset.toml", to_toml(_describe(dataset) | dict(extra)))
+    write_text(dataset.root / "index.tsv", "\n".join(lines) + "\n")
+    write_text(dataset.root / "dataset.toml", to_toml(_describe(dataset) | dict(extra)))
 
 
 def _describe(dataset: Dataset) -> dict[str, Any]:
@@ -149,22 +148,9 @@ def _relative(path: Path, folder: Path) -> str:
     return (path.relative_to(folder) if path.is_relative_to(folder) else path.absolute()).as_posix()
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Write a UTF-8 file in one step: a reader sees the old text or the new one, never a part."""
-    data = text.encode("utf-8")
-    if path.is_file() and path.read_bytes() == data:
-        return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def to_toml(table: Mapping[str, Any], prefix: str = "") -> str:
     """TOML of nested mappings whose leaves are strings, numbers, booleans and sequences of these."""
-    lines = [f"{_key(key)} = {_value(value)}" for key, value in table.items() if not isinstance(value, Mapping)]
+    lines = [f"{_key(key)} = {toml_value(value)}" for key, value in table.items() if not isinstance(value, Mapping)]
     for key, value in table.items():
         if isinstance(value, Mapping):
             name = f"{prefix}{_key(key)}"
@@ -173,13 +159,4 @@ def to_toml(table: Mapping[str, Any], prefix: str = "") -> str:
 
 
 def _key(key: str) -> str:
-    return key if key and all(char.isascii() and (char.isalnum() or char in "_-") for char in key) else _value(key)
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, str):  # JSON's escapes are TOML's, but for DEL
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, bool | int | float):
-        return json.dumps(value)
-    assert isinstance(value, Iterable), f"no TOML for {type(value)}"
-    return f"[{', '.join(_value(item) for item in value)}]"
+    return key if key and all(char.isascii() and (char.isalnum() or char in "_-") for char in key) else toml_value(key)

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semiseg_cli.core.data import index
 from semiseg_cli.core.data.index import default_name, load_dataset, manifest, prepared, to_toml, write_dataset
 from semiseg_cli.core.data.spec import Dataset, Record
 from semiseg_cli.core.errors import DataError, UsageError
@@ -63,7 +62,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     def full(source, target):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(index.os, "replace", full)
+    monkeypatch.setattr("os.replace", full)
     with pytest.raises(OSError, match="no space"):
         write_dataset(replace(dataset(tmp_path), val=()), {})
     assert load_dataset(tmp_path, "d") == dataset(tmp_path)

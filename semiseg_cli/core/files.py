@@ -1,0 +1,34 @@
+"""Text files written whole or not at all, and values as TOML writes them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file in one step: after a crash or a full disk a reader finds the old text or the new one."""
+    data = text.encode("utf-8")
+    if path.is_file() and path.read_bytes() == data:
+        return
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def toml_value(value: Any) -> str:
+    """A string, number, boolean or sequence of these as TOML; None as the text "none"."""
+    if value is None or isinstance(value, str):  # JSON's escapes are TOML's, but for DEL
+        return json.dumps("none" if value is None else value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
+    assert isinstance(value, Iterable), f"no TOML for {type(value)}"
+    return f"[{', '.join(toml_value(item) for item in value)}]"
