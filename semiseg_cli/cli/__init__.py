@@ -13,7 +13,21 @@ from typing import Annotated
 import typer
 
 from semiseg_cli import __version__
-from semiseg_cli.cli import console, demo, eval, failure, methods, predict, prepare, presets, runs, split, train, viz
+from semiseg_cli.cli import (
+    console,
+    demo,
+    eval,
+    export,
+    failure,
+    methods,
+    predict,
+    prepare,
+    presets,
+    runs,
+    split,
+    train,
+    viz,
+)
 
 app = typer.Typer(
     name="semiseg",
@@ -33,6 +47,7 @@ app.command("predict")(predict.predict)
 app.command("methods")(methods.methods)
 app.command("presets")(presets.presets_)
 app.command("runs")(runs.runs_)
+app.command("export")(export.export)
 
 
 def _version(asked: bool) -> None:
