@@ -120,9 +120,13 @@ def load_state(path: Path, train: nn.Module, optimizer: torch.optim.Optimizer) -
     tensors, meta = read(path)
     fit(train, {k.removeprefix("train/"): v for k, v in tensors.items() if k.startswith("train/")}, path)
     states: dict[int, dict[str, Any]] = {int(index): dict(values) for index, values in meta["optimizer"].items()}
+    params = [p for group in optimizer.param_groups for p in group["params"]]
     for name, tensor in tensors.items():
         if name.startswith("optimizer/"):
             _, index, key = name.split("/", 2)
+            like = params[int(index)]
+            if tensor.shape == like.shape:  # fused optimisers walk through both in memory order: NHWC must stay NHWC
+                tensor = torch.empty_like(like, dtype=tensor.dtype).copy_(tensor)
             states.setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
     return meta

@@ -62,13 +62,15 @@ def test_a_network_comes_back_whole(tmp_path: Path) -> None:
     assert torch.equal(saved.eval()(x), loaded(x))
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("kind", ["sgd", "adamw"])
-def test_a_state_goes_on_as_if_nothing_had_happened(tmp_path: Path, kind: str) -> None:
-    one = toy()
+def test_a_state_goes_on_as_if_nothing_had_happened(tmp_path: Path, kind: str, layout: torch.memory_format) -> None:
+    """NHWC too: a fused optimiser that finds its state in another layout than the weights mixes them up silently."""
+    one = toy().to(memory_format=layout)
     first = optimizer_of(kind, one)
     taught(one, first, 3)
     save_state(tmp_path / "state.safetensors", one, first, {"step": 3, "best": {"miou": 41.5}})
-    two = toy()
+    two = toy().to(memory_format=layout)
     second = optimizer_of(kind, two)
     meta = load_state(tmp_path / "state.safetensors", two, second)
     assert meta["step"] == 3
