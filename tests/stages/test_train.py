@@ -1,0 +1,307 @@
+"""Runs from configuration to directory: what is in it, that they repeat, go on, and lose nothing when they fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from semiseg_cli.core import runs
+from semiseg_cli.core.config import Resolved
+from semiseg_cli.core.data.index import load_dataset
+from semiseg_cli.core.data.splits import resolve_partition
+from semiseg_cli.core.errors import CheckpointError, DataError, Diverged, Interrupted, UsageError
+from semiseg_cli.core.methods import METHODS
+from semiseg_cli.core.training.checkpoint import load_network
+from semiseg_cli.core.training.distributed import World
+from semiseg_cli.core.training.setup import class_frequencies, class_weights, open_session
+from semiseg_cli.stages.train import Silent, resume, train
+
+Configured = Callable[..., Resolved]
+
+
+class Watcher(Silent):
+    """A screen that remembers, and presses Ctrl-C (or has the machine send SIGTERM) after some step."""
+
+    def __init__(self, stop_after: int = -1, number: int = signal.SIGTERM) -> None:
+        self.stop_after, self.number = stop_after, number
+        self.notes, self.rows, self.evaluations = list[str](), list[dict[str, Any]](), list[dict[str, Any]]()
+        self.stopped = False
+
+    def advance(self, step: int) -> None:
+        if step == self.stop_after:
+            os.kill(os.getpid(), self.number)
+
+    def log(self, row: dict[str, Any]) -> None:
+        self.rows.append(row)
+
+    def evaluated(self, row: dict[str, Any]) -> None:
+        self.evaluations.append(row)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+@pytest.fixture
+def start(configured: Configured, shapes_root: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Take a run to its end (or wherever the screen stops it); its directory."""
+
+    def make(
+        name: str = "run", method: str = "unimatch", changes: dict[str, Any] | None = None, **options: Any
+    ) -> Path:
+        tau = {} if method == "supervised" else {"method.tau": 0.3}
+        resolved = configured(method, tau | (changes or {}))
+        train(resolved, data_root=shapes_root, runs_root=tmp_path, out=tmp_path / name, device="cpu", **options)
+        return tmp_path / name
+
+    return make
+
+
+def timeless(run: Path) -> list[dict[str, Any]]:
+    """The metrics without what depends on the clock."""
+    return [{k: v for k, v in row.items() if k != "images_per_second"} for row in runs.read_metrics(run)]
+
+
+def same_tensors(one: Path, two: Path) -> bool:
+    a, b = load_file(one), load_file(two)
+    return a.keys() == b.keys() and all(torch.equal(value, b[key]) for key, value in a.items())
+
+
+def test_what_a_run_leaves_behind(start: Callable[..., Path], shapes_root: Path) -> None:
+    screen = Watcher()
+    run = start(screen=screen)
+    assert {"config.toml", "environment.json", "metrics.jsonl", "last.safetensors", "best.safetensors", "resume",
+            "result.json"} <= {path.name for path in run.iterdir()}  # fmt: skip
+    assert not (run / "error.log").exists()
+    assert screen.stopped
+
+    rows = timeless(run)
+    losses = [row for row in rows if "loss" in row]
+    assert [row["step"] for row in losses] == [1, 2, 3, 4, 5]
+    for row in losses:
+        assert {"lr", "epoch", "kept", "largest_class"} <= row.keys()
+        parts = [value for name, value in row.items() if name.startswith("loss_")]
+        assert len(parts) == 4
+        assert row["loss"] == pytest.approx(sum(parts), rel=1e-5)
+    measured = [row for row in rows if "miou" in row]
+    assert [row["step"] for row in measured] == [4, 5]
+    assert [row["step"] for row in screen.evaluations] == [4, 5]
+
+    result = json.loads((run / "result.json").read_text())
+    assert result["steps"] == 5
+    assert result["method"] == "unimatch"
+    assert result["last"] == {key: value for key, value in measured[-1].items() if key != "best_miou"}
+    assert result["best"]["miou"] == max(row["miou"] for row in measured)
+
+    dataset = load_dataset(shapes_root, "shapes")
+    for name in ("last", "best"):
+        _, meta = load_network(run / f"{name}.safetensors")
+        assert meta["step"] == result[name]["step"]
+        assert meta["miou"] == result[name]["miou"]
+        assert meta["best"] == (name == "best")
+        assert meta["method"] == "unimatch"
+        assert meta["data"]["classes"] == list(dataset.classes)
+        assert meta["partition"]["labeled"] == 6
+        assert meta["partition"]["unlabeled"] == 8
+        assert meta["config"]["method.tau"] == 0.3
+
+
+def test_the_measured_network_is_the_saved_one(start: Callable[..., Path], shapes_root: Path) -> None:
+    from semiseg_cli.core.evaluation import evaluate
+
+    run = start()
+    dataset = load_dataset(shapes_root, "shapes")
+    net, meta = load_network(run / "last.safetensors")
+    found = evaluate(net, dataset, dataset.val, device="cpu", amp=False, **meta["normalise"])
+    assert found.miou == pytest.approx(meta["miou"], abs=0.5 if _native_bfloat16() else 1e-9)
+
+
+def _native_bfloat16() -> bool:
+    from semiseg_cli.core.training.setup import native_bfloat16
+
+    return native_bfloat16(torch.device("cpu"))
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_a_seed_repeats_bit_for_bit(start: Callable[..., Path], method: str) -> None:
+    one, two = start("one", method), start("two", method)
+    assert timeless(one) == timeless(two)
+    assert same_tensors(one / "last.safetensors", two / "last.safetensors")
+    assert same_tensors(one / "resume" / "state.safetensors", two / "resume" / "state.safetensors")
+
+
+def test_another_seed_is_another_run(start: Callable[..., Path]) -> None:
+    one = start("one", changes={"data.split_seed": 0})
+    two = start("two", changes={"data.split_seed": 0, "train.seed": 1})
+    assert [row["loss"] for row in timeless(one) if "loss" in row] != [
+        row["loss"] for row in timeless(two) if "loss" in row
+    ]
+
+
+@pytest.mark.parametrize(
+    ("method", "changes"),
+    [
+        ("unimatch", {}),
+        ("meanteacher", {}),
+        ("fixmatch", {"method.cutmix_partner": "self", "train.optimizer": "adamw", "train.micro_batch": 1}),
+        ("supervised", {"train.loss": "ohem"}),
+    ],
+)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_resumed_run_is_the_uninterrupted_one(
+    start: Callable[..., Path], shapes_root: Path, tmp_path: Path, method: str, changes: dict[str, Any], number: int
+) -> None:
+    whole, run = start("whole", method, changes), tmp_path / "halves"
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    with pytest.raises(Interrupted, match="step 2") as error:
+        start("halves", method, changes, screen=Watcher(2, number))
+    assert error.value.code == 130
+    assert {n: signal.getsignal(n) for n in before} == before
+    assert not (run / "result.json").exists()
+    assert [row["step"] for row in timeless(run)] == [1, 2]
+    with (run / "metrics.jsonl").open("a") as file:  # written after the state: the machine died before the next one
+        file.write('{"step": 3, "loss": 99.0}\n')
+    result = resume(run, data_root=shapes_root, device="cpu")
+    assert timeless(run) == timeless(whole)
+    assert same_tensors(run / "last.safetensors", whole / "last.safetensors")
+    assert same_tensors(run / "best.safetensors", whole / "best.safetensors")
+    other = json.loads((whole / "result.json").read_text())
+    assert (result["last"], result["best"]) == (other["last"], other["best"])
+
+
+def test_a_resumed_run_cannot_change(start: Callable[..., Path], shapes_root: Path, tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        start(screen=Watcher(1))
+    with pytest.raises(UsageError, match="cannot change") as error:
+        resume(tmp_path / "run", data_root=shapes_root, overrides={"train.lr": "0.5"}, device="cpu")
+    assert "train.lr was 0.01, now 0.5" in error.value.why
+    assert resume(tmp_path / "run", data_root=shapes_root, overrides={"train.lr": "0.01"}, device="cpu")["last"]
+
+
+def test_a_finished_run_is_left_alone(start: Callable[..., Path], shapes_root: Path) -> None:
+    run, screen = start(), Watcher()
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    assert resume(run, data_root=shapes_root, device="cpu", screen=screen) == json.loads(
+        (run / "result.json").read_text()
+    )
+    assert "finished" in screen.notes[0]
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+def test_a_run_without_a_state_cannot_go_on(start: Callable[..., Path], shapes_root: Path, tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        start(screen=Watcher(1))
+    state = tmp_path / "run" / "resume" / "state.safetensors"
+    data = state.read_bytes()
+    state.write_bytes(data[: len(data) // 2])
+    with pytest.raises(CheckpointError, match=r"state\.safetensors"):
+        resume(tmp_path / "run", data_root=shapes_root, device="cpu")
+    state.unlink()
+    with pytest.raises(CheckpointError, match="holds no resume state"):
+        resume(tmp_path / "run", data_root=shapes_root, device="cpu")
+
+
+def test_a_loss_that_is_not_finite(start: Callable[..., Path], tmp_path: Path) -> None:
+    """What was saved while the loss was finite is still there, and can be loaded."""
+    run = tmp_path / "run"
+    with pytest.raises(Diverged) as error:
+        start(changes={"train.lr": 1e30, "train.save_every": 1, "train.eval_every": 1, "train.steps": 50})
+    assert error.value.code == 6
+    assert (run / "error.log").read_text().count("Diverged") >= 1
+    net, meta = load_network(run / "last.safetensors")
+    assert meta["step"] == max(row["step"] for row in timeless(run) if "loss" in row)
+    assert all(value.isfinite().all() for value in net.state_dict().values())
+    load_network(run / "best.safetensors")
+    assert not (run / "result.json").exists()
+
+
+def test_the_run_directory_of_another_is_not_touched(start: Callable[..., Path]) -> None:
+    run = start(method="supervised")
+    before = (run / "metrics.jsonl").read_text()
+    with pytest.raises(UsageError, match="exists already"):
+        start(method="supervised")
+    assert (run / "metrics.jsonl").read_text() == before
+
+
+def test_a_dry_run_measures_and_writes_nothing(configured: Configured, shapes_root: Path, tmp_path: Path) -> None:
+    found = train(configured(), data_root=shapes_root, runs_root=tmp_path / "runs", dry_run=True, device="cpu")
+    assert not (tmp_path / "runs").exists()
+    assert found["step_ms"] > 0
+    assert found["gflop_per_step"] > 0
+    assert found["labeled"] == 6
+    assert found["unlabeled"] == 8
+
+
+def test_a_run_starts_from_a_checkpoint(start: Callable[..., Path], shapes_root: Path, tmp_path: Path) -> None:
+    screen = Watcher()
+    first = start("first", method="supervised")
+    second = start(
+        "second", "supervised", {"train.lr": 1e-12, "train.steps": 1}, init=first / "last.safetensors", screen=screen
+    )
+    assert any("last.safetensors" in note for note in screen.notes)
+    a, b = load_file(first / "last.safetensors"), load_file(second / "last.safetensors")
+    weights = [key for key in a if key.endswith("conv1.weight")]
+    assert weights
+    assert all(torch.allclose(a[key], b[key], atol=1e-6) for key in weights)
+    with pytest.raises(CheckpointError, match="does not fit"):
+        start("third", "supervised", {"model.backbone": "mobilenet_v2"}, init=first / "last.safetensors")
+
+
+def test_a_method_of_unlabeled_images_needs_some(configured: Configured, shapes_root: Path) -> None:
+    dataset = load_dataset(shapes_root, "shapes")
+    partition = replace(resolve_partition(dataset, ""), unlabeled=())
+    with pytest.raises(DataError, match="unimatch needs unlabeled images"):
+        open_session(configured().config, dataset, partition, World(), lambda line: None)
+    session = open_session(configured("supervised").config, dataset, partition, World(), lambda line: None)
+    assert session.epoch_images == 6
+
+
+def test_a_batch_is_shared_among_devices(configured: Configured, shapes_root: Path) -> None:
+    dataset = load_dataset(shapes_root, "shapes")
+    partition = resolve_partition(dataset, "")
+    with pytest.raises(UsageError, match="a batch of 2 cannot be divided among 3 devices"):
+        open_session(configured(changes={"train.micro_batch": 1}).config, dataset, partition, World(0, 3), print)
+    lonely = list[str]()
+    open_session(configured(changes={"train.micro_batch": 1}).config, dataset, partition, World(), lonely.append)
+    assert any("CutMix has no partner" in note for note in lonely)
+
+
+def test_a_class_without_a_labeled_pixel_is_named(configured: Configured, shapes_root: Path) -> None:
+    dataset = load_dataset(shapes_root, "shapes")
+    bare = replace(dataset, classes=(*dataset.classes, "unicorn"), palette=(*dataset.palette, (0, 0, 0)))
+    labeled = tuple(replace(record, pixels=(*record.pixels, 0)) for record in dataset.labeled)
+    partition = replace(resolve_partition(dataset, ""), labeled=labeled)
+    notes = list[str]()
+    open_session(configured().config, bare, partition, World(), notes.append)
+    assert any("no labeled pixel of: unicorn" in note for note in notes)
+
+
+def test_frequencies_are_those_of_the_masks(shapes_root: Path) -> None:
+    from semiseg_cli.core.data.decode import decode_mask
+
+    dataset = load_dataset(shapes_root, "shapes")
+    masks = [torch.from_numpy(decode_mask(record.mask)) for record in dataset.labeled if record.mask]
+    expected = torch.stack(masks).flatten().bincount(minlength=6).double()
+    assert class_frequencies(dataset.labeled, 6) == pytest.approx((expected / expected.sum()).tolist())
+
+
+def test_class_weights() -> None:
+    assert class_weights([0.5, 0.5], "none") is None
+    sqrt, inverse = class_weights([0.64, 0.16, 0.0, 0.2], "sqrt"), class_weights([0.64, 0.16, 0.0, 0.2], "inverse")
+    assert sqrt is not None
+    assert inverse is not None
+    for found, raw in ((sqrt, [1 / 0.8, 1 / 0.4, 0.0, 0.2**-0.5]), (inverse, [1 / 0.64, 1 / 0.16, 0.0, 1 / 0.2])):
+        mean = sum(raw) / 3  # over the classes that occur
+        assert found.tolist() == pytest.approx([weight / mean for weight in raw], rel=1e-6)
+        assert found.dtype == torch.float32
