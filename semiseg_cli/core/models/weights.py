@@ -9,11 +9,9 @@ import hashlib
 import json
 import os
 import tempfile
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.error import URLError
 
 from safetensors import SafetensorError, safe_open
 
@@ -98,6 +96,8 @@ def _download(url: str, target: Path) -> None:
     The one place where a pickle is read: only after its hash was found right, and with `weights_only=True`.
     The target appears whole or not at all.
     """
+    from urllib.request import urlopen  # 30 ms, which `semiseg --help` need not pay
+
     import torch
     from safetensors.torch import save_file
 
@@ -105,13 +105,13 @@ def _download(url: str, target: Path) -> None:
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         pickled, converted = Path(folder, "download"), Path(folder, "converted")
         digest = hashlib.sha256()
-        with urllib.request.urlopen(url, timeout=30) as response, pickled.open("wb") as file:
+        with urlopen(url, timeout=30) as response, pickled.open("wb") as file:
             while chunk := response.read(1 << 20):
                 digest.update(chunk)
                 file.write(chunk)
         expected = Path(url).stem.rsplit("-", 1)[1]  # torchvision's names end in the first digits of the sha256
         if not digest.hexdigest().startswith(expected):
-            raise URLError(f"its sha256 begins with {digest.hexdigest()[:8]} instead of {expected}")
+            raise OSError(f"its sha256 begins with {digest.hexdigest()[:8]} instead of {expected}")
         state = torch.load(pickled, map_location="cpu", weights_only=True)
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, converted, {"source": url})
         converted.replace(target)
