@@ -14,12 +14,13 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "semiseg_cli"
 FILES = sorted((ROOT / PACKAGE).rglob("*.py"))
 
-EVERYONE = ("", "core.errors", "core.types", "core.config", "core.settings")  # "": the package itself, for its version
+# "" is the package itself, for its version
+EVERYONE = ("", "core.errors", "core.files", "core.types", "core.config", "core.settings")
 
 # What a part of the package may import from it, besides EVERYONE. The longest part that fits a module counts.
 ALLOWED = {
     "cli": (
-        "cli", "stages", "core.presets", "core.runs", "core.describe",
+        "cli", "stages", "core.presets", "core.runs", "core.describe", "core.template",
         "core.methods", "core.models", "core.data.index", "core.data.classes",  # for names and how they are written
     ),
     "__main__": ("cli",),
@@ -39,10 +40,12 @@ ALLOWED = {
     "core.runs": (),
     "core.presets": ("core.methods",),
     "core.describe": ("core.methods",),
+    "core.template": ("core.describe", "core.methods"),
     "core.config": ("core.coerce", "core.methods"),
     "core.settings": (),
     "core.coerce": (),
     "core.errors": (),
+    "core.files": (),
     "core.types": (),
 }  # fmt: skip
 
@@ -56,9 +59,11 @@ THIRD_PARTY = {
     "core.settings": set[str](),
     "core.coerce": set[str](),
     "core.errors": set[str](),
+    "core.files": set[str](),
     "core.runs": set[str](),
     "core.presets": set[str](),
     "core.describe": set[str](),
+    "core.template": set[str](),
     "core.deploy": {"torch", "numpy"},
 }
 
@@ -67,7 +72,7 @@ HEAVY = {"torch", "torchvision", "numpy", "cv2", "scipy", "PIL", "safetensors"}
 HEAVY_PARTS = ("stages", "core.training", "core.evaluation", "core.data.index", "core.types")
 LIGHT = (
     "cli", "__main__", "core.config", "core.settings", "core.coerce", "core.errors", "core.runs", "core.presets",
-    "core.describe",
+    "core.describe", "core.template",
 )  # fmt: skip
 
 

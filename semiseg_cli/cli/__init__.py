@@ -14,6 +14,7 @@ import typer
 
 from semiseg_cli import __version__
 from semiseg_cli.cli import (
+    config,
     console,
     demo,
     eval,
@@ -48,6 +49,7 @@ app.command("methods")(methods.methods)
 app.command("presets")(presets.presets_)
 app.command("runs")(runs.runs_)
 app.command("export")(export.export)
+app.add_typer(config.app, name="config")
 
 
 def _version(asked: bool) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from semiseg_cli.cli import console
+from semiseg_cli.cli.complete import complete_data, complete_runs
 from semiseg_cli.core.errors import CheckFailed, UsageError
 
 if TYPE_CHECKING:
@@ -18,10 +19,20 @@ HOW, DATA, OUTPUT = "How to predict and measure", "Data", "Output"
 
 
 def eval_(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="a .safetensors file, or a run directory")],
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(metavar="CKPT", help="a .safetensors file, or a run directory", autocompletion=complete_runs),
+    ],
     split: Annotated[str, typer.Option(help="val, or train (those with a mask)", rich_help_panel=DATA)] = "val",
     data: Annotated[
-        str, typer.Option("--data", "-d", help="another prepared dataset with the same classes", rich_help_panel=DATA)
+        str,
+        typer.Option(
+            "--data",
+            "-d",
+            help="another prepared dataset with the same classes",
+            autocompletion=complete_data,
+            rich_help_panel=DATA,
+        ),
     ] = "",
     root: Annotated[
         Path, typer.Option(envvar="SEMISEG_DATA", help="folder of the prepared datasets", rich_help_panel=DATA)

@@ -8,13 +8,19 @@ from typing import Annotated
 import typer
 
 from semiseg_cli.cli import console
+from semiseg_cli.cli.complete import complete_data
 from semiseg_cli.core.errors import UsageError
 
 HOW, DATA, OUTPUT = "How to draw", "Data", "Output"
 
 
 def split(
-    data: Annotated[str, typer.Argument(metavar="[DATA]", help="prepared dataset; by default the only one")] = "",
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="[DATA]", help="prepared dataset; by default the only one", autocompletion=complete_data
+        ),
+    ] = "",
     labeled: Annotated[
         str, typer.Option("--labeled", "-l", help="labeled images: 183, or a fraction like 1/8", rich_help_panel=HOW)
     ] = "",

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from semiseg_cli.cli import console, launch
+from semiseg_cli.cli.complete import (
+    complete_backbones,
+    complete_data,
+    complete_methods,
+    complete_presets,
+    complete_runs,
+)
 from semiseg_cli.cli.screen import duration, make_screen
 from semiseg_cli.core import presets, runs
 from semiseg_cli.core.config import DataConfig, ModelConfig, Resolved, TrainConfig, doc, flatten, parse_set
@@ -21,18 +29,21 @@ WHAT, DATA, LENGTH, OUTPUT = "What to train", "Data", "Length and speed", "Outpu
 
 def train(
     run: Annotated[
-        Path | None, typer.Argument(metavar="RUN", help="with --resume: the run directory; the newest if left out")
+        Path | None,
+        typer.Argument(
+            metavar="RUN", help="with --resume: the run directory; the newest if left out", autocompletion=complete_runs
+        ),
     ] = None,
     method: Annotated[
         str | None,
         typer.Option(
-            "--method", "-m", help=" | ".join(METHODS), autocompletion=lambda: list(METHODS), rich_help_panel=WHAT
+            "--method", "-m", help=" | ".join(METHODS), autocompletion=complete_methods, rich_help_panel=WHAT
         ),
     ] = None,
     backbone: Annotated[
         str | None,
         typer.Option(
-            "--backbone", "-b", help=" ".join(BACKBONES), autocompletion=lambda: list(BACKBONES), rich_help_panel=WHAT
+            "--backbone", "-b", help=" ".join(BACKBONES), autocompletion=complete_backbones, rich_help_panel=WHAT
         ),
     ] = None,
     weights: Annotated[str | None, typer.Option(help=doc(ModelConfig, "weights"), rich_help_panel=WHAT)] = None,
@@ -41,7 +52,7 @@ def train(
         typer.Option(
             "--preset",
             "-p",
-            autocompletion=lambda: list(presets.presets()),
+            autocompletion=complete_presets,
             rich_help_panel=WHAT,
             help="settings to start from; as typed, those of the dataset's kind, else small",
         ),
@@ -70,7 +81,10 @@ def train(
         ),
     ] = None,
     data: Annotated[
-        str | None, typer.Option("--data", "-d", help=doc(DataConfig, "name"), rich_help_panel=DATA)
+        str | None,
+        typer.Option(
+            "--data", "-d", help=doc(DataConfig, "name"), autocompletion=complete_data, rich_help_panel=DATA
+        ),
     ] = None,
     labeled: Annotated[
         str | None, typer.Option("--labeled", "-l", help=doc(DataConfig, "labeled"), rich_help_panel=DATA)
@@ -140,7 +154,7 @@ def train(
         _answer(found, _summary(found), json)
         return
 
-    resolved = presets.gather(flags, set_ or [], dataset=_dataset_in(root), config=config, preset=preset)
+    resolved = presets.gather(flags, set_ or [], dataset=dataset_in(root), config=config, preset=preset)
     from semiseg_cli.stages.train import train as start
 
     if dry_run:
@@ -149,13 +163,15 @@ def train(
         resolved, data_root=root, runs_root=runs_root, out=out, init=init, dry_run=dry_run, device=device, screen=screen
     )
     if dry_run:
-        settings = {name: {"value": value, "from": resolved.origins[name]} for name, value in _flat(resolved).items()}
-        _answer({"settings": settings, "cost": found}, f"{_settings(resolved)}\n\n{_cost(found)}", json)
+        settings = settings_and_origins(resolved)
+        _answer({"settings": settings, "cost": found}, f"{settings_text(resolved)}\n\n{_cost(found)}", json)
     else:
         _answer(found, _summary(found), json)
 
 
-def _dataset_in(root: Path) -> Any:
+def dataset_in(root: Path) -> Callable[[str], tuple[str, str]]:
+    """Name and kind of a dataset as typed ("" for none) below `root`, for `presets.gather`."""
+
     def named(name: str) -> tuple[str, str]:
         from semiseg_cli.core.data.index import default_name, load_dataset
 
@@ -180,13 +196,15 @@ def _summary(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _flat(resolved: Resolved) -> dict[str, Any]:
-    return flatten(resolved.config)
+def settings_and_origins(resolved: Resolved) -> dict[str, Any]:
+    """Every setting by its name: its value, and the layer it came from."""
+    flat = flatten(resolved.config)
+    return {name: {"value": value, "from": resolved.origins[name]} for name, value in flat.items()}
 
 
-def _settings(resolved: Resolved) -> str:
-    """Every setting, its value, and the layer it came from, as aligned lines."""
-    rows = [(name, str(value), resolved.origins[name]) for name, value in _flat(resolved).items()]
+def settings_text(resolved: Resolved) -> str:
+    """The same as aligned lines."""
+    rows = [(name, str(value), resolved.origins[name]) for name, value in flatten(resolved.config).items()]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     return "\n".join(f"{name:<{widths[0]}}  {value:<{widths[1]}}  {origin}" for name, value, origin in rows)
 

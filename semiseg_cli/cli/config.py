@@ -1,0 +1,80 @@
+"""`semiseg config`: a settings file to start from, and what settings apply in the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from semiseg_cli.cli import console
+from semiseg_cli.cli.complete import complete_backbones, complete_data, complete_methods, complete_presets
+from semiseg_cli.cli.train import dataset_in, settings_and_origins, settings_text
+from semiseg_cli.core import presets
+from semiseg_cli.core.config import DEFAULT_METHOD
+from semiseg_cli.core.errors import DataError, UsageError
+from semiseg_cli.core.files import write_text
+from semiseg_cli.core.template import settings_template
+
+app = typer.Typer(no_args_is_help=True, help="A settings file to start from; what settings apply in the end.")
+
+Json = Annotated[bool, typer.Option("--json", help="print one JSON document")]
+
+
+@app.command()
+def init(
+    file: Annotated[Path, typer.Argument(metavar="[FILE]", help="where to write it")] = Path(presets.LOCAL),
+    method: Annotated[
+        str, typer.Option("--method", "-m", help="whose settings to include", autocompletion=complete_methods)
+    ] = DEFAULT_METHOD,
+    json: Json = False,
+) -> None:
+    """Write a settings file: every setting with its meaning and default, commented out, so that it changes nothing.
+
+    `semiseg train` reads semiseg.toml in the working directory by itself, any other with --config FILE.
+    """
+    text = settings_template(method)
+    if file.exists():
+        raise UsageError(f"{file} exists already", why="nothing is overwritten", fix="semiseg config init another.toml")
+    try:
+        write_text(file, text)
+    except OSError as error:
+        raise UsageError(f"cannot write {file}", why=str(error), fix="choose another place") from error
+    console.result("config init", {"file": str(file), "method": method}, f"{file}: every setting, commented out", json)
+
+
+@app.command()
+def show(
+    method: Annotated[
+        str | None, typer.Option("--method", "-m", help="as for train", autocompletion=complete_methods)
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option("--backbone", "-b", help="as for train", autocompletion=complete_backbones)
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", "-d", help="as for train", autocompletion=complete_data)
+    ] = None,
+    labeled: Annotated[str | None, typer.Option("--labeled", "-l", help="as for train")] = None,
+    preset: Annotated[
+        str, typer.Option("--preset", "-p", help="as for train", autocompletion=complete_presets)
+    ] = "",
+    config: Annotated[Path | None, typer.Option("--config", "-c", metavar="FILE", help="as for train")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", "-s", metavar="NAME=VALUE", help="as for train; repeatable")
+    ] = None,
+    root: Annotated[Path, typer.Option(envvar="SEMISEG_DATA", help="folder of the prepared datasets")] = Path("data"),
+    json: Json = False,
+) -> None:
+    """Show the settings that `semiseg train` would take with these options, and where each comes from."""
+    named = {"method.name": method, "model.backbone": backbone, "data.name": data, "data.labeled": labeled}
+    flags = {name: value for name, value in named.items() if value is not None}
+
+    def dataset(name: str) -> tuple[str, str]:
+        try:
+            return dataset_in(root)(name)
+        except DataError as error:
+            console.note(f"{error.what}: as it stands, the preset is small unless -p names one")
+            return name, ""
+
+    resolved = presets.gather(flags, set_ or [], dataset=dataset, config=config, preset=preset)
+    console.result("config show", settings_and_origins(resolved), settings_text(resolved), json)
