@@ -14,6 +14,7 @@ import typer
 
 from semiseg_cli import __version__
 from semiseg_cli.cli import (
+    bench,
     config,
     console,
     demo,
@@ -44,6 +45,7 @@ app.command("split")(split.split)
 app.command("train")(train.train)
 app.command("eval")(eval.eval_)
 app.command("viz")(viz.viz)
+app.command("bench")(bench.bench)
 app.command("predict")(predict.predict)
 app.command("methods")(methods.methods)
 app.command("presets")(presets.presets_)

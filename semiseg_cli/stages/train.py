@@ -19,7 +19,8 @@ from semiseg_cli.core.errors import CheckpointError, Interrupted
 from semiseg_cli.core.training.checkpoint import load_state, save_network, save_state
 from semiseg_cli.core.training.distributed import World, barrier, join, leave
 from semiseg_cli.core.training.loop import Hooks, fit
-from semiseg_cli.core.training.setup import Session, deployed_meta, measure, open_session
+from semiseg_cli.core.training.measure import measure
+from semiseg_cli.core.training.setup import Session, deployed_meta, open_session
 
 STATE = Path("resume") / "state.safetensors"
 

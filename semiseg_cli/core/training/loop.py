@@ -120,22 +120,31 @@ def one_step(
     clock: Clock,
     grad_clip: float,
     meter: Meter,
+    lap: Callable[[str], None] = lambda part: None,
 ) -> None:
-    """Accumulate the gradients of all micro-batches and phases, then step the optimiser and the method."""
+    """Accumulate the gradients of all micro-batches and phases, then step the optimiser and the method.
+
+    lap: told the name of each part that has just been done, for measurements.
+    """
     parts, phases = plan.accumulation, type(method).phases
     for part in range(parts):
         host, carry = next(batches), None
+        lap("data")
         for phase in range(phases):
             last = part == parts - 1 and phase == phases - 1
             ddp = train if isinstance(train, DistributedDataParallel) else None
             with ddp.no_sync() if ddp and not last else contextlib.nullcontext():
                 out = train(host, clock, plan.slots(part), phase, carry)
                 total = torch.stack(list(out.losses.values())).sum()
+                lap("forward")
                 (total / parts).backward()
             carry = out.carry
             meter.add({"loss": total, **{f"loss_{k}": v for k, v in out.losses.items()}, **out.stats})
+            lap("backward")
     if grad_clip:
         nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], grad_clip)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
+    lap("optimiser")
     method.after_step(clock)
+    lap("after_step")

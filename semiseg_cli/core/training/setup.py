@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import platform
-import resource
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.flop_counter import FlopCounterMode
 
 from semiseg_cli import __version__
 from semiseg_cli.core.config import Config
@@ -31,10 +28,8 @@ from semiseg_cli.core.models import MEAN, STD, load_encoder
 from semiseg_cli.core.training.checkpoint import fit as fit_tensors
 from semiseg_cli.core.training.checkpoint import read
 from semiseg_cli.core.training.distributed import World
-from semiseg_cli.core.training.loop import Meter, one_step
-from semiseg_cli.core.training.optim import build_optimizer, set_learning_rates
+from semiseg_cli.core.training.optim import build_optimizer
 from semiseg_cli.core.training.step import Builder, Train
-from semiseg_cli.core.types import Clock
 
 
 @dataclass(frozen=True)
@@ -265,38 +260,4 @@ def deployed_meta(
         "step": step,
         "miou": miou,
         "best": best,
-    }
-
-
-def measure(session: Session, steps: int = 3) -> dict[str, Any]:
-    """Cost of a training step: GFLOP of one, then seconds, images/s and peak memory over `steps` more."""
-    plan = replace(session.plan, steps=steps + 1)
-    batches, cuda = session.batches(plan), session.world.device.type == "cuda"
-    session.wrapped.train()
-
-    def step(number: int) -> None:
-        # the last steps of the run: past any warm-up, so that every branch of the method is on
-        clock = Clock(session.plan.steps - 1, session.plan.steps)
-        set_learning_rates(session.optimizer, number, replace(session.config.train, steps=steps + 1))
-        grad_clip = session.config.train.grad_clip
-        one_step(session.wrapped, session.method, session.optimizer, batches, plan, clock, grad_clip, Meter())
-
-    with FlopCounterMode(display=False) as counter:
-        step(0)
-    began = time.perf_counter()
-    for number in range(1, steps + 1):
-        step(number)
-    if cuda:
-        torch.cuda.synchronize()
-    seconds = (time.perf_counter() - began) / steps
-    peak = torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {
-        "step_ms": 1000 * seconds,
-        "images_per_second": plan.batch * session.images_per_label / seconds,
-        "gflop_per_step": counter.get_total_flops() / 1e9,
-        "peak_memory_bytes": peak,
-        "estimated_hours": seconds * session.plan.steps / 3600,
-        "device": session.device_name,
-        "labeled": len(session.partition.labeled),
-        "unlabeled": len(session.partition.unlabeled),
     }

@@ -1,0 +1,142 @@
+"""What a training step costs: arithmetic, time by part, memory. Used by `train --dry-run` and `semiseg bench`."""
+
+from __future__ import annotations
+
+import math
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import median
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from semiseg_cli.core.training.loop import Meter, one_step
+from semiseg_cli.core.training.optim import set_learning_rates
+from semiseg_cli.core.training.setup import Session
+from semiseg_cli.core.types import Clock
+
+PARTS = ("data", "forward", "backward", "optimiser", "after_step")
+
+
+@dataclass
+class Laps:
+    """Milliseconds of every part of every step. Waits for the device at each lap, so that a part pays for itself."""
+
+    device: torch.device
+    steps: list[dict[str, float]] = field(default_factory=list)
+    last: float = 0.0
+
+    def start(self) -> None:
+        self.steps.append(dict.fromkeys(PARTS, 0.0))
+        self.last = _now(self.device)
+
+    def __call__(self, part: str) -> None:
+        now = _now(self.device)
+        self.steps[-1][part] += 1000 * (now - self.last)
+        self.last = now
+
+    def parts(self) -> dict[str, dict[str, float]]:
+        return {part: spread([step[part] for step in self.steps]) for part in PARTS}
+
+
+def measure(session: Session, steps: int = 3, *, parts: bool = False) -> dict[str, Any]:
+    """Cost of a training step: GFLOP of the first; then, after one to warm up, the time of `steps` more, and memory.
+
+    parts: as many steps again, timed part by part. On CUDA a part then waits for the device, which a training run
+    does not: the parts of a step may add up to more than the step.
+    Memory is the device's peak, on a CPU the process's.
+    """
+    device, count = session.world.device, 2 + steps * (2 if parts else 1)
+    plan = replace(session.plan, start=0, steps=count)
+    batches = session.batches(plan)
+    session.wrapped.train()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    numbers = iter(range(count))
+
+    def step(lap: Callable[[str], None] | None = None) -> None:
+        # the last step of the run: past any warm-up, so that every branch of the method is on
+        clock = Clock(session.plan.steps - 1, session.plan.steps)
+        set_learning_rates(session.optimizer, next(numbers), replace(session.config.train, steps=count))
+        clip = session.config.train.grad_clip
+        more = {"lap": lap} if lap else {}
+        one_step(session.wrapped, session.method, session.optimizer, batches, plan, clock, clip, Meter(), **more)
+
+    with flop_counter() as counter:
+        step()
+    step()
+    times = []
+    for _ in range(steps):
+        began = _now(device)
+        step()
+        times.append(1000 * (_now(device) - began))
+    laps = Laps(device)
+    for _ in range(steps if parts else 0):
+        laps.start()
+        step(laps)
+    step_ms = median(times)
+    found = {
+        "step_ms": step_ms,
+        "images_per_second": 1000 * plan.batch * session.images_per_label / step_ms,
+        "gflop_per_step": counter.get_total_flops() / 1e9,
+        "peak_memory_bytes": peak_memory(device),
+        "estimated_hours": step_ms * session.plan.steps / 3.6e6,
+        "device": session.device_name,
+        "labeled": len(session.partition.labeled),
+        "unlabeled": len(session.partition.unlabeled),
+    }
+    return found | ({"step": spread(times), "parts": laps.parts()} if parts else {})
+
+
+def flop_counter() -> FlopCounterMode:
+    """PyTorch's counter with the right cost of a grouped convolution's backward pass.
+
+    Its own formula (torch 2.15) takes the gradient of the weight for one of an ungrouped convolution: for a depthwise
+    one of C channels that is C times too much.
+    """
+    formulas: dict[Any, Any] = {torch.ops.aten.convolution_backward: convolution_backward_flop}
+    return FlopCounterMode(display=False, custom_mapping=formulas)
+
+
+def convolution_backward_flop(
+    grad_out_shape: Sequence[int],
+    x_shape: Sequence[int],
+    w_shape: Sequence[int],
+    _bias: object,
+    _stride: object,
+    _padding: object,
+    _dilation: object,
+    transposed: bool,
+    _output_padding: object,
+    _groups: int,
+    output_mask: Sequence[bool],
+    **_: object,
+) -> int:
+    """Each gradient that is asked for, of the input and of the weight, costs what the forward pass does.
+
+    That is a multiplication and an addition per weight and place; a grouped weight has its few input channels already.
+    """
+    places = math.prod((x_shape if transposed else grad_out_shape)[2:])
+    return sum(map(bool, output_mask[:2])) * 2 * x_shape[0] * places * math.prod(w_shape)
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    return {"median": median(values), "min": min(values), "max": max(values)}
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: the largest allocation on CUDA since the last reset, else the process's largest resident size."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
