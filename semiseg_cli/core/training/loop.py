@@ -90,7 +90,7 @@ def fit(
         save = done % config.save_every == 0 or done == plan.steps
         evaluate = (bool(config.eval_every) and done % config.eval_every == 0) or done == plan.steps
         stop = any_process(hooks.stopping(), world) if world.size == 1 or due else False
-        if (due or save or evaluate or stop) and not meter.finite():
+        if (due or save or evaluate or stop) and any_process(not meter.finite(), world):
             raise Diverged(
                 f"the loss is not finite between steps {done - counted} and {done}",
                 why="usually a learning rate that is too high; the last good state and networks were kept",

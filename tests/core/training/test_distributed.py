@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn.parallel import DistributedDataParallel
 from toy import CONFIG, PLAN, Diary, TwoPhases, batches, wrapped
 
-from semiseg_cli.core.errors import DeviceError, Interrupted
+from semiseg_cli.core.errors import DeviceError, Diverged, Interrupted
 from semiseg_cli.core.training.distributed import World, any_process, barrier, join, leave
 from semiseg_cli.core.training.loop import fit
 from semiseg_cli.core.training.optim import build_optimizer
@@ -27,9 +27,9 @@ from semiseg_cli.core.training.optim import build_optimizer
 ROOT = Path(__file__).parents[3]
 
 
-def run(world: World, micro: int, diary: Diary) -> dict[str, torch.Tensor]:
+def run(world: World, micro: int, diary: Diary, bad_step: int = -1) -> dict[str, torch.Tensor]:
     """Six steps of a method with two phases; its parameters."""
-    method = TwoPhases()
+    method = TwoPhases(bad_step)
     module = wrapped(method)
     train = DistributedDataParallel(module, broadcast_buffers=False) if world.size > 1 else module
     plan = replace(PLAN, micro=micro, rank=world.rank, world=world.size)
@@ -43,10 +43,13 @@ def process(folder: Path) -> None:
     assert any_process(world.rank == 1, world)
     assert not any_process(False, world)
     save_file(run(world, 2, Diary()), folder / f"{world.rank}.safetensors")
-    try:
-        run(world, 2, Diary(stop_at=4 if world.rank == 1 else -1))
-    except Interrupted as stopped:
-        (folder / f"{world.rank}.json").write_text(json.dumps(stopped.what))
+    ends = []
+    for accident in ({"diary": Diary(stop_at=3)}, {"diary": Diary(), "bad_step": 3}):  # to one of the two
+        try:
+            run(world, 2, **(accident if world.rank == 1 else {"diary": Diary()}))
+        except (Interrupted, Diverged) as end:
+            ends.append(end.what)
+    (folder / f"{world.rank}.json").write_text(json.dumps(ends))
     leave(world)
 
 
@@ -84,9 +87,13 @@ def test_both_processes_have_the_gradient_of_the_whole_batch(folder: Path) -> No
         assert not torch.allclose(value, start[name], atol=1e-3)
 
 
-def test_a_signal_to_one_process_stops_both_at_the_same_step(folder: Path) -> None:
-    messages = [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
-    assert messages == ["stopped after step 4; the state is saved"] * 2
+def test_what_happens_to_one_process_stops_both_at_the_same_step(folder: Path) -> None:
+    """A signal, or a loss that is not finite: they ask each other at every log line, here after every second step."""
+    zero, one = (json.loads((folder / f"{rank}.json").read_text()) for rank in range(2))
+    assert zero == one
+    interrupted, diverged = zero
+    assert interrupted.startswith("stopped after step 4")
+    assert diverged.startswith("the loss is not finite")
 
 
 def test_alone_there_is_nobody_to_ask() -> None:

@@ -95,7 +95,7 @@ class Diary:
     advanced: list[int] = field(default_factory=list)
 
     def stopping(self) -> bool:
-        return bool(self.advanced) and self.advanced[-1] == self.stop_at
+        return 0 <= self.stop_at <= len(self.advanced)  # a signal is not forgotten
 
     @property
     def hooks(self) -> Hooks:
