@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
+from typer.completion import get_completion_inspect_parameters
 
 from semiseg_cli import __version__
 from semiseg_cli.cli import (
@@ -76,6 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line (the program's by default) and return its exit code; errors are told, never raised."""
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch starts its threads: they must not spin
     console.state = console.State(sys.argv[1:] if arguments is None else list(arguments))
+    get_completion_inspect_parameters()  # registers the shells whose scripts, in completions/, ask this program
     try:
         app(args=console.state.arguments, prog_name="semiseg")
     except SystemExit as stop:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from semiseg_cli.cli import console
+from semiseg_cli.cli.complete import complete_backbones, complete_data, complete_methods, complete_presets
 from semiseg_cli.core import presets
 from semiseg_cli.core.config import DataConfig, TrainConfig, doc
 from semiseg_cli.core.methods import METHODS
@@ -30,13 +31,13 @@ def bench(
     method: Annotated[
         str | None,
         typer.Option(
-            "--method", "-m", help=" | ".join(METHODS), autocompletion=lambda: list(METHODS), rich_help_panel=WHAT
+            "--method", "-m", help=" | ".join(METHODS), autocompletion=complete_methods, rich_help_panel=WHAT
         ),
     ] = None,
     backbone: Annotated[
         str | None,
         typer.Option(
-            "--backbone", "-b", help=" ".join(BACKBONES), autocompletion=lambda: list(BACKBONES), rich_help_panel=WHAT
+            "--backbone", "-b", help=" ".join(BACKBONES), autocompletion=complete_backbones, rich_help_panel=WHAT
         ),
     ] = None,
     crop: Annotated[int | None, typer.Option(help=doc(TrainConfig, "crop"), rich_help_panel=WHAT)] = None,
@@ -47,7 +48,7 @@ def bench(
         typer.Option(
             "--preset",
             "-p",
-            autocompletion=lambda: list(presets.presets()),
+            autocompletion=complete_presets,
             help="settings to start from; as typed, those of the dataset's kind, else small",
             rich_help_panel=WHAT,
         ),
@@ -63,7 +64,14 @@ def bench(
         Literal["auto", "cpu", "cuda"], typer.Option(help="auto: CUDA if there is one", rich_help_panel=WHAT)
     ] = "auto",
     data: Annotated[
-        str, typer.Option("--data", "-d", help="prepared dataset; by default photos made for it", rich_help_panel=DATA)
+        str,
+        typer.Option(
+            "--data",
+            "-d",
+            help="prepared dataset; by default photos made for it",
+            autocompletion=complete_data,
+            rich_help_panel=DATA,
+        ),
     ] = "",
     labeled: Annotated[
         str | None, typer.Option("--labeled", "-l", help=doc(DataConfig, "labeled"), rich_help_panel=DATA)

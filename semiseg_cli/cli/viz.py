@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from semiseg_cli.cli import console
+from semiseg_cli.cli.complete import complete_runs
 from semiseg_cli.core import runs
 from semiseg_cli.core.errors import UsageError
 
@@ -17,7 +18,12 @@ WHAT, DATA, OUTPUT = "What to show", "Data", "Output"
 
 def viz(
     source: Annotated[
-        Path | None, typer.Argument(metavar="[CKPT|RUN]", help="a run directory or a checkpoint in it; the newest run")
+        Path | None,
+        typer.Argument(
+            metavar="[CKPT|RUN]",
+            help="a run directory or a checkpoint in it; the newest run",
+            autocompletion=complete_runs,
+        ),
     ] = None,
     pseudo: Annotated[
         bool,

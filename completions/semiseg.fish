@@ -1,0 +1,1 @@
+complete --command semiseg --no-files --arguments "(env _SEMISEG_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=(commandline -cp) semiseg)" --condition "env _SEMISEG_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=is-args _TYPER_COMPLETE_ARGS=(commandline -cp) semiseg"
