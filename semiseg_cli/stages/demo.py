@@ -11,6 +11,7 @@ from semiseg_cli.core.presets import gather
 from semiseg_cli.stages.evaluate import evaluate_checkpoint
 from semiseg_cli.stages.prepare import prepare_shapes
 from semiseg_cli.stages.train import Screen, train
+from semiseg_cli.stages.visualize import compare, visualize
 
 METHODS = ("supervised", "unimatch")
 LABELED = 10
@@ -19,7 +20,8 @@ LABELED = 10
 def demo(folder: Path, *, seed: int = 0, device: str = "auto", make_screen: Callable[[], Screen]) -> dict[str, Any]:
     """Run the demo below `folder` (data/ and runs/). seed: of the images, the labels and both trainings.
 
-    Returns per method its run, seconds of training, and mIoU on the 80 validation images; and the seconds in all.
+    Returns per method its run, seconds of training, and mIoU on the 80 validation images; the pictures it drew in
+    pictures/; and the seconds in all.
     """
     began = time.perf_counter()
     name = "shapes" if seed == 0 else f"shapes-{seed}"
@@ -42,6 +44,16 @@ def demo(folder: Path, *, seed: int = 0, device: str = "auto", make_screen: Call
         "images": len(dataset.val),
         "seed": seed,
         "rows": rows,
+        "pictures": draw({row["method"]: Path(row["run"]) for row in rows}, folder, device),
         "gain": rows[1]["miou"] - rows[0]["miou"],
         "seconds": time.perf_counter() - began,
     }
+
+
+def draw(runs: dict[str, Path], folder: Path, device: str) -> list[str]:
+    """Sheets that compare the runs' last networks, and of UniMatch's pseudo-labels, below `folder`."""
+    root, out = folder / "data", folder / "pictures"
+    last = {method: run / "last.safetensors" for method, run in runs.items()}
+    compared = compare(last, out, root=root, count=4, device=device)
+    pseudo = visualize(runs["unimatch"], "pseudo", root=root, count=6, out=out, device=device)
+    return [*compared["sheets"], *pseudo["sheets"]]

@@ -18,6 +18,7 @@ from semiseg_cli.core.evaluation import evaluate
 from semiseg_cli.core.training.checkpoint import load_network
 from semiseg_cli.core.training.preview import Unmixed, augmented, pseudo_labels
 from semiseg_cli.core.types import Clock
+from semiseg_cli.stages.demo import draw
 from semiseg_cli.stages.evaluate import evaluate_checkpoint
 from semiseg_cli.stages.train import train
 from semiseg_cli.stages.visualize import _session, compare, visualize
@@ -189,6 +190,15 @@ def test_a_comparison_has_a_column_for_every_network(
     assert [list(image["miou"]) for image in found["images"]] == [["supervised", "unimatch"]] * 2
     one = visualize(runs["unimatch"], "masks", root=shapes_root, count=2, out=tmp_path, device="cpu")
     assert sheet(found["sheets"][0]).shape[1] > sheet(one["sheets"][0]).shape[1]
+
+
+def test_the_demo_draws_a_comparison_and_pseudo_labels(
+    runs: dict[str, Path], shapes_root: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "data").symlink_to(shapes_root)
+    drawn = draw({name: runs[name] for name in ("supervised", "unimatch")}, tmp_path, "cpu")
+    assert [Path(file) for file in drawn] == [tmp_path / "pictures" / f"{n}-1.png" for n in ("comparison", "pseudo")]
+    assert all(sheet(file).ndim == 3 for file in drawn)
 
 
 def test_a_run_without_resume_state(runs: dict[str, Path], shapes_root: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from semiseg_cli.core.viz.palette import FAINT, INK, PAPER, WRONG, Array, checks, heat
 from semiseg_cli.core.viz.tiles import Tile
 
-BOX = (280, 240)  # width and height that a tile is fitted into, in pixels
+BOX = (288, 256)  # width and height that a tile is fitted into, in pixels: crops of 96 and 128 px twice as large
 GAP, MARGIN, LINE, SWATCH = 10, 20, 24, 16
 NARROWEST = 560  # of a sheet, so that its title has room
 ROWS = 6  # per sheet: what a screen shows without scrolling far

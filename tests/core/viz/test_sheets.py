@@ -31,8 +31,8 @@ def has(sheet: np.ndarray, colour: tuple[int, ...]) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("shape", "size"),
-    [((96, 96), (192, 192)), ((120, 140), (240, 280)), ((60, 80), (180, 240)), ((375, 500), (210, 280)),
-     ((1000, 100), (240, 24)), ((1, 5000), (1, 280)), ((321, 321), (240, 240))],
+    [((96, 96), (192, 192)), ((128, 128), (256, 256)), ((60, 80), (180, 240)), ((375, 500), (216, 288)),
+     ((1000, 100), (256, 26)), ((1, 5000), (1, 288)), ((321, 321), (256, 256)), ((200, 200), (256, 256))],
 )  # fmt: skip
 def test_tiles_fit_their_box_and_keep_their_shape(shape: tuple[int, int], size: tuple[int, int]) -> None:
     assert fitted(shape) == size

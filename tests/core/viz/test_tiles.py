@@ -22,6 +22,11 @@ def test_a_photo_is_itself_at_its_own_size_and_shows_its_padding() -> None:
     assert (drawn[6:] == checks(8, 12)[6:]).all()
 
 
+def test_a_photo_enlarged_by_a_whole_factor_keeps_its_pixels() -> None:
+    rgb = np.random.default_rng(0).integers(0, 256, (5, 4, 3), dtype=np.uint8)
+    assert (Photo(rgb).draw(15, 12) == rgb.repeat(3, 0).repeat(3, 1)).all()
+
+
 def test_a_photo_that_shrinks_is_averaged() -> None:
     rgb = np.tile(np.array([[[0], [100]]], np.uint8), (2, 4, 3))
     assert (Photo(rgb).draw(1, 4) == 50).all()
