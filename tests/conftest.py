@@ -93,12 +93,12 @@ def host_batch() -> Callable[..., dict[str, Tensor]]:
 
 @pytest.fixture(scope="session")
 def train_module() -> Callable[..., Train]:
-    """`Train` around a method on the `tiny` backbone: `train_module("unimatch", tau=0.0)`."""
+    """`Train` around a method on the `tiny` backbone: `train_module("unimatch", tau=0.0)`. prepare: as in `Builder`."""
 
-    def make(method: str | type[Method], seed: int = 0, **settings: Any) -> Train:
+    def make(method: str | type[Method], seed: int = 0, prepare: Any = None, **settings: Any) -> Train:
         cls = load_method(method) if isinstance(method, str) else method
         spec = {"backbone": "tiny", "decoder": "deeplabv3plus", "output_stride": 16}
-        built = cls(cls.Settings(**settings), Builder(spec, CLASSES, seed=seed))
+        built = cls(cls.Settings(**settings), Builder(spec, CLASSES, seed=seed, prepare=prepare))
         return Train(built, seed=seed, mean=MEAN, std=STD).train()
 
     return make
