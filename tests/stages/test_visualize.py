@@ -15,7 +15,7 @@ from PIL import Image
 from semiseg_cli.core.data.index import load_dataset, write_dataset
 from semiseg_cli.core.errors import CheckpointError, DataError, UsageError
 from semiseg_cli.core.evaluation import evaluate
-from semiseg_cli.core.training.checkpoint import load_network
+from semiseg_cli.core.training.checkpoint import load_network, save_network
 from semiseg_cli.core.training.preview import Unmixed, augmented, pseudo_labels
 from semiseg_cli.core.types import Clock
 from semiseg_cli.stages.demo import draw
@@ -116,10 +116,12 @@ def test_kept_pixels_are_those_that_reach_the_threshold(
         assert ((view.conf >= 0.3) & view.valid == (view.kept > 0)).all()
 
 
-def test_a_method_without_a_weak_view_shows_what_it_teaches(runs: dict[str, Path], shapes_root: Path) -> None:
+def test_a_method_without_a_weak_view_shows_what_it_teaches(
+    runs: dict[str, Path], shapes_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     session, _ = _session(runs["unimatch"], shapes_root, "cpu")
     step = session.method.step
-    session.method.step = lambda *a, **k: replace(step(*a, **k), weak=None)  # type: ignore[method-assign]
+    monkeypatch.setattr(session.method, "step", lambda *a, **k: replace(step(*a, **k), weak=None))
     ((_, view),) = pseudo_labels(session, 1, seed=0)
     assert view.name == "strong1"
     assert view.kept is not None
@@ -209,6 +211,35 @@ def test_a_run_without_resume_state(runs: dict[str, Path], shapes_root: Path, tm
             visualize(run, kind, root=shapes_root, device="cpu")
         assert "--masks" in caught.value.fix
     assert visualize(run, "masks", root=shapes_root, count=1, device="cpu")["sheets"]
+
+
+def test_a_method_whose_code_is_absent(runs: dict[str, Path], shapes_root: Path, tmp_path: Path) -> None:
+    """Its network can be looked at; its step cannot be taken."""
+    run = tmp_path / "run"
+    shutil.copytree(runs["unimatch"], run)
+    net, meta = load_network(run / "last.safetensors")
+    save_network(run / "best.safetensors", net, meta | {"method": "gone"})
+    config = (run / "config.toml").read_text()
+    (run / "config.toml").write_text(config.replace('name = "unimatch"', 'name = "gone"'))
+    assert visualize(run, "masks", root=shapes_root, count=1, device="cpu")["sheets"]
+    with pytest.raises(UsageError, match="there is no method 'gone'"):
+        visualize(run, "pseudo", root=shapes_root, device="cpu")
+
+
+def test_a_step_that_mixes_labeled_images_in(
+    runs: dict[str, Path], shapes_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Terms of another batch than the unlabeled one are left out rather than shown under a wrong name."""
+    session, _ = _session(runs["unimatch"], shapes_root, "cpu")
+    step = session.method.step
+
+    def wider(*args: Any, **kwargs: Any) -> Any:
+        out = step(*args, **kwargs)
+        double = torch.cat([out.terms[0].image_B3HW] * 2)
+        return replace(out, terms=(replace(out.terms[0], name="wide", image_B3HW=double), *out.terms[1:]))
+
+    monkeypatch.setattr(session.method, "step", wider)
+    assert [view.name for view in augmented(session, 1, seed=0)[0][1]] == ["weak", "strong2"]
 
 
 @pytest.mark.parametrize("kind", ["pseudo", "masks", "errors", "augment"])

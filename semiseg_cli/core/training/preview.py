@@ -112,7 +112,8 @@ def _step(session: Session, host: HostBatch, slots: Array) -> StepOutput:
     whole, carry = StepOutput({}), None
     for phase in range(type(session.method).phases):
         out = session.train(host, clock, slots, phase, carry)
-        whole, carry = StepOutput({}, terms=whole.terms + out.terms, weak=out.weak or whole.weak), out.carry
+        terms = tuple(term for term in out.terms if len(term.image_B3HW) == len(slots))  # others mix in labeled images
+        whole, carry = StepOutput({}, terms=whole.terms + terms, weak=out.weak or whole.weak), out.carry
     return whole
 
 
