@@ -55,7 +55,9 @@ def result(command: str, data: Any, text: RenderableType, json: bool) -> None:
 def document(content: dict[str, Any]) -> None:
     """Print the one JSON document of this command, unless it has been printed. What is not finite becomes null."""
     if not state.answered:
-        print(jsonlib.dumps({"schema": SCHEMA, **_plain(content)}, ensure_ascii=False, allow_nan=False), flush=True)
+        text = jsonlib.dumps({"schema": SCHEMA, **_plain(content)}, ensure_ascii=False, allow_nan=False)
+        # a file name that is not UTF-8 holds lone surrogates: written as \udcff, which JSON reads back as they were
+        print(text.encode("utf-8", "backslashreplace").decode("utf-8"), flush=True)
     state.answered = True
 
 

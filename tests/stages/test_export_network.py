@@ -16,6 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import semiseg_cli
+from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.errors import CheckpointError, UsageError
 from semiseg_cli.core.models import build_segmenter
 from semiseg_cli.core.training.checkpoint import load_network, save_network, write
@@ -40,7 +41,7 @@ META: dict[str, Any] = {
 
 def make_run(run: Path, name: str = "best", **changes: Any) -> Path:
     """A run directory with an untrained network that has running statistics."""
-    net = build_segmenter("tiny", "deeplabv3plus", 3)
+    net = build_segmenter("tiny", "deeplabv3plus", (META | changes)["model"]["classes"])
     with torch.no_grad():
         for step in range(30):
             noise = torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(step))
@@ -139,7 +140,10 @@ def test_the_four_lines_of_the_card_work_with_little_installed(run: Path, photo:
     assert done.stdout.startswith("torch.Size([72, 64])"), done.stderr
 
 
-def test_no_method_is_imported_to_use_a_checkpoint(run: Path, photo: Path, tmp_path: Path) -> None:
+def test_no_method_is_imported_to_use_a_checkpoint(shapes_root: Path, photo: Path, tmp_path: Path) -> None:
+    dataset = load_dataset(shapes_root, "shapes")
+    data = META["data"] | {"name": "shapes", "classes": list(dataset.classes), "palette": list(dataset.palette)}
+    run = make_run(tmp_path / "run", data=data, model=META["model"] | {"classes": len(dataset.classes)})
     code = f"""
 import sys
 sys.modules.update(dict.fromkeys(["semiseg_cli.core.methods.base", "semiseg_cli.core.methods.fixmatch"]))
@@ -148,13 +152,14 @@ from semiseg_cli.stages.evaluate import evaluate_checkpoint
 from semiseg_cli.stages.export import export_network
 from semiseg_cli.stages.predict import predict_images
 run = Path({str(run)!r})
+print(evaluate_checkpoint(run, root=Path({str(shapes_root)!r}), device="cpu")["images"])
 print(predict_images(run, [Path({str(photo)!r})], out=Path("out"), device="cpu")["images"])
 print(export_network(run, Path("again.safetensors"))["method"])
 """
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=_environment()
     )
-    assert done.stdout.split() == ["1", "fixmatch"], done.stderr
+    assert done.stdout.split() == ["3", "1", "fixmatch"], done.stderr
 
 
 def _environment() -> dict[str, str]:
