@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -32,6 +33,14 @@ def test_a_result_is_text_or_one_document(capsys: pytest.CaptureFixture[str]) ->
     assert shown.err == ""
     console.result("eval", {}, "text", json=True)
     assert capsys.readouterr().out == ""
+
+
+def test_a_file_name_that_is_not_utf8_comes_back_from_the_document(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    name = os.fsdecode(b"photos/\xff \xc3\xa9.jpg")
+    console.result("predict", [name], "", json=True)
+    out = capsysbinary.readouterr().out
+    assert "é".encode() in out
+    assert json.loads(out)["result"] == [name]
 
 
 def test_a_table_goes_into_a_pipe_unwrapped(capsys: pytest.CaptureFixture[str]) -> None:

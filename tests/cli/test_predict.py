@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -73,15 +72,6 @@ def test_unreadable_images_exit_with_3_after_the_result(
     assert main(["predict", "c", "x", "--json"]) == 3
     document = json.loads(capsys.readouterr().out)
     assert len(document["result"]["failed"]) == 25
-
-
-def test_a_file_name_that_is_not_utf8(asked: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
-    name = os.fsdecode(b"photos/\xff \xc3\xa9.jpg")
-    asked["answer"] = {"failed": [name]}
-    assert main(["predict", "c", "x", "--json"]) == 3
-    out = capsys.readouterr().out
-    assert "é" in out
-    assert json.loads(out.encode("utf-8"))["result"]["failed"] == [name]
 
 
 @pytest.mark.usefixtures("asked")
