@@ -20,7 +20,7 @@ def viz(
     source: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[CKPT|RUN]",
+            metavar="CKPT|RUN",
             help="a run directory or a checkpoint in it; the newest run",
             autocompletion=complete_runs,
         ),
