@@ -17,7 +17,7 @@ from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.data.splits import resolve_partition
 from semiseg_cli.core.errors import CheckpointError, Interrupted
 from semiseg_cli.core.training.checkpoint import load_state, save_network, save_state
-from semiseg_cli.core.training.distributed import World, barrier, join, leave
+from semiseg_cli.core.training.distributed import World, barrier, joined
 from semiseg_cli.core.training.loop import Hooks, fit
 from semiseg_cli.core.training.measure import measure
 from semiseg_cli.core.training.setup import Session, deployed_meta, open_session
@@ -63,22 +63,9 @@ def train(
     out: the run directory itself; None: `runs_root` and a name made from the configuration. init: a checkpoint whose
     network the run starts from. dry_run: check everything, take a few steps, return their cost, write nothing.
     """
-    world = join(device)
-    screen = screen if screen and world.main else Silent()
-    try:
-        config, run = resolved.config, None
-        if out and world.main and not dry_run:
-            run = runs.claim_run(out)  # before the work of loading: a taken directory is refused at once
-        session = open_config(config, data_root, world, screen, init)
-        if dry_run:
-            return measure(session)
-        if world.main:
-            run = run or runs.create_run(runs_root, runs.run_name(config))
-            runs.write_config(run, resolved)
-            runs.write_environment(run, session.device_name)
-        return _go(session, run, screen, start=0)
-    finally:
-        leave(world)
+    with joined(device) as world:  # networks live in the functions it calls, and are gone when it ends
+        screen = screen if screen and world.main else Silent()
+        return _start(resolved, data_root, runs_root, out, init, dry_run, world, screen)
 
 
 def resume(
@@ -90,27 +77,50 @@ def resume(
     screen: Screen | None = None,
 ) -> dict[str, Any]:
     """Go on exactly where an interrupted run stood. A changed setting is an error that shows the difference."""
-    world = join(device)
-    screen = screen if screen and world.main else Silent()
-    try:
-        config = resolve([(str(run / "config.toml"), runs.read_config(run))]).config
-        refuse_changes(config, overrides or {})
-        if runs.is_finished(run):
-            done: dict[str, Any] = json.loads((run / "result.json").read_text(encoding="utf-8"))
-            screen.note(f"{run} is finished; nothing to do")
-            return done
-        if not (run / STATE).is_file():
-            raise CheckpointError(
-                f"{run} holds no resume state", why="it stopped before its first save", fix="semiseg train starts anew"
-            )
-        session = open_config(config, data_root, world, screen, None)
-        meta = restore(session, run / STATE)
-        if world.main:
-            runs.truncate_metrics(run, meta["step"])
-        barrier(world)
-        return _go(session, run if world.main else None, screen, start=meta["step"], before=meta)
-    finally:
-        leave(world)
+    with joined(device) as world:
+        return _resume(run, data_root, overrides or {}, world, screen if screen and world.main else Silent())
+
+
+def _start(
+    resolved: Resolved,
+    data_root: Path,
+    runs_root: Path,
+    out: Path | None,
+    init: Path | None,
+    dry_run: bool,
+    world: World,
+    screen: Screen,
+) -> dict[str, Any]:
+    config, run = resolved.config, None
+    if out and world.main and not dry_run:
+        run = runs.claim_run(out)  # before the work of loading: a taken directory is refused at once
+    session = open_config(config, data_root, world, screen, init)
+    if dry_run:
+        return measure(session)
+    if world.main:
+        run = run or runs.create_run(runs_root, runs.run_name(config))
+        runs.write_config(run, resolved)
+        runs.write_environment(run, session.device_name)
+    return _go(session, run, screen, start=0)
+
+
+def _resume(run: Path, data_root: Path, overrides: Mapping[str, Any], world: World, screen: Screen) -> dict[str, Any]:
+    config = resolve([(str(run / "config.toml"), runs.read_config(run))]).config
+    refuse_changes(config, overrides)
+    if runs.is_finished(run):
+        done: dict[str, Any] = json.loads((run / "result.json").read_text(encoding="utf-8"))
+        screen.note(f"{run} is finished; nothing to do")
+        return done
+    if not (run / STATE).is_file():
+        raise CheckpointError(
+            f"{run} holds no resume state", why="it stopped before its first save", fix="semiseg train starts anew"
+        )
+    session = open_config(config, data_root, world, screen)
+    meta = restore(session, run / STATE)
+    if world.main:
+        runs.truncate_metrics(run, meta["step"])
+    barrier(world)
+    return _go(session, run if world.main else None, screen, start=meta["step"], before=meta)
 
 
 def open_config(

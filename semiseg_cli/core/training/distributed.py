@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
 import torch.distributed as dist
 
-from semiseg_cli.core.errors import DeviceError
+from semiseg_cli.core.errors import DeviceError, Diverged, Interrupted
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,22 @@ def barrier(world: World) -> None:
         dist.barrier()
 
 
-def leave(world: World) -> None:
+@contextmanager
+def joined(device: str = "auto") -> Iterator[World]:
+    """The world of `join`, left in good order at the end.
+
+    A process that fails alone leaves at once: its peers may never reach a barrier, and whoever started them ends them.
+    """
+    world = join(device)
+    try:
+        yield world
+    except (Interrupted, Diverged):  # what all processes agreed on
+        _leave(world)
+        raise
+    _leave(world)
+
+
+def _leave(world: World) -> None:
     """Destroy the process group after a barrier and a collection: without them gloo aborts now and then."""
     if world.size > 1 and dist.is_initialized():
         dist.barrier()

@@ -10,6 +10,7 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from torch.nn.parallel import DistributedDataParallel
 from toy import CONFIG, PLAN, Diary, TwoPhases, batches, wrapped
 
 from semiseg_cli.core.errors import DeviceError, Diverged, Interrupted
-from semiseg_cli.core.training.distributed import World, any_process, barrier, join, leave
+from semiseg_cli.core.training import distributed
+from semiseg_cli.core.training.distributed import World, any_process, barrier, join, joined
 from semiseg_cli.core.training.loop import fit
 from semiseg_cli.core.training.optim import build_optimizer
 
@@ -39,7 +41,11 @@ def run(world: World, micro: int, diary: Diary, bad_step: int = -1) -> dict[str,
 
 
 def process(folder: Path) -> None:
-    world = join("cpu")
+    with joined("cpu") as world:
+        in_company(folder, world)
+
+
+def in_company(folder: Path, world: World) -> None:
     assert any_process(world.rank == 1, world)
     assert not any_process(False, world)
     save_file(run(world, 2, Diary()), folder / f"{world.rank}.safetensors")
@@ -50,7 +56,6 @@ def process(folder: Path) -> None:
         except (Interrupted, Diverged) as end:
             ends.append(end.what)
     (folder / f"{world.rank}.json").write_text(json.dumps(ends))
-    leave(world)
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +108,22 @@ def test_alone_there_is_nobody_to_ask() -> None:
     assert any_process(True, world)
     assert not any_process(False, world)
     barrier(world)
-    leave(world)
+
+
+@pytest.mark.parametrize(("error", "waits"), [(None, True), (Interrupted("all stop"), True), (OSError("alone"), False)])
+def test_only_what_all_agreed_on_ends_with_a_barrier(
+    error: Exception | None, waits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The peers of a process that fails alone may never come to the barrier."""
+    calls: list[str] = []
+    monkeypatch.setattr(distributed, "join", lambda device: World(size=2))
+    for name in ("barrier", "destroy_process_group"):
+        monkeypatch.setattr(distributed.dist, name, lambda name=name: calls.append(name))
+    monkeypatch.setattr(distributed.dist, "is_initialized", lambda: True)
+    with pytest.raises(type(error)) if error else nullcontext(), joined("cpu"):
+        if error:
+            raise error
+    assert calls == (["barrier", "destroy_process_group"] if waits else [])
 
 
 def test_join_alone(monkeypatch: pytest.MonkeyPatch) -> None:
