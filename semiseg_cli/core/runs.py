@@ -21,7 +21,6 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +96,8 @@ def read_config(run: Path) -> Flat:
 
 def write_environment(run: Path, device: str) -> None:
     """environment.json: what somebody needs to know to repeat the run. `device` is its name in words."""
+    from importlib import metadata  # 20 ms, which `semiseg --help` need not pay
+
     environment = {
         "semiseg": __version__,
         "python": platform.python_version(),

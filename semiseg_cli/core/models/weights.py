@@ -13,8 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError, safe_open
-
 from semiseg_cli.core.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -56,6 +54,8 @@ def imagenet_url(backbone: str) -> str:
 
 def imagenet_file(backbone: str, note: Callable[[str], None] = lambda line: None) -> Path:
     """torchvision's ImageNet weights as a safetensors file in the cache; downloaded if they are not there yet."""
+    from safetensors import SafetensorError
+
     url = imagenet_url(backbone)
     cached = cache_folder() / f"{Path(url).stem}.safetensors"
     if not cached.exists():
@@ -119,6 +119,8 @@ def _download(url: str, target: Path) -> None:
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a safetensors file."""
+    from safetensors import SafetensorError, safe_open
+
     if not path.is_file():
         raise CheckpointError(f"there is no weights file {path}", fix="`--weights imagenet`, `none`, or a file's path")
     try:
