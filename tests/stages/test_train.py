@@ -305,3 +305,12 @@ def test_class_weights() -> None:
         mean = sum(raw) / 3  # over the classes that occur
         assert found.tolist() == pytest.approx([weight / mean for weight in raw], rel=1e-6)
         assert found.dtype == torch.float32
+
+
+@pytest.mark.parametrize("batch", [3, 1])
+def test_a_batch_that_cannot_be_divided_is_refused(configured: Configured, shapes_root: Path, batch: int) -> None:
+    """Also where there are more devices than images."""
+    dataset = load_dataset(shapes_root, "shapes")
+    config, partition = configured("supervised", {"train.batch": batch}).config, resolve_partition(dataset, "")
+    with pytest.raises(UsageError, match="cannot be divided"):
+        open_session(config, dataset, partition, World(size=2), lambda line: None)

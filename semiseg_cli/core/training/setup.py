@@ -133,7 +133,7 @@ def open_session(
             f"{config.method_name} needs unlabeled images, and {dataset.name} has none beside the labeled ones",
             fix="semiseg prepare folder --unlabeled DIR, fewer labels (--labeled N), or --method supervised",
         )
-    micro = train.micro_batch or train.batch // world.size
+    micro = train.micro_batch or max(train.batch // world.size, 1)
     if train.batch % (micro * world.size):
         raise UsageError(
             f"a batch of {train.batch} cannot be divided among {world.size} devices in micro-batches of {micro}",
