@@ -47,7 +47,8 @@ class Weak:
 class StepOutput:
     """What a step gives. `losses` are weighted already; the total is their sum. `stats` are scalars to log.
 
-    `carry` goes to the next phase of the same micro-batch.
+    `carry` goes to the next phase of the same micro-batch. `pictures` are tensors of the step, detached, that
+    `semiseg viz` draws and training never reads.
     """
 
     losses: dict[str, Tensor]
@@ -55,6 +56,7 @@ class StepOutput:
     terms: tuple[Term, ...] = ()
     weak: Weak | None = None
     carry: Any = None
+    pictures: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ class Views(Protocol):
     def weak(self, images: Images) -> Tensor: ...
     def strong(self, images: Images, key: str, colour: bool = True) -> Tensor: ...
     def boxes(self, key: str) -> Tensor: ...
+    def uniform(self, key: str, count: int) -> Tensor: ...
     def partners(self, key: str) -> Tensor: ...
     def channels(self, key: str, maps: Sequence[Tensor], rate: float = 0.5) -> list[Tensor]: ...
 

@@ -43,6 +43,10 @@ class DeviceViews:
         boxes = cutmix.draw_boxes(self.draws.uniform(f"boxes/{key}", cutmix.DRAWS), *self.size)
         return cutmix.box_mask(self._to(boxes), *self.size)
 
+    def uniform(self, key: str, count: int) -> Tensor:
+        """Numbers of a paper's own, (B, count) in [0, 1)."""
+        return self._to(self.draws.uniform(key, count))
+
     def partners(self, key: str) -> Tensor:
         """CutMix partners within the micro-batch: an order (B,) without fixed points, where B > 1."""
         return self._to(self.draws.derangement(f"partners/{key}"))

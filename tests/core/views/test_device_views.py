@@ -105,3 +105,11 @@ def test_boxes_are_empty_for_half_of_the_images() -> None:
     boxes = views(*range(400)).boxes("s1")
     assert boxes.shape == (400, SIDE, SIDE)
     assert abs(boxes.flatten(1).any(1).float().mean() - 0.5) < 0.1
+
+
+def test_numbers_of_a_papers_own_follow_the_slot() -> None:
+    both, second = views(0, 1).uniform("lambda", 3), views(1).uniform("lambda", 3)
+    assert both.shape == (2, 3)
+    assert torch.equal(both[1:], second)
+    assert not torch.equal(both, views(0, 1).uniform("other", 3))
+    assert ((both >= 0) & (both < 1)).all()
