@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,7 +20,7 @@ from semiseg_cli.cli.complete import (
 )
 from semiseg_cli.cli.screen import duration, make_screen
 from semiseg_cli.core import presets, runs
-from semiseg_cli.core.config import DataConfig, ModelConfig, Resolved, TrainConfig, doc, flatten, parse_set
+from semiseg_cli.core.config import DataConfig, ModelConfig, Resolved, TrainConfig, doc, flatten, parse_set, with_steps
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.methods import METHODS
 from semiseg_cli.core.models import BACKBONES
@@ -163,6 +164,8 @@ def train(
         resolved, data_root=root, runs_root=runs_root, out=out, init=init, dry_run=dry_run, device=device, screen=screen
     )
     if dry_run:
+        images = found["unlabeled"] or found["labeled"]
+        resolved = replace(resolved, config=with_steps(resolved.config, images))
         settings = settings_and_origins(resolved)
         _answer({"settings": settings, "cost": found}, f"{settings_text(resolved)}\n\n{_cost(found)}", json)
     else:

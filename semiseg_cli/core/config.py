@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated as Doc
 from typing import Any
@@ -33,6 +33,7 @@ from semiseg_cli.core.settings import (
 __all__ = [
     "BadSetting", "Config", "DataConfig", "Doc", "EvalConfig", "ModelConfig", "Resolved", "TrainConfig", "diff", "doc",
     "flat", "flatten", "from_toml", "parse_set", "read_toml", "refuse_changes", "require", "resolve", "to_toml",
+    "with_steps",
 ]  # fmt: skip
 
 SECTIONS: dict[str, type] = {"data": DataConfig, "model": ModelConfig, "train": TrainConfig, "eval": EvalConfig}
@@ -54,7 +55,8 @@ def resolve(layers: Sequence[Layer], load_method: Callable[[str], Any] | None = 
     """Merge layers (weakest first) over the defaults and the method's defaults; check names, types and ranges.
 
     `load_method` maps a method's name to its class (`Settings`, `defaults`); the registry's by default. A layer that
-    sets train.batch above the layer that set train.lr scales lr by the ratio of the batches.
+    sets train.batch above the layer that set train.lr scales lr by the ratio of the batches. Of train.steps and
+    train.epochs, a layer that sets one takes back what weaker layers said of the other.
     Raises UsageError for an unknown name and BadSetting for a value that does not fit.
     """
     names = [(label, layer["method.name"]) for label, layer in layers if "method.name" in layer]
@@ -71,6 +73,9 @@ def resolve(layers: Sequence[Layer], load_method: Callable[[str], Any] | None = 
             origins[name] = label
         if "train.lr" in layer:
             lr_batch = values["train.batch"]
+        for one, other in (("train.steps", "train.epochs"), ("train.epochs", "train.steps")):
+            if one in layer and other not in layer and values[one]:
+                values[other], origins[other] = 0, f"{label}, by {one}"
     if values["train.batch"] != lr_batch:
         values["train.lr"] *= values["train.batch"] / lr_batch
         origins["train.lr"] += f", scaled from batch {lr_batch} to {values['train.batch']}"
@@ -79,6 +84,17 @@ def resolve(layers: Sequence[Layer], load_method: Callable[[str], Any] | None = 
     except BadSetting as bad:
         raise BadSetting(bad.setting, bad.value, bad.allowed, origins.get(bad.setting, "")) from None
     return Resolved(Config(method_name=method_name, **built), {**origins, "method.name": origin})
+
+
+def with_steps(config: Config, images: int) -> Config:
+    """`config` with the steps that its epochs are: epochs * floor(images / batch), a pass being one step at least.
+
+    images: the length of the unlabeled list, or of the labeled one where there is no other. A configuration that has
+    steps stays as it is.
+    """
+    train = config.train
+    steps = train.steps or train.epochs * max(images // train.batch, 1)
+    return replace(config, train=replace(train, steps=steps))
 
 
 def flatten(config: Config) -> Flat:

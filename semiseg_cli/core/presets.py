@@ -39,9 +39,16 @@ def load_preset(name: str, method: str) -> Flat:
     return for_method(tomllib.loads(preset_text(name)), method, f"preset {name}")
 
 
-def choose(kind: str) -> str:
-    """The preset for a kind of dataset: the one of its name, else small."""
-    return kind if kind in presets() else "small"
+def choose(kind: str, backbone: str = "") -> str:
+    """The preset for a kind of dataset: the one of its name, else small.
+
+    Of several (voc-r50, voc-r101) the one for the backbone that was asked for, deep stem or not; else the r101 one.
+    """
+    if kind in presets():
+        return kind
+    own = [name for name in presets() if name.startswith(f"{kind}-")]
+    made_for = {tomllib.loads(preset_text(name))["model"]["backbone"].rstrip("s"): name for name in own}
+    return made_for.get(backbone.rstrip("s"), min(own, default="small"))
 
 
 def for_method(tables: Mapping[str, Any], method: str, origin: str) -> Flat:
@@ -77,7 +84,7 @@ def gather(
     layers = [*((label, for_method(tables, method, label)) for label, tables in files), *typed]
     asked = _last([layer for _, layer in layers], "data.name", "")
     name, kind = dataset(asked)
-    chosen = preset or choose(kind)
+    chosen = preset or choose(kind, _last([layer for _, layer in layers], "model.backbone", ""))
     layers.insert(0, (f"preset {chosen}", load_preset(chosen, method)))
     if not asked:
         layers.append(("chosen: what is prepared", {"data.name": name}))

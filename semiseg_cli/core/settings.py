@@ -52,7 +52,8 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    steps: Doc[int, "optimiser steps"] = 40000
+    steps: Doc[int, "optimiser steps; 0: as many as train.epochs are"] = 40000
+    epochs: Doc[int, "passes over the unlabeled images, which become train.steps where those are 0"] = 0
     batch: Doc[int, "labeled images per step over all devices; as many unlabeled ones come with them"] = 16
     micro_batch: Doc[int, "labeled images per forward on one device; 0: no accumulation"] = 0
     crop: Doc[int, "side of the square training crop in pixels"] = 321
@@ -79,9 +80,11 @@ class TrainConfig:
     seed: Doc[int, "every random draw follows from it"] = 0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "save_every", "log_every"):
+        require(self.steps >= (self.epochs == 0), "train.steps", self.steps, "1 or more, or 0 with train.epochs")
+        for name in ("batch", "save_every", "log_every"):
             require(getattr(self, name) >= 1, f"train.{name}", getattr(self, name), "1 or more")
-        for name in ("micro_batch", "warmup_steps", "grad_clip", "eval_every", "cache_mb", "weight_decay", "seed"):
+        not_negative = ("micro_batch", "warmup_steps", "grad_clip", "eval_every", "cache_mb", "weight_decay", "seed")
+        for name in ("epochs", *not_negative):
             require(getattr(self, name) >= 0, f"train.{name}", getattr(self, name), "0 or more")
         for name in ("lr", "head_lr_multiplier", "poly_power"):
             require(getattr(self, name) > 0, f"train.{name}", getattr(self, name), "more than 0")

@@ -99,7 +99,7 @@ def _start(
         return measure(session)
     if world.main:
         run = run or runs.create_run(runs_root, runs.run_name(config))
-        runs.write_config(run, resolved)
+        runs.write_config(run, replace(resolved, config=session.config))
         runs.write_environment(run, session.device_name)
     return _go(session, run, screen, start=0)
 

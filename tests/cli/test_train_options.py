@@ -169,6 +169,10 @@ def test_a_dry_run_shows_every_setting_with_its_origin_and_the_cost(
     assert main(["train", "-d", "park", "--dry-run", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["result"]
     assert found["cost"] == COST
+    assert main(["train", "-d", "park", "--dry-run", "-s", "train.epochs=5", "-s", "train.batch=4"]) == 0
+    assert ["train.steps", "10", "--set,", "by", "train.epochs"] in [
+        line.split() for line in capsys.readouterr().out.splitlines()
+    ]
     assert found["settings"]["data.name"] == {"value": "park", "from": "command line"}
 
 

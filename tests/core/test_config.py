@@ -29,6 +29,7 @@ from semiseg_cli.core.config import (
     require,
     resolve,
     to_toml,
+    with_steps,
 )
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.methods import METHODS, load_method
@@ -69,6 +70,27 @@ def test_later_layers_win_and_every_value_knows_its_origin() -> None:
     }
     assert {name: found.origins[name] for name in expected} == expected
     assert set(found.origins) == set(flatten(found.config))
+
+
+def test_epochs_and_steps_take_each_other_back_and_epochs_become_steps() -> None:
+    paper = ("preset", {"train.epochs": 80, "train.batch": 8, "train.lr": 1e-3})
+    found = resolved(paper)
+    assert (found.config.train.steps, found.config.train.epochs) == (0, 80)
+    assert found.origins["train.steps"] == "preset, by train.epochs"
+    settled = with_steps(found.config, 10_582 - 92)
+    assert settled.train.steps == 104_880  # UniMatch at 92 labels: 80 epochs of floor(10,490 / 8)
+    assert with_steps(settled, 5) == settled
+    assert with_steps(found.config, 3).train.steps == 80
+    short = resolved(paper, ("command line", {"train.steps": "9"}))
+    assert with_steps(short.config, 10_490).train.steps == 9
+    assert short.config.train.epochs == 0
+    # a run's config.toml has both; a new layer over it counts, for either
+    whole = ("config.toml", flatten(settled))
+    assert resolved(whole).config == settled
+    assert with_steps(resolved(whole, ("--set", {"train.epochs": "10"})).config, 10_490).train.steps == 13_110
+    assert resolved(whole, ("--set", {"train.steps": 4})).config.train.epochs == 0
+    with pytest.raises(UsageError, match="0 with train"):
+        resolved(("preset", {"train.steps": 5}), ("--set", {"train.steps": "0"}))
 
 
 def test_a_layer_overrides_what_the_method_changes() -> None:
@@ -139,6 +161,8 @@ def test_an_unknown_setting_gets_a_hint(name: str, hint: str) -> None:
     ("layer", "allowed"),
     [
         ({"train.steps": 0}, "1 or more"),
+        ({"train.steps": 0, "train.epochs": 0}, "0 with train.epochs"),
+        ({"train.epochs": -1}, "0 or more"),
         ({"train.batch": "-4"}, "1 or more"),
         ({"train.crop": 31}, "32 or more"),
         ({"train.lr": 0.0}, "more than 0"),
@@ -224,7 +248,7 @@ def test_every_setting_has_words_and_a_type_that_can_be_typed() -> None:
 
 
 def test_doc_is_the_text_of_the_field() -> None:
-    assert doc(TrainConfig, "steps") == "optimiser steps"
+    assert doc(TrainConfig, "steps") == "optimiser steps; 0: as many as train.epochs are"
 
 
 @pytest.mark.parametrize("name", METHODS)

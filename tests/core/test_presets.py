@@ -46,6 +46,22 @@ def test_an_unknown_preset_gets_a_hint() -> None:
 def test_a_dataset_kind_has_its_preset_or_small() -> None:
     assert choose("shapes") == "shapes"
     assert choose("folder") == "small"
+    assert choose("") == "small"
+    assert choose("voc") == "voc-r101"
+    assert choose("voc", "resnet50s") == "voc-r50"
+    assert choose("voc", "mobilenet_v2") == "voc-r101"
+    assert choose("cityscapes", "resnet50") == "cityscapes-r50"
+
+
+def test_the_backbone_as_typed_chooses_among_a_kinds_presets(tmp_path: Path) -> None:
+    def streets(name: str) -> tuple[str, str]:
+        return name, "cityscapes"
+
+    def made(pairs: list[str]) -> dict[str, str]:
+        return gather({"data.name": "city"}, pairs, dataset=streets, directory=tmp_path).origins
+
+    assert made([])["model.backbone"] == "preset cityscapes-r101"
+    assert made(["model.backbone=resnet50"])["train.lr"] == "preset cityscapes-r50"
 
 
 def test_a_table_for_one_method_goes_over_the_plain_one() -> None:

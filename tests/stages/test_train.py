@@ -243,6 +243,14 @@ def test_a_dry_run_measures_and_writes_nothing(configured: Configured, shapes_ro
     assert found["unlabeled"] == 8
 
 
+def test_epochs_become_steps_in_the_runs_configuration(start: Callable[..., Path], shapes_root: Path) -> None:
+    run = start(changes={"train.steps": 0, "train.epochs": 2, "train.batch": 3})
+    config = runs.read_config(run)
+    assert (config["train.steps"], config["train.epochs"]) == (2 * (8 // 3), 2)
+    assert runs.read_metrics(run)[-1]["step"] == 4
+    assert resume(run, data_root=shapes_root, overrides={"train.epochs": 2}, device="cpu")["steps"] == 4
+
+
 def test_a_run_starts_from_a_checkpoint(start: Callable[..., Path], shapes_root: Path, tmp_path: Path) -> None:
     screen = Watcher()
     first = start("first", method="supervised")

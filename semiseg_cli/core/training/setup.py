@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from semiseg_cli import __version__
-from semiseg_cli.core.config import Config
+from semiseg_cli.core.config import Config, with_steps
 from semiseg_cli.core.data.loader import HostBatch, Plan, loader, workers_for
 from semiseg_cli.core.data.spec import Dataset, Partition, Record
 from semiseg_cli.core.data.splits import class_pixels
@@ -126,6 +126,7 @@ def open_session(
 
     Raises UsageError for a batch that cannot be divided, DataError where unlabeled images are needed and absent.
     """
+    config = with_steps(config, len(partition.unlabeled) or len(partition.labeled))
     method_class, train = load_method(config.method_name), config.train
     inputs = method_class.inputs(config.method)
     if "unlabeled" in inputs and not partition.unlabeled:
