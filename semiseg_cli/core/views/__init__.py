@@ -12,6 +12,7 @@ from torch import Tensor
 from semiseg_cli.core.ops.draws import Draws
 from semiseg_cli.core.types import Images
 from semiseg_cli.core.views import cutmix, photometric
+from semiseg_cli.core.views import patches as patching
 
 
 class DeviceViews:
@@ -43,6 +44,15 @@ class DeviceViews:
         boxes = cutmix.draw_boxes(self.draws.uniform(f"boxes/{key}", cutmix.DRAWS), *self.size)
         return cutmix.box_mask(self._to(boxes), *self.size)
 
+    def patches(
+        self, key: str, patch: int, ratio: float, kind: patching.Kind = "random", exact: bool = True
+    ) -> Tensor:
+        """Patch masks: bool (B, H, W), True where a square of `patch` pixels is hidden; see `draw_patches`."""
+        rows, cols = patching.grid_size(*self.size, patch)
+        u = self.draws.uniform(f"patches/{key}", patching.draws(kind, rows, cols))
+        grid = patching.draw_patches(u, rows, cols, ratio, kind, exact)
+        return patching.patch_mask(self._to(grid), patch, *self.size)
+
     def uniform(self, key: str, count: int) -> Tensor:
         """Numbers of a paper's own, (B, count) in [0, 1)."""
         return self._to(self.draws.uniform(key, count))
@@ -65,7 +75,7 @@ class DeviceViews:
 
     def _to(self, table: np.ndarray[Any, Any]) -> Tensor:
         """A host table on the device without waiting for it; floats as float32."""
-        tensor = torch.from_numpy(np.ascontiguousarray(table, None if table.dtype == np.int64 else np.float32))
+        tensor = torch.from_numpy(np.ascontiguousarray(table, np.float32 if table.dtype == np.float64 else None))
         if self.device.type == "cuda":
             tensor = tensor.pin_memory()
         return tensor.to(self.device, non_blocking=True)
