@@ -20,7 +20,7 @@ EVERYONE = ("", "core.errors", "core.files", "core.types", "core.config", "core.
 # What a part of the package may import from it, besides EVERYONE. The longest part that fits a module counts.
 ALLOWED = {
     "cli": (
-        "cli", "stages", "core.presets", "core.runs", "core.describe", "core.template",
+        "cli", "stages", "core.presets", "core.runs", "core.describe", "core.template", "core.tables",
         "core.methods", "core.models", "core.data.index", "core.data.classes",  # for names and how they are written
     ),
     "__main__": ("cli",),
@@ -41,6 +41,7 @@ ALLOWED = {
     "core.presets": ("core.methods",),
     "core.describe": ("core.methods",),
     "core.template": ("core.describe", "core.methods"),
+    "core.tables": (),
     "core.config": ("core.coerce", "core.methods"),
     "core.settings": (),
     "core.coerce": (),
@@ -64,6 +65,7 @@ THIRD_PARTY = {
     "core.presets": set[str](),
     "core.describe": set[str](),
     "core.template": set[str](),
+    "core.tables": set[str](),
     "core.deploy": {"torch", "numpy"},
 }
 
@@ -72,7 +74,7 @@ HEAVY = {"torch", "torchvision", "numpy", "cv2", "scipy", "PIL", "safetensors"}
 HEAVY_PARTS = ("stages", "core.training", "core.evaluation", "core.data.index", "core.types")
 LIGHT = (
     "cli", "__main__", "core.config", "core.settings", "core.coerce", "core.errors", "core.runs", "core.presets",
-    "core.describe", "core.template",
+    "core.describe", "core.template", "core.tables",
 )  # fmt: skip
 
 

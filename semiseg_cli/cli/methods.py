@@ -11,6 +11,7 @@ from semiseg_cli.cli import console
 from semiseg_cli.cli.complete import complete_methods
 from semiseg_cli.core.describe import NEEDS, Description, describe_method
 from semiseg_cli.core.methods import METHODS
+from semiseg_cli.core.tables import Row, table_rows
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -22,10 +23,11 @@ def methods(
     ] = "",
     json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,
 ) -> None:
-    """List the methods; with NAME: its paper, what it needs, and every setting with its default and meaning."""
+    """List the methods; with NAME: its paper, needs and settings, and a command for every row of its tables."""
     if name:
-        found = describe_method(name)
-        console.result("methods", asdict(found), _one(found), json)
+        found, rows = describe_method(name), table_rows(name)
+        data = asdict(found) | {"rows": [asdict(row) | {"command": row.command} for row in rows]}
+        console.result("methods", data, _one(found, rows), json)
     else:
         every = [describe_method(each) for each in METHODS]
         console.result("methods", [asdict(each) for each in every], _all(every), json)
@@ -41,7 +43,7 @@ def _all(every: list[Description]) -> RenderableType:
     return table
 
 
-def _one(found: Description) -> RenderableType:
+def _one(found: Description, rows: list[Row]) -> RenderableType:
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -54,7 +56,18 @@ def _one(found: Description) -> RenderableType:
     lines = [found.paper, "", found.text, "", f"needs: {_needs(found)}"]
     lines += [f"changes: {changes}"] * bool(changes)
     lines += [f"train with it: semiseg train --method {found.name}", ""]
-    return Group(Text("\n".join(lines)), table)
+    return Group(Text("\n".join(lines)), table, *_commands(rows))
+
+
+def _commands(rows: list[Row]) -> list[RenderableType]:
+    """The rows of the paper's tables, one command a line whatever the width, to be pasted."""
+    from rich.text import Text
+
+    lines = ["", "the paper's tables, a command a row (published: mIoU on val in percent)"] * bool(rows)
+    for row in rows:
+        published = "" if row.published is None else f", published {row.published:g}"
+        lines += ["", f"table {row.table}, {row.row}{published}", f"  {row.command}"]
+    return [Text("\n".join(lines), no_wrap=True, overflow="ignore")] * bool(rows)
 
 
 def _needs(found: Description) -> str:

@@ -46,6 +46,16 @@ def test_one_method(capsys: Capture) -> None:
     assert found["settings"][0]["default"] is False
 
 
+def test_the_rows_of_a_methods_tables_are_commands(capsys: Capture) -> None:
+    assert main(["methods", "unimatch"]) == 0
+    out = capsys.readouterr().out
+    line = "semiseg train -m unimatch -d voc -l classic/92 -p voc-r50"
+    assert f"\ntable 1, ResNet-50, 92 labels, published 71.9\n  {line}\n" in out
+    main(["methods", "unimatch", "--json"])
+    row = document(capsys)["rows"][0]
+    assert (row["table"], row["published"], row["command"]) == ("1", 71.9, line)
+
+
 def test_an_unknown_method_or_preset(capsys: Capture) -> None:
     assert main(["methods", "unimatsch"]) == 2
     assert "did you mean 'unimatch'" in capsys.readouterr().err
