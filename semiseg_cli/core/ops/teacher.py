@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from semiseg_cli.core.types import Net
+Module = TypeVar("Module", bound=nn.Module)
 
 
-class Teacher(nn.Module):
+class Teacher(nn.Module, Generic[Module]):
     """A frozen copy of a network that follows it by exponential moving average and stays in eval mode."""
 
-    def __init__(self, net: Net) -> None:
+    def __init__(self, net: Module) -> None:
         super().__init__()
-        self.net: Net = copy.deepcopy(net).requires_grad_(False)
+        self.net: Module = copy.deepcopy(net).requires_grad_(False)
         self.train(False)
 
-    def train(self, mode: bool = True) -> Teacher:
+    def train(self, mode: bool = True) -> Teacher[Module]:
         super().train(False)
         return self
 

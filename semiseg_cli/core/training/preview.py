@@ -43,8 +43,8 @@ class View:
 class Unmixed(DeviceViews):
     """Views without CutMix: what is taught then belongs to one image, pixel by pixel."""
 
-    def boxes(self, key: str) -> Tensor:
-        return torch.zeros_like(super().boxes(key))
+    def boxes(self, key: str, rectangles: int = 1) -> Tensor:
+        return torch.zeros_like(super().boxes(key, rectangles))
 
 
 def pseudo_labels(session: Session, count: int, seed: int) -> list[tuple[Record, View]]:

@@ -47,7 +47,7 @@ class Builder:
         spec = {key: value for key, value in self.spec.items() if key != "freeze_bn"}  # of the encoder alone
         return build_decoder(classes=self.classes, seed=self.seed, head_seed=head_seed, **spec)
 
-    def teacher(self, net: Net) -> Teacher:
+    def teacher(self, net: Net) -> Teacher[Net]:
         return Teacher(net)
 
     def labeled_loss(self, logits_BKHW: Tensor, mask_BHW: Tensor) -> Tensor:

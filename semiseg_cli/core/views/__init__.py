@@ -39,10 +39,19 @@ class DeviceViews:
             out = photometric.recolour(images.rgb01_B3HW, self._to(matrix), self._to(luma))
             return self._normalise(photometric.blur(out, self._to(photometric.blur_kernels(u))))
 
-    def boxes(self, key: str) -> Tensor:
-        """CutMix boxes: bool (B, H, W), True where the partner goes; empty for half of the images."""
-        boxes = cutmix.draw_boxes(self.draws.uniform(f"boxes/{key}", cutmix.DRAWS), *self.size)
-        return cutmix.box_mask(self._to(boxes), *self.size)
+    def boxes(self, key: str, rectangles: int = 1) -> Tensor:
+        """CutMix masks: bool (B, H, W), True where the partner goes.
+
+        One rectangle: UniMatch's box, empty for half of the images. More: see `draw_rectangles`; where two of them
+        overlap, the image comes back.
+        """
+        if rectangles == 1:
+            boxes = cutmix.draw_boxes(self.draws.uniform(f"boxes/{key}", cutmix.DRAWS), *self.size)
+            return cutmix.box_mask(self._to(boxes), *self.size)
+        u = self.draws.uniform(f"boxes/{key}", 4 * rectangles)
+        corners = self._to(cutmix.draw_rectangles(u, *self.size, rectangles))
+        masks = cutmix.box_mask(corners.flatten(0, 1), *self.size)
+        return masks.view(-1, rectangles, *self.size).sum(1).remainder(2).bool()
 
     def patches(
         self, key: str, patch: int, ratio: float, kind: patching.Kind = "random", exact: bool = True

@@ -1,4 +1,4 @@
-"""CutMix boxes: the statistics of the field's generator (methods.md, section 1), and never outside the image."""
+"""CutMix boxes: the statistics of the field's generator, and never outside the image."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semiseg_cli.core.views.cutmix import DRAWS, box_mask, draw_boxes
+from semiseg_cli.core.ops.draws import Draws
+from semiseg_cli.core.views import DeviceViews
+from semiseg_cli.core.views.cutmix import DRAWS, box_mask, draw_boxes, draw_rectangles
 
 
 def redrawn(rng: np.random.Generator, side: int) -> tuple[int, int]:
@@ -80,3 +82,43 @@ def test_mask_of_a_box() -> None:
     expected[0, 1:4, 2:7] = True
     expected[2] = True
     assert np.array_equal(box_mask(boxes, 6, 8).numpy(), expected)
+
+
+def toggled(rng: np.random.Generator, side: int, count: int) -> tuple[float, list[float]]:
+    """Mixed area of one mask, and height / width of its rectangles, as CPS draws them: one after the other."""
+    mask, aspects = np.zeros((side, side), bool), []
+    for _ in range(count):
+        share = rng.uniform(0.25, 0.5)
+        tall = np.exp(rng.uniform(0, 1) * np.log(share))
+        height, width = round(tall * side / count**0.5), round(share / tall * side / count**0.5)
+        top, left = round(rng.uniform(0, 1) * (side - height)), round(rng.uniform(0, 1) * (side - width))
+        mask[top : top + height, left : left + width] ^= True
+        aspects.append(height / width)
+    return mask.mean(), aspects
+
+
+def test_three_rectangles_are_those_drawn_one_by_one() -> None:
+    views = DeviceViews(Draws(0, 0, np.arange(4000)), torch.zeros(3), torch.ones(3), (64, 64))
+    area = views.boxes("s1", rectangles=3).float().mean((1, 2)).numpy()
+    rng = np.random.default_rng(2)
+    expected, aspects = zip(*(toggled(rng, 64, 3) for _ in range(4000)), strict=True)
+    at = [0.05, 0.25, 0.5, 0.75, 0.95]
+    assert np.quantile(area, at) == pytest.approx(np.quantile(expected, at), abs=0.012)
+    assert abs(area.mean() - 0.25) < 0.01
+    boxes = draw_rectangles(rng.random((4000, 12)), 64, 64, 3)
+    found = (boxes[..., 2] - boxes[..., 0]) / (boxes[..., 3] - boxes[..., 1])
+    assert np.quantile(found, at) == pytest.approx(np.quantile(aspects, at), rel=0.08)
+
+
+@given(st.integers(0, 1000), st.integers(4, 80), st.integers(4, 80), st.integers(2, 4))
+def test_rectangles_lie_inside_and_keep_their_area(seed: int, height: int, width: int, count: int) -> None:
+    u = np.random.default_rng(seed).random((8, 4 * count))
+    boxes = draw_rectangles(u, height, width, count)
+    top, left, bottom, right = np.moveaxis(boxes, 2, 0)
+    assert ((top >= 0) & (left >= 0) & (bottom <= height) & (right <= width)).all()
+    assert ((bottom >= top) & (right >= left)).all()
+    wanted = (0.25 + 0.25 * u[:, ::4]) / count * height * width
+    assert (np.abs((bottom - top) * (right - left) - wanted) <= 0.5 * (height + width) + 0.25).all()
+    other = u.copy()
+    other[1:] = 0.5
+    assert (draw_rectangles(other, height, width, count)[0] == boxes[0]).all()
