@@ -73,7 +73,7 @@ def host_batch() -> Callable[..., dict[str, Tensor]]:
     def make(seed: int = 0, count: int = 2, side: int = 33) -> dict[str, Tensor]:
         rng, batch = np.random.default_rng([20, seed]), dict[str, Tensor]()
         colours = np.array([[60, 60, 60], [200, 80, 60], [70, 180, 90], [70, 90, 210]])
-        for name in ("labeled", "unlabeled", "second"):
+        for name in ("labeled", "unlabeled", "second", "paired"):
             blocks = rng.integers(0, CLASSES, (count, side // 8 + 1, side // 8 + 1))
             mask = blocks.repeat(8, 1).repeat(8, 2)[:, :side, :side]
             image = (colours[mask] + rng.normal(0, 25, (count, side, side, 3))).clip(0, 255)
@@ -83,9 +83,9 @@ def host_batch() -> Callable[..., dict[str, Tensor]]:
             batch[f"{name}_image"] = torch.from_numpy(image.astype(np.uint8))
             batch[f"{name}_valid"] = torch.from_numpy(valid.astype(np.uint8))
             batch[f"{name}_index"] = torch.arange(count)
-            if name == "labeled":
+            if name in ("labeled", "paired"):
                 ignored = ~valid | (rng.random(mask.shape) < 0.1)
-                batch["labeled_mask"] = torch.from_numpy(np.where(ignored, 255, mask).astype(np.uint8))
+                batch[f"{name}_mask"] = torch.from_numpy(np.where(ignored, 255, mask).astype(np.uint8))
         return batch
 
     return make

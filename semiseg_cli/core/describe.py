@@ -14,6 +14,7 @@ from semiseg_cli.core.methods import METHODS
 NEEDS = {
     "unlabeled": "unlabeled images",
     "second": "a second weak view of the unlabeled images",
+    "paired": "the labeled image most like each unlabeled one (semiseg pair)",
 }
 
 

@@ -45,7 +45,7 @@ class DataConfig:
 class ModelConfig:
     backbone: Doc[str, "encoder"] = "resnet50"
     decoder: Doc[str, "decoder"] = "deeplabv3plus"
-    output_stride: Doc[Literal[8, 16], "input size over the last feature map's size"] = 16
+    output_stride: Doc[Literal[8, 16, 32], "input size over the last feature map's size"] = 16
     weights: Doc[str, "encoder weights: imagenet, none or a safetensors file; auto: imagenet if it exists"] = "auto"
     freeze_bn: Doc[bool, "encoder batch norms keep their running statistics (for small batches)"] = False
 
@@ -58,6 +58,7 @@ class TrainConfig:
     micro_batch: Doc[int, "labeled images per forward on one device; 0: no accumulation"] = 0
     crop: Doc[int, "side of the square training crop in pixels"] = 321
     scale: Doc[tuple[float, float], "range of the random rescaling of the weak view"] = (0.5, 2.0)
+    rotation: Doc[float, "largest random rotation of the weak view in degrees, either way"] = 0.0
     optimizer: Doc[Literal["sgd", "adamw"], "optimiser"] = "sgd"
     lr: Doc[float, "learning rate of the encoder at this batch"] = 0.002
     head_lr_multiplier: Doc[float, "everything but the encoder learns this many times faster"] = 10.0
@@ -92,6 +93,7 @@ class TrainConfig:
         require(divides, "train.micro_batch", self.micro_batch, f"0 or a divisor of train.batch = {self.batch}")
         require(self.crop >= 32, "train.crop", self.crop, "32 or more (the network's strides)")
         require(0 < self.scale[0] <= self.scale[1], "train.scale", self.scale, "two factors, 0 < smallest <= largest")
+        require(0 <= self.rotation <= 180, "train.rotation", self.rotation, "in [0, 180]")
         require(0 <= self.momentum < 1, "train.momentum", self.momentum, "in [0, 1)")
         require(self.workers >= -1, "train.workers", self.workers, "-1 or more")
 

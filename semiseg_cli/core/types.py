@@ -40,12 +40,16 @@ class Images:
 
 @dataclass(frozen=True)
 class Batch:
-    """One micro-batch. `second` is another weak draw of the same unlabeled images."""
+    """One micro-batch. `second` is another weak draw of the same unlabeled images.
+
+    `paired` is, for every unlabeled image, a weak draw of the labeled image most like it, with its mask.
+    """
 
     labeled: Images
     clock: Clock
     unlabeled: Images | None = None
     second: Images | None = None
+    paired: Images | None = None
 
 
 @dataclass(frozen=True)

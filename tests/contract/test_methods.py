@@ -133,7 +133,7 @@ def test_no_mask_of_an_unlabeled_image_is_looked_at(name: str, train_module: Mak
     def sealed(images: Images | None) -> Images | None:
         return images and Sealed(images.rgb01_B3HW, images.valid_BHW, images.index_B)
 
-    closed = Batch(batch.labeled, clock, sealed(batch.unlabeled), sealed(batch.second))
+    closed = Batch(batch.labeled, clock, sealed(batch.unlabeled), sealed(batch.second), batch.paired)
     carry = None
     for phase in range(type(train.method).phases):
         carry = train.method.step(closed, train.views(clock, SLOTS, (33, 33)), phase, carry).carry

@@ -24,9 +24,11 @@ from semiseg_cli.core.data.decode import Pixels
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.data.warp import apply_warp, draw_warp
 
-HostBatch = dict[str, Tensor]  # labeled|unlabeled|second -> _image (b,H,W,3), _valid, _mask (b,H,W) uint8, _index (b,)
+# labeled|unlabeled|second|paired -> _image (b,H,W,3), _valid, _mask (b,H,W) uint8, _index (b,)
+HostBatch = dict[str, Tensor]
+Slots = np.ndarray[Any, np.dtype[np.int64]]
 
-STREAMS = {"labeled": 1, "unlabeled": 2, "second": 3}  # part of the seed: change one and every run changes
+STREAMS = {"labeled": 1, "unlabeled": 2, "second": 3, "paired": 4}  # part of the seed: change one, every run changes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +42,9 @@ class Plan:
     micro: int
     crop: int
     scale: tuple[float, float]
+    rotation: float = 0.0
     inputs: frozenset[str] = frozenset()
+    pairs: tuple[int, ...] = ()  # for inputs "paired": the place of every unlabeled image's labeled one
     rank: int = 0
     world: int = 1
 
@@ -48,7 +52,7 @@ class Plan:
     def accumulation(self) -> int:
         return self.batch // (self.micro * self.world)
 
-    def slots(self, part: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    def slots(self, part: int) -> Slots:
         """Global slots of this process's micro-batch number `part` within a step."""
         first = (part * self.world + self.rank) * self.micro
         return np.arange(first, first + self.micro)
@@ -73,23 +77,27 @@ class MicroBatches(Dataset[HostBatch]):
     def __getitem__(self, item: int) -> HostBatch:
         step, part = divmod(item, self.plan.accumulation)
         slots = self.plan.slots(part)
-        batch = self._crops("labeled", "labeled", self.labeled, step, slots)
+        batch = self._crops("labeled", self.labeled, self._picked("labeled", self.labeled, step, slots), step, slots)
         if self.unlabeled is not None:
-            batch |= self._crops("unlabeled", "unlabeled", self.unlabeled, step, slots)
+            chosen = self._picked("unlabeled", self.unlabeled, step, slots)
+            batch |= self._crops("unlabeled", self.unlabeled, chosen, step, slots)
             if "second" in self.plan.inputs:
-                batch |= self._crops("second", "unlabeled", self.unlabeled, step, slots)
+                batch |= self._crops("second", self.unlabeled, chosen, step, slots)
+            if "paired" in self.plan.inputs:
+                batch |= self._crops("paired", self.labeled, [self.plan.pairs[i] for i in chosen], step, slots)
         return batch
 
-    def _crops(
-        self, name: str, stream: str, pixels: Pixels, step: int, slots: np.ndarray[Any, np.dtype[np.int64]]
-    ) -> HostBatch:
-        """One weak view per slot. `stream` decides which images, `name` the random warp."""
+    def _picked(self, stream: str, pixels: Pixels, step: int, slots: Slots) -> list[int]:
+        """Which image of a list is in each slot."""
+        return [pick(self.plan.seed, stream, len(pixels), step * self.plan.batch + int(slot)) for slot in slots]
+
+    def _crops(self, name: str, pixels: Pixels, chosen: Sequence[int], step: int, slots: Slots) -> HostBatch:
+        """A weak view of the chosen image of every slot. `name` decides the random warp."""
         plan, crops = self.plan, []
-        chosen = [pick(plan.seed, stream, len(pixels), step * plan.batch + int(slot)) for slot in slots]
         for slot, index in zip(slots, chosen, strict=True):
             image, mask = pixels[index]
             rng = np.random.default_rng([plan.seed, STREAMS[name], step, int(slot), 1])
-            warp = draw_warp(rng, image.shape[0], image.shape[1], plan.crop, plan.scale)
+            warp = draw_warp(rng, image.shape[0], image.shape[1], plan.crop, plan.scale, plan.rotation)
             crops.append(apply_warp(warp, image, mask, plan.crop))
         images, masks, valids = zip(*crops, strict=True)
         batch = {
@@ -97,7 +105,7 @@ class MicroBatches(Dataset[HostBatch]):
             f"{name}_valid": torch.from_numpy(np.stack(valids)),
             f"{name}_index": torch.tensor(chosen),
         }
-        if stream == "labeled":
+        if pixels is self.labeled:
             batch[f"{name}_mask"] = torch.from_numpy(np.stack(masks))
         return batch
 

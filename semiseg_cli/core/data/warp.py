@@ -1,8 +1,9 @@
-"""The weak view on the host: one warp from decoded image to crop (rescale, pad, crop, flip in a single pass).
+"""The weak view on the host: one warp from decoded image to crop (rescale, pad, crop, flip, rotate in a single pass).
 
 The recipe is UniMatch's: the long side becomes an integer uniform in [lo, hi] x long side, the aspect is kept, the
 right and bottom are padded up to the crop, the crop is uniform, a flip has probability 0.5. Interpolation is bilinear
-for images and nearest for labels. Unlike PIL's resize, a single warp does not smooth when it shrinks.
+for images and nearest for labels. Unlike PIL's resize, a single warp does not smooth when it shrinks. A rotation, which
+that recipe does not have, turns the crop about its centre; what then comes from outside the image is padding.
 """
 
 from __future__ import annotations
@@ -19,16 +20,25 @@ from semiseg_cli.core.data.spec import IGNORE
 
 @dataclass(frozen=True)
 class Warp:
-    """Where a crop comes from: `matrix` maps source pixels to crop pixels; `left:right, :bottom` is not padding."""
+    """Where a crop comes from: `matrix` maps source pixels to crop pixels; `left:right, :bottom` is not padding.
+
+    Of a turned crop the rectangle says nothing: its padding is what lies outside the image.
+    """
 
     matrix: np.ndarray[Any, np.dtype[np.float64]]
     left: int
     right: int
     bottom: int
+    turned: bool = False
 
 
-def draw_warp(rng: np.random.Generator, height: int, width: int, crop: int, scale: tuple[float, float]) -> Warp:
-    """One random weak view of a height x width image; `crop` is the side of the square result in pixels."""
+def draw_warp(
+    rng: np.random.Generator, height: int, width: int, crop: int, scale: tuple[float, float], rotation: float = 0.0
+) -> Warp:
+    """One random weak view of a height x width image; `crop` is the side of the square result in pixels.
+
+    rotation: the angle is uniform in [-rotation, rotation], in degrees.
+    """
     long = max(height, width)
     new_long = int(rng.integers(int(long * scale[0]), int(long * scale[1]) + 1))
     new_h, new_w = max(1, round(height * new_long / long)), max(1, round(width * new_long / long))
@@ -38,11 +48,23 @@ def draw_warp(rng: np.random.Generator, height: int, width: int, crop: int, scal
     # pixel centres: x' + 0.5 = s (x + 0.5)
     matrix = np.array([[sx, 0, 0.5 * sx - 0.5 - left], [0, sy, 0.5 * sy - 0.5 - top]])
     right, bottom = min(new_w - left, crop), min(new_h - top, crop)
+    left = 0
     if rng.random() < 0.5:
         matrix[0] = -matrix[0]
         matrix[0, 2] += crop - 1
-        return Warp(matrix, crop - right, crop, bottom)
-    return Warp(matrix, 0, right, bottom)
+        left, right = crop - right, crop
+    if rotation:  # drawn last, so that without it every other draw is what it was
+        matrix = _turn(matrix, float(rng.uniform(-rotation, rotation)), (crop - 1) / 2)
+    return Warp(matrix, left, right, bottom, rotation > 0)
+
+
+def _turn(matrix: Any, degrees: float, centre: float) -> Any:
+    """The warp followed by a rotation about (centre, centre)."""
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    rotation = np.array([[cos, -sin], [sin, cos]])
+    turned = rotation @ matrix
+    turned[:, 2] += centre - rotation @ [centre, centre]
+    return turned
 
 
 def apply_warp(warp: Warp, image: Array, mask: Array | None, crop: int) -> tuple[Array, Array | None, Array]:
@@ -53,17 +75,16 @@ def apply_warp(warp: Warp, image: Array, mask: Array | None, crop: int) -> tuple
     size = (crop, crop)
     # replicate, then blank: a constant border would blend into the last row and column of the image
     out = cv2.warpAffine(image, warp.matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    valid = np.zeros(size, np.uint8)
-    valid[: warp.bottom, warp.left : warp.right] = 1
-    _blank(out, warp, 0)
+    if warp.turned:
+        inside = np.ones(image.shape[:2], np.uint8)
+        valid = np.asarray(cv2.warpAffine(inside, warp.matrix, size, flags=cv2.INTER_NEAREST), np.uint8)
+    else:
+        valid = np.zeros(size, np.uint8)
+        valid[: warp.bottom, warp.left : warp.right] = 1
+    out[valid == 0] = 0
     if mask is None:
         return np.asarray(out, np.uint8), None, valid
     labels = cv2.warpAffine(mask, warp.matrix, size, flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
-    _blank(labels, warp, IGNORE)
+    labels[valid == 0] = IGNORE
     return np.asarray(out, np.uint8), np.asarray(labels, np.uint8), valid
 
-
-def _blank(crop: Any, warp: Warp, value: int) -> None:
-    crop[warp.bottom :] = value
-    crop[:, : warp.left] = value
-    crop[:, warp.right :] = value

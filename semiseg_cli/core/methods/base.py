@@ -110,7 +110,7 @@ class Method(nn.Module, ABC):
 
     @classmethod
     def inputs(cls, settings: Any) -> frozenset[str]:
-        """What the loader must bring beside labeled images: any of "unlabeled", "second"."""
+        """What the loader must bring beside labeled images: any of "unlabeled", "second", "paired"."""
         return frozenset({"unlabeled"})
 
     def groups(self) -> list[Group]:

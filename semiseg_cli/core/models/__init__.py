@@ -75,8 +75,8 @@ def build_decoder(
 
 
 def _encoder(backbone: str, output_stride: int, seed: int) -> Any:
-    if output_stride not in (8, 16):
-        raise UsageError(f"output stride {output_stride} is not possible", fix="`--set model.output_stride=16` or 8")
+    if output_stride not in (8, 16, 32):
+        raise UsageError(f"output stride {output_stride} is not possible", fix="--set model.output_stride=16")
     factory = _factory(BACKBONES, backbone, "backbone")
     with _seeded(seed):
         return factory(output_stride)

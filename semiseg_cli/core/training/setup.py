@@ -173,7 +173,7 @@ def open_session(
             wrapped = DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)
     plan = Plan(
         seed=train.seed, start=0, steps=train.steps, batch=train.batch, micro=micro, crop=train.crop,
-        scale=train.scale, inputs=inputs, rank=world.rank, world=world.size,
+        scale=train.scale, rotation=train.rotation, inputs=inputs, rank=world.rank, world=world.size,
     )  # fmt: skip
     if "unlabeled" in inputs and micro == 1:
         note("one image per micro-batch: CutMix has no partner and pastes an image into itself")

@@ -106,4 +106,4 @@ def to_batch(host: dict[str, Tensor], clock: Clock, device: torch.device) -> Bat
 
     labeled = images("labeled")
     assert labeled is not None
-    return Batch(labeled, clock, images("unlabeled"), images("second"))
+    return Batch(labeled, clock, images("unlabeled"), images("second"), images("paired"))

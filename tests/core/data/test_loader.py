@@ -114,6 +114,20 @@ def test_second_is_the_same_image_in_another_crop(lists: Lists) -> None:
         assert not (batch["second_image"] == batch["unlabeled_image"]).flatten(1).all(1).any()
 
 
+def test_the_labeled_neighbour_comes_with_its_mask_in_a_crop_of_its_own(lists: Lists) -> None:
+    pairs = (5, 0, 1, 2, 3, 4, 5, 3)
+    plan = replace(PLAN, inputs=frozenset({"unlabeled", "paired"}), pairs=pairs)
+    found = steps(plan, lists)
+    for batch, alone in zip(found, steps(PLAN, lists), strict=True):
+        assert batch["paired_index"].tolist() == [pairs[i] for i in batch["unlabeled_index"].tolist()]
+        assert batch["paired_mask"].shape == (4, 32, 32)
+        assert all(torch.equal(batch[key], alone[key]) for key in batch if not key.startswith("paired"))
+        for image, index in zip(batch["paired_image"], batch["paired_index"].tolist(), strict=True):
+            twins = batch["labeled_image"][batch["labeled_index"] == index]
+            assert not (twins == image).flatten(1).all(1).any()
+    assert same(found, steps(replace(plan, micro=2), lists, workers=1))
+
+
 def test_no_mask_of_an_unlabeled_image_is_opened(
     lists: Lists, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -126,3 +126,43 @@ def test_without_a_mask_there_is_none() -> None:
     assert labels is None
     assert out.shape == (32, 32, 3)
     assert valid.shape == (32, 32)
+
+
+@given(st.integers(0, 10**6))
+def test_a_rotation_turns_the_crop_and_blanks_what_is_outside(seed: int) -> None:
+    """The same draw without it, turned about the crop's centre; every pixel's source by the inverse of the matrix."""
+    plain, turned = (
+        draw_warp(np.random.default_rng(seed), HEIGHT, WIDTH, 48, (0.5, 2.0), angle) for angle in (0.0, 30.0)
+    )
+    whole, other = (np.vstack([w.matrix, [0, 0, 1]]) for w in (plain, turned))
+    step = other @ np.linalg.inv(whole)  # what was done after the plain warp
+    assert np.allclose(step[:2, :2] @ step[:2, :2].T, np.eye(2))
+    assert np.linalg.det(step[:2, :2]) == pytest.approx(1)
+    assert abs(np.degrees(np.arctan2(step[1, 0], step[0, 0]))) <= 30
+    assert step @ [23.5, 23.5, 1] == pytest.approx([23.5, 23.5, 1])
+
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    ramp = np.stack([4 * x, 4 * y, 0 * x + 9], 2).astype(np.uint8)
+    out, labels, valid = apply_warp(turned, ramp, x.astype(np.uint8), 48)
+    at_y, at_x = np.mgrid[:48, :48]
+    source = np.einsum("ij,jyx->iyx", np.linalg.inv(other), np.stack([at_x, at_y, np.ones_like(at_x)]))
+    outside = (source[0] < -0.6) | (source[0] > WIDTH - 0.4) | (source[1] < -0.6) | (source[1] > HEIGHT - 0.4)
+    inside = (source[0] > -0.4) & (source[0] < WIDTH - 0.6) & (source[1] > -0.4) & (source[1] < HEIGHT - 0.6)
+    assert not valid[outside].any()
+    assert valid[inside].all()
+    assert labels is not None
+    assert np.array_equal(valid == 0, labels == 255)
+    assert not out[valid == 0].any()
+    assert (out[valid == 1][:, 2] == 9).all()
+    inner = (source[0] > 0) & (source[0] < WIDTH - 1) & (source[1] > 0) & (source[1] < HEIGHT - 1)
+    assert np.abs(out[inner][:, 0] - 4 * source[0][inner]).max(initial=0) < 0.8
+    assert np.abs(out[inner][:, 1] - 4 * source[1][inner]).max(initial=0) < 0.8
+
+
+def test_angles_are_uniform() -> None:
+    rng = np.random.default_rng(1)
+    warps = [draw_warp(rng, HEIGHT, WIDTH, 32, (1.0, 1.0), 10.0) for _ in range(2000)]
+    sines = [w.matrix[1, 0] * np.sign(np.linalg.det(w.matrix[:, :2])) for w in warps]
+    angles = np.degrees(np.arctan2(sines, [w.matrix[1, 1] for w in warps]))
+    assert np.quantile(np.abs(angles), [0.25, 0.5, 0.75, 1.0]) == pytest.approx([2.5, 5, 7.5, 10], abs=0.4)
+    assert abs(np.mean(angles)) < 0.5

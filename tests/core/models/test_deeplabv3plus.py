@@ -30,7 +30,7 @@ def test_widths(channels, expected):
     assert biased == ["classifier"]
 
 
-@pytest.mark.parametrize(("output_stride", "rates"), [(16, (6, 12, 18)), (8, (12, 24, 36))])
+@pytest.mark.parametrize(("output_stride", "rates"), [(32, (3, 6, 9)), (16, (6, 12, 18)), (8, (12, 24, 36))])
 @torch.no_grad()
 def test_branches_look_as_far_as_their_rates(output_stride, rates):
     """The response to one bright pixel lies at the offsets {-rate, 0, rate} and nowhere else."""

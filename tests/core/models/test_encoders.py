@@ -35,7 +35,7 @@ def torchvision_net(name: str, **options) -> nn.Module:
     return net.eval()
 
 
-@pytest.mark.parametrize("output_stride", [16, 8])
+@pytest.mark.parametrize("output_stride", [32, 16, 8])
 @pytest.mark.parametrize("name", NODES)
 @torch.no_grad()
 def test_maps_are_torchvisions(name, output_stride):

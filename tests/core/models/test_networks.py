@@ -74,8 +74,8 @@ def test_unknown_names_and_strides_are_usage_errors():
     assert "did you mean 'resnet50'" in caught.value.fix
     with pytest.raises(UsageError, match="no decoder called 'deeplab'"):
         build_segmenter("tiny", "deeplab", 4)
-    with pytest.raises(UsageError, match="output stride 32"):
-        make(output_stride=32)
+    with pytest.raises(UsageError, match="output stride 4"):
+        make(output_stride=4)
 
 
 def test_names_are_listed_without_torch():

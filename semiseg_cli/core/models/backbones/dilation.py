@@ -12,9 +12,9 @@ def set_output_stride(stages: Iterable[nn.Module], output_stride: int) -> None:
 
     stages: the stages of stride 16 and 32, in this order; each holds one strided convolution on its main path,
     and perhaps another on its shortcut. They are changed in place; parameters keep their names and shapes.
-    output_stride: 16 (the last stage is dilated) or 8 (the last two are).
+    output_stride: 32 (nothing changes), 16 (the last stage is dilated) or 8 (the last two are).
     """
-    assert output_stride in (8, 16)
+    assert output_stride in (8, 16, 32)
     dilation = 1
     for stage, stride in zip(stages, (16, 32), strict=True):
         if stride > output_stride:

@@ -19,6 +19,7 @@ from semiseg_cli.core.models.backbones.dilation import set_output_stride
 class ResNet(nn.Module):
     """An encoder of four residual stages. `channels` belong to its maps at strides 4, 8, 16 and the output stride.
 
+    At output stride 32 each is half as large as the one before.
     At output stride 16 the last map has the size of the one before; at 8 the last three are of one size.
     """
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from semiseg_cli.core.types import Out
 
-RATES = {16: (6, 12, 18), 8: (12, 24, 36)}  # of the context module's 3x3 convolutions, by output stride
+RATES = {32: (3, 6, 9), 16: (6, 12, 18), 8: (12, 24, 36)}  # of the context module's 3x3 convolutions, by output stride
 LOW_WIDTH = 48  # of the low-level map
 
 
@@ -85,7 +85,7 @@ class DeepLabV3Plus(nn.Module):
     """Context of the deep map, fused with the low-level map at stride 4, classified there.
 
     channels: of the encoder's maps, finest first; the first map is the low-level one, the last the deep one.
-    output_stride: of the deep map, 8 or 16.
+    output_stride: of the deep map, 8, 16 or 32.
     """
 
     def __init__(self, channels: Sequence[int], classes: int, output_stride: int) -> None:
