@@ -33,7 +33,7 @@ def aggregation_loss(
     """
     with torch.autocast(features_BDhw.device.type, enabled=False):
         features, prototypes = at_least_float32(features_BDhw), prototypes_KD.detach()
-        length_K = prototypes.norm(dim=1)
+        length_K = torch.linalg.vector_norm(prototypes, dim=1)
         unit_KD = (prototypes / length_K.clamp(min=1e-6)[:, None]).to(features.dtype)
         length_Bhw = torch.linalg.vector_norm(features, dim=1)
         # Behind a ReLU there are vectors of zeros, which point nowhere: their cosine is 0, and so is its gradient.
