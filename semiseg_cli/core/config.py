@@ -54,7 +54,7 @@ class Resolved:
 def resolve(layers: Sequence[Layer], load_method: Callable[[str], Any] | None = None) -> Resolved:
     """Merge layers (weakest first) over the defaults and the method's defaults; check names, types and ranges.
 
-    `load_method` maps a method's name to its class (`Settings`, `defaults`); the registry's by default. A layer that
+    `load_method` maps a method's name to its class (`Settings`, `defaults`, `check`); the registry's by default. A layer that
     sets train.batch above the layer that set train.lr scales lr by the ratio of the batches. Of train.steps and
     train.epochs, a layer that sets one takes back what weaker layers said of the other.
     Raises UsageError for an unknown name and BadSetting for a value that does not fit.
@@ -81,9 +81,11 @@ def resolve(layers: Sequence[Layer], load_method: Callable[[str], Any] | None = 
         origins["train.lr"] += f", scaled from batch {lr_batch} to {values['train.batch']}"
     try:
         built = {s: cls(**{f.name: values[f"{s}.{f.name}"] for f in fields(cls)}) for s, cls in sections.items()}
+        config = Config(method_name=method_name, **built)
+        method.check(config)
     except BadSetting as bad:
         raise BadSetting(bad.setting, bad.value, bad.allowed, origins.get(bad.setting, "")) from None
-    return Resolved(Config(method_name=method_name, **built), {**origins, "method.name": origin})
+    return Resolved(config, {**origins, "method.name": origin})
 
 
 def with_steps(config: Config, images: int) -> Config:

@@ -16,6 +16,7 @@ from semiseg_cli.core.coerce import coerce, describe
 from semiseg_cli.core.config import (
     SECTIONS,
     BadSetting,
+    Config,
     Resolved,
     TrainConfig,
     diff,
@@ -51,6 +52,10 @@ class Method:
     Settings = Settings
     defaults: ClassVar[dict[str, Any]] = {"train.momentum": 0.5, "model.decoder": "own"}
 
+    @classmethod
+    def check(cls, config: Config) -> None:
+        require(config.method.limit != config.train.crop, "method.limit", config.method.limit, "not the crop")
+
 
 def resolved(*layers: tuple[str, dict[str, Any]]) -> Resolved:
     return resolve(layers, lambda name: Method)
@@ -70,6 +75,13 @@ def test_later_layers_win_and_every_value_knows_its_origin() -> None:
     }
     assert {name: found.origins[name] for name in expected} == expected
     assert set(found.origins) == set(flatten(found.config))
+
+
+def test_a_method_checks_what_is_only_impossible_together() -> None:
+    with pytest.raises(BadSetting, match="method.limit = 64 is not possible: it must be not the crop") as caught:
+        resolved(("a", {"method.limit": 64}), ("b", {"train.crop": 64}))
+    assert caught.value.why == "it was set by: a"
+    assert resolved(("a", {"method.limit": 64}), ("b", {"train.crop": 65})).config.method.limit == 64
 
 
 def test_epochs_and_steps_take_each_other_back_and_epochs_become_steps() -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from semiseg_cli.core.ops.mix import cutmix
 from semiseg_cli.core.ops.teacher import Teacher
+from semiseg_cli.core.settings import Config
 from semiseg_cli.core.types import Batch, Clock, Images, Net, Out, Pseudo
 
 __all__ = [
@@ -112,6 +113,13 @@ class Method(nn.Module, ABC):
     def inputs(cls, settings: Any) -> frozenset[str]:
         """What the loader must bring beside labeled images: any of "unlabeled", "second", "paired"."""
         return frozenset({"unlabeled"})
+
+    @classmethod
+    def check(cls, config: Config) -> None:
+        """Raise BadSetting (`require`) for settings that are possible alone but not together, before anything is made.
+
+        `config.method` holds the method's settings; a patch larger than `config.train.crop` is such a case.
+        """
 
     def groups(self) -> list[Group]:
         """Trained parameters: encoders at `train.lr`, everything else at the head's rate."""
