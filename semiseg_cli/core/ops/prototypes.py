@@ -41,7 +41,7 @@ def aggregation_loss(
         cosine_BKhw = torch.einsum("bdhw,kd->bkhw", features, unit_KD) * inverse_Bhw[:, None]
         sums_K = summed((weights_BKhw * (1 - cosine_BKhw) / temperature).sum((0, 2, 3)))
         total_K = summed(weights_BKhw.sum((0, 2, 3)))
-        counted_K = (total_K > 0) & (length_K > 0)
+        counted_K: Tensor = (total_K > 0) & (length_K > 0)
         loss_K = torch.where(counted_K, sums_K / _divisor(total_K), 0.0)
     return loss_K.sum() / counted_K.sum().clamp(min=1)
 
