@@ -38,7 +38,11 @@ BACKBONES = {
     "resnet50s": f"{_HERE}.backbones.resnet:resnet50s",
     "resnet101s": f"{_HERE}.backbones.resnet:resnet101s",
 }
-DECODERS = {"deeplabv3plus": f"{_HERE}.decoders.deeplabv3plus:DeepLabV3Plus"}
+DECODERS = {
+    "deeplabv3plus": f"{_HERE}.decoders.deeplabv3plus:DeepLabV3Plus",
+    "mitrans": f"{_HERE}.decoders.mitrans:mitrans",
+    "mitrans_local": f"{_HERE}.decoders.mitrans:mitrans_local",
+}
 
 
 def build_segmenter(

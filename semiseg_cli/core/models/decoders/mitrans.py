@@ -1,0 +1,114 @@
+"""The network of GuidedMix-Net (Tu et al., AAAI 2022, arXiv 2112.14015): pyramid pooling, then MITrans blocks.
+
+A MITrans block lets every position of a map look at all others (a non-local block, eq. 5), doubles the map's size by
+a convolution and PixelShuffle, and fuses it with the encoder's next finer map (fig. 3). From output stride 32 there
+are three: to strides 16, 8 and 4. The classifier works at stride 4; the rest of the way is bilinear.
+
+The paper gives no widths behind the pyramid's 512 of 2,048 channels: each block has half the channels of the one
+before, at least 48. `mitrans_local` is the same network without the attention, for the paper's table 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from semiseg_cli.core.models.decoders.deeplabv3plus import ConvNormReLU, ImagePooling, upsample
+from semiseg_cli.core.types import Out
+
+BINS = (2, 3, 6)  # of the pyramid, beside the image's mean
+LEAST = 48  # channels
+
+
+class PyramidPooling(nn.Module):
+    """Means over 1, 2 x 2, 3 x 3 and 6 x 6 parts of the map beside the map itself (Zhao et al., CVPR 2017)."""
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__()
+        branch = channels // (len(BINS) + 1)
+        self.whole = ImagePooling(channels, branch)
+        self.parts = nn.ModuleList([ConvNormReLU(channels, branch) for _ in BINS])
+        self.project = ConvNormReLU(channels + branch * (len(BINS) + 1), out, 3)
+
+    def forward(self, x_BChw: Tensor) -> Tensor:
+        size = (x_BChw.shape[2], x_BChw.shape[3])
+        pooled = [F.adaptive_avg_pool2d(x_BChw, bins) for bins in BINS]
+        parts = [upsample(part(x), size) for part, x in zip(self.parts, pooled, strict=True)]
+        out: Tensor = self.project(torch.cat([x_BChw, self.whole(x_BChw), *parts], 1))
+        return out
+
+
+class NonLocal(nn.Module):
+    """v'_n = sum_m softmax_m(Q_n . K_m) V_m + v_n over all positions m (eq. 5). Q and K have half the channels.
+
+    V, which has all of them, is taken as two heads that share Q and K: all three are then equally wide, which the
+    attention kernels need that never hold the matrix of positions by positions, as is `contiguous`.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.query, self.key = (nn.Conv2d(channels, channels // 2, 1) for _ in range(2))
+        self.value = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, v_BChw: Tensor) -> Tensor:
+        query, key, value = (
+            conv(v_BChw).flatten(2).unflatten(1, (heads, -1)).transpose(2, 3).contiguous().expand(-1, 2, -1, -1)
+            for conv, heads in ((self.query, 1), (self.key, 1), (self.value, 2))
+        )
+        found = F.scaled_dot_product_attention(query, key, value, scale=1.0)
+        return v_BChw + found.transpose(2, 3).reshape(v_BChw.shape)
+
+
+class MITrans(nn.Module):
+    """Attention, then the map `factor` times larger (cut to the finer map's size) fused with the finer map."""
+
+    def __init__(self, channels: int, skip: int, out: int, factor: int, attention: bool) -> None:
+        super().__init__()
+        self.attention = NonLocal(channels) if attention else nn.Identity()
+        self.expand = nn.Sequential(ConvNormReLU(channels, out * factor**2), nn.PixelShuffle(factor))
+        self.skip = ConvNormReLU(skip, out)
+        self.fuse = ConvNormReLU(2 * out, out, 3)
+
+    def forward(self, v_BChw: Tensor, finer_BCHW: Tensor) -> Tensor:
+        height, width = finer_BCHW.shape[2:]
+        larger = self.expand(self.attention(v_BChw))[:, :, :height, :width]
+        out: Tensor = self.fuse(torch.cat([larger, self.skip(finer_BCHW)], 1))
+        return out
+
+
+class MITransDecoder(nn.Module):
+    """Pyramid pooling of the deep map, a MITrans block for every finer one, a classifier at stride 4.
+
+    channels: of the encoder's maps, finest first. output_stride: of the deep map, 8, 16 or 32 (the paper's).
+    attention: False leaves the non-local blocks out and nothing else.
+    """
+
+    def __init__(self, channels: Sequence[int], classes: int, output_stride: int, *, attention: bool = True) -> None:
+        super().__init__()
+        strides = [min(stride, output_stride) for stride in (4, 8, 16, 32)]
+        width = max(channels[-1] // 4, LEAST)
+        self.context = PyramidPooling(channels[-1], width)
+        self.blocks = nn.ModuleList()
+        for level in (2, 1, 0):
+            out = max(width // 2, LEAST)
+            factor = strides[level + 1] // strides[level]
+            self.blocks.append(MITrans(width, channels[level], out, factor, attention))
+            width = out
+        self.classifier = nn.Conv2d(width, classes, 1)
+
+    def forward(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Out:
+        """Logits at `size` (height, width) from the encoder's maps; at least float32, also under autocast."""
+        context = fused = self.context(maps[-1])
+        for block, finer in zip(self.blocks, reversed(maps[:-1]), strict=True):
+            fused = block(fused, finer)
+        logits = self.classifier(fused)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return Out(upsample(logits, size), context, fused, tuple(maps))
+
+
+mitrans = MITransDecoder
+mitrans_local = partial(MITransDecoder, attention=False)
