@@ -45,13 +45,12 @@ def fed(train: Train, batch: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def run(train: Train, batch: dict[str, Tensor], step: int) -> StepOutput:
     """All phases of one micro-batch, with their gradients."""
-    carry, out = None, None
-    for phase in range(type(train.method).phases):
-        out = train(fed(train, batch), Clock(step, STEPS), SLOTS, phase, carry)
+    whole, clock = StepOutput({}), Clock(step, STEPS)
+    for phase in range(train.method.phases(clock)):
+        out = train(fed(train, batch), clock, SLOTS, phase, whole.carry)
         torch.stack(list(out.losses.values())).sum().backward()
-        carry = out.carry
-    assert out is not None
-    return out
+        whole = whole.then(out)
+    return whole
 
 
 def learn(train: Train, batches: Batches, steps: range) -> list[dict[str, float]]:
@@ -135,7 +134,7 @@ def test_no_mask_of_an_unlabeled_image_is_looked_at(name: str, train_module: Mak
 
     closed = Batch(batch.labeled, clock, sealed(batch.unlabeled), sealed(batch.second), batch.paired)
     carry = None
-    for phase in range(type(train.method).phases):
+    for phase in range(train.method.phases(clock)):
         carry = train.method.step(closed, train.views(clock, SLOTS, (33, 33)), phase, carry).carry
 
 

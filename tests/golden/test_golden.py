@@ -85,7 +85,7 @@ def losses(
         set_learning_rates(optimizer, step, CONFIG)
         host = {k: v for k, v in batches(step, count=COUNT, side=SIDE).items() if k.split("_")[0] in inputs}
         carry, row = None, dict[str, float]()
-        for phase in range(type(train.method).phases):
+        for phase in range(train.method.phases(clock)):
             out = train(host, clock, np.arange(COUNT), phase, carry)
             assert all(value.dtype == torch.float64 for value in out.losses.values())
             torch.stack(list(out.losses.values())).sum().backward()

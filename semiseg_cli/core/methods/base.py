@@ -59,6 +59,17 @@ class StepOutput:
     carry: Any = None
     pictures: Mapping[str, Tensor] = field(default_factory=dict)
 
+    def then(self, later: StepOutput) -> StepOutput:
+        """This phase and the next one of the same micro-batch as one step."""
+        return StepOutput(
+            self.losses | later.losses,
+            self.stats | later.stats,
+            self.terms + later.terms,
+            later.weak or self.weak,
+            later.carry,
+            {**self.pictures, **later.pictures},
+        )
+
 
 @dataclass(frozen=True)
 class Group:
@@ -101,7 +112,6 @@ class Method(nn.Module, ABC):
     """A paper: its networks, teachers and memories are its own, and `step` is its equations."""
 
     Settings: ClassVar[type]  # frozen dataclass of `method.*` settings
-    phases: ClassVar[int] = 1
     defaults: ClassVar[Mapping[str, Any]] = {}  # what the paper changes in the run's configuration
 
     def __init__(self, settings: Any, build: Build) -> None:
@@ -129,6 +139,10 @@ class Method(nn.Module, ABC):
             if parameter.requires_grad:
                 (encoder if ".encoder." in f".{name}" else head).append(parameter)
         return [Group(encoder), Group(head, head=True)]
+
+    def phases(self, clock: Clock) -> int:
+        """Backward passes of this step: `step` is called once for each, and told the number of the phase."""
+        return 1
 
     @abstractmethod
     def step(self, batch: Batch, views: Views, phase: int = 0, carry: Any = None) -> StepOutput:

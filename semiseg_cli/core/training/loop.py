@@ -126,9 +126,10 @@ def one_step(
 
     lap: told the name of each part that has just been done, for measurements.
     """
-    parts, phases = plan.accumulation, type(method).phases
+    parts, phases = plan.accumulation, method.phases(clock)
     for part in range(parts):
         host, carry = next(batches), None
+        row: dict[str, Tensor] = {}
         lap("data")
         for phase in range(phases):
             last = part == parts - 1 and phase == phases - 1
@@ -139,8 +140,11 @@ def one_step(
                 lap("forward")
                 (total / parts).backward()
             carry = out.carry
-            meter.add({"loss": total, **{f"loss_{k}": v for k, v in out.losses.items()}, **out.stats})
+            whole = total.detach() + row.get("loss", 0.0)
+            row |= {"loss": whole, **{f"loss_{k}": v.detach() for k, v in out.losses.items()}, **out.stats}
+            del out, total  # what they hold would lie beside the next phase
             lap("backward")
+        meter.add(row)
     if grad_clip:
         nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], grad_clip)
     optimizer.step()

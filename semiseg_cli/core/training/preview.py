@@ -109,12 +109,11 @@ def _steps(
 def _step(session: Session, host: HostBatch, slots: Array) -> StepOutput:
     """All phases of one micro-batch as the last step of the run would take it; terms of all phases together."""
     clock = Clock(session.plan.steps - 1, session.plan.steps)
-    whole, carry = StepOutput({}), None
-    for phase in range(type(session.method).phases):
-        out = session.train(host, clock, slots, phase, carry)
-        terms = tuple(term for term in out.terms if len(term.image_B3HW) == len(slots))  # others mix in labeled images
-        whole, carry = StepOutput({}, terms=whole.terms + terms, weak=out.weak or whole.weak), out.carry
-    return whole
+    out = StepOutput({})
+    for phase in range(session.method.phases(clock)):
+        out = out.then(session.train(host, clock, slots, phase, out.carry))
+    terms = tuple(term for term in out.terms if len(term.image_B3HW) == len(slots))  # others mix in labeled images
+    return replace(out, terms=terms)
 
 
 def _view(session: Session, row: int, name: str, image: Tensor, pseudo: Pseudo, kept: Tensor | None) -> View:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from semiseg_cli.core.config import TrainConfig
 from semiseg_cli.core.data.loader import Plan
-from semiseg_cli.core.methods.base import Batch, Method, StepOutput, Views
+from semiseg_cli.core.methods.base import Batch, Clock, Method, StepOutput, Views
 from semiseg_cli.core.training.loop import Hooks
 from semiseg_cli.core.training.step import Train
 
@@ -55,7 +55,8 @@ class Toy(Method):
 class TwoPhases(Toy):
     """The same loss in two unequal parts, the second of which is told what the first found."""
 
-    phases = 2
+    def phases(self, clock: Clock) -> int:
+        return 2
 
     def step(self, batch: Batch, views: Views, phase: int = 0, carry: Any = None) -> StepOutput:
         assert carry == (None if phase == 0 else "from phase 0")
