@@ -62,6 +62,16 @@ class Out:
     maps: tuple[Tensor, ...] = ()  # what the encoder gave, finest first
 
 
+class Decoder(nn.Module, ABC):
+    """Maps to `Out`: features, then a classifier. Without the classifier, features for another task."""
+
+    classifier: nn.Module
+
+    @abstractmethod
+    def features(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """What `Out` calls aspp and fused."""
+
+
 class Net(nn.Module, ABC):
     """A segmentation network: encoder and decoder apart, because papers act between them."""
 

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from semiseg_cli.core.ops.mix import cutmix
 from semiseg_cli.core.ops.teacher import Teacher
 from semiseg_cli.core.settings import Config
-from semiseg_cli.core.types import Batch, Clock, Images, Net, Out, Pseudo
+from semiseg_cli.core.types import Batch, Clock, Decoder, Images, Net, Out, Pseudo
 
 __all__ = [
-    "Batch", "Build", "Clock", "Group", "Images", "Method", "Net", "Out", "Pseudo", "StepOutput", "Term", "Views",
-    "Weak", "cutmixed",
+    "Batch", "Build", "Clock", "Decoder", "Group", "Images", "Method", "Net", "Out", "Pseudo", "StepOutput", "Term",
+    "Views", "Weak", "cutmixed",
 ]  # fmt: skip
 
 
@@ -88,7 +88,7 @@ class Build(Protocol):
     seed: int  # of the run, for what a method initialises itself
 
     def segmenter(self, head_seed: int = 0) -> Net: ...
-    def decoder(self, head_seed: int = 1) -> nn.Module: ...
+    def decoder(self, head_seed: int = 1) -> Decoder: ...
     def teacher(self, net: Net) -> Teacher[Net]: ...
     def labeled_loss(self, logits_BKHW: Tensor, mask_BHW: Tensor) -> Tensor: ...
 

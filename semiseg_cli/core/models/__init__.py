@@ -18,9 +18,8 @@ from semiseg_cli.core.errors import UsageError, did_you_mean
 from semiseg_cli.core.models.weights import imagenet_url, load_encoder
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from semiseg_cli.core.models.segmenter import Segmenter
+    from semiseg_cli.core.types import Decoder
 
 __all__ = ["BACKBONES", "DECODERS", "MEAN", "STD", "build_decoder", "build_segmenter", "imagenet_url", "load_encoder"]
 
@@ -69,7 +68,7 @@ def build_segmenter(
 
 def build_decoder(
     backbone: str, decoder: str, classes: int, *, output_stride: int = 16, seed: int = 0, head_seed: int = 1
-) -> nn.Module:
+) -> Decoder:
     """The decoder that `build_segmenter` would make, alone, for methods with more than one."""
     import torch
 
@@ -86,10 +85,10 @@ def _encoder(backbone: str, output_stride: int, seed: int) -> Any:
         return factory(output_stride)
 
 
-def _decoder(decoder: str, encoder: Any, classes: int, output_stride: int, seed: int, head_seed: int) -> nn.Module:
+def _decoder(decoder: str, encoder: Any, classes: int, output_stride: int, seed: int, head_seed: int) -> Decoder:
     factory = _factory(DECODERS, decoder, "decoder")
     with _seeded(seed, 1 + head_seed):
-        head: nn.Module = factory(encoder.channels, classes, output_stride)
+        head: Decoder = factory(encoder.channels, classes, output_stride)
     return head
 
 

@@ -13,7 +13,7 @@ from semiseg_cli.core.models import build_decoder, build_segmenter
 from semiseg_cli.core.ops.draws import Draws
 from semiseg_cli.core.ops.losses import cross_entropy, ohem, ohem_min_kept
 from semiseg_cli.core.ops.teacher import Teacher
-from semiseg_cli.core.types import Batch, Clock, Images, Net
+from semiseg_cli.core.types import Batch, Clock, Decoder, Images, Net
 from semiseg_cli.core.views import DeviceViews
 
 
@@ -43,7 +43,7 @@ class Builder:
             self.prepare(net)
         return net
 
-    def decoder(self, head_seed: int = 1) -> nn.Module:
+    def decoder(self, head_seed: int = 1) -> Decoder:
         spec = {key: value for key, value in self.spec.items() if key != "freeze_bn"}  # of the encoder alone
         return build_decoder(classes=self.classes, seed=self.seed, head_seed=head_seed, **spec)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from semiseg_cli.core.types import Out
+from semiseg_cli.core.types import Decoder, Out
 
 RATES = {32: (3, 6, 9), 16: (6, 12, 18), 8: (12, 24, 36)}  # of the context module's 3x3 convolutions, by output stride
 LOW_WIDTH = 48  # of the low-level map
@@ -81,7 +81,7 @@ class ContextModule(nn.Module):
         return out
 
 
-class DeepLabV3Plus(nn.Module):
+class DeepLabV3Plus(Decoder):
     """Context of the deep map, fused with the low-level map at stride 4, classified there.
 
     channels: of the encoder's maps, finest first; the first map is the low-level one, the last the deep one.
@@ -96,10 +96,14 @@ class DeepLabV3Plus(nn.Module):
         self.fuse = nn.Sequential(ConvNormReLU(LOW_WIDTH + out, out, 3), ConvNormReLU(out, out, 3))
         self.classifier = nn.Conv2d(out, classes, 1)
 
+    def features(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """The context of the deep map, and the classifier's input at stride 4."""
+        aspp, low = self.context(maps[-1]), self.low(maps[0])
+        return aspp, self.fuse(torch.cat([low, upsample(aspp, (low.shape[2], low.shape[3]))], 1))
+
     def forward(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Out:
         """Logits at `size` (height, width) from the encoder's maps; at least float32, also under autocast."""
-        aspp, low = self.context(maps[-1]), self.low(maps[0])
-        fused = self.fuse(torch.cat([low, upsample(aspp, (low.shape[2], low.shape[3]))], 1))
+        aspp, fused = self.features(maps)
         logits = self.classifier(fused)
         # Confidence thresholds are finer than bfloat16, so the last upsampling is done in float32.
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))

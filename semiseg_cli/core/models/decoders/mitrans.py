@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from semiseg_cli.core.models.decoders.deeplabv3plus import ConvNormReLU, ImagePooling, upsample
-from semiseg_cli.core.types import Out
+from semiseg_cli.core.types import Decoder, Out
 
 BINS = (2, 3, 6)  # of the pyramid, beside the image's mean
 LEAST = 48  # channels
@@ -80,7 +80,7 @@ class MITrans(nn.Module):
         return out
 
 
-class MITransDecoder(nn.Module):
+class MITransDecoder(Decoder):
     """Pyramid pooling of the deep map, a MITrans block for every finer one, a classifier at stride 4.
 
     channels: of the encoder's maps, finest first. output_stride: of the deep map, 8, 16 or 32 (the paper's).
@@ -100,11 +100,16 @@ class MITransDecoder(nn.Module):
             width = out
         self.classifier = nn.Conv2d(width, classes, 1)
 
-    def forward(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Out:
-        """Logits at `size` (height, width) from the encoder's maps; at least float32, also under autocast."""
+    def features(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """The pyramid's output, and the classifier's input at stride 4."""
         context = fused = self.context(maps[-1])
         for block, finer in zip(self.blocks, reversed(maps[:-1]), strict=True):
             fused = block(fused, finer)
+        return context, fused
+
+    def forward(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Out:
+        """Logits at `size` (height, width) from the encoder's maps; at least float32, also under autocast."""
+        context, fused = self.features(maps)
         logits = self.classifier(fused)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         return Out(upsample(logits, size), context, fused, tuple(maps))
