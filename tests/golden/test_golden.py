@@ -41,6 +41,11 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "meanteacher": ("meanteacher", {"tau": 0.45}),
     "meanteacher-confidence": ("meanteacher", {"weight": "confidence", "normaliser": "image", "lambda_u": 0.5}),
     "unimatch": ("unimatch", {"tau": 0.45}),
+    "maskmatch": ("maskmatch", {"tau": 0.5, "patch": 8, "scales": (1.0, 1.5)}),
+    "maskmatch-reconstruction": (
+        "maskmatch",
+        {"tau": 0.5, "patch": 8, "scales": (1.0,), "masked_task": "reconstruction", "mask": "block"},
+    ),
     "unimatch-exact": ("unimatch", {"tau": 0.45, "exact_bn": True, "cutmix_partner": "self"}),
 }
 

@@ -18,6 +18,7 @@ METHODS = {
     "meanteacher": "semiseg_cli.core.methods.meanteacher:MeanTeacher",
     "fixmatch": "semiseg_cli.core.methods.fixmatch:FixMatch",
     "unimatch": "semiseg_cli.core.methods.unimatch:UniMatch",
+    "maskmatch": "semiseg_cli.core.methods.maskmatch:MaskMatch",
 }
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, Protocol
 
 from torch import Tensor, nn
@@ -58,6 +58,15 @@ class StepOutput:
     weak: Weak | None = None
     carry: Any = None
     pictures: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def plus(self, more: StepOutput) -> StepOutput:
+        """This step with the losses, stats and terms of something added to it."""
+        return replace(
+            self,
+            losses={**self.losses, **more.losses},
+            stats={**self.stats, **more.stats},
+            terms=self.terms + more.terms,
+        )
 
     def then(self, later: StepOutput) -> StepOutput:
         """This phase and the next one of the same micro-batch as one step."""

@@ -62,6 +62,14 @@ def pseudo_label_loss(
     return (loss.sum((1, 2)) / weights_BHW.sum((1, 2)).clamp(min=1e-6)).mean()
 
 
+def reconstruction_loss(rgb_B3hw: Tensor, image_B3HW: Tensor, valid_BHW: Tensor) -> Tensor:
+    """Mean squared difference to the image over channels and valid pixels; a coarser map is enlarged bilinearly."""
+    size = (image_B3HW.shape[2], image_B3HW.shape[3])
+    rgb = F.interpolate(at_least_float32(rgb_B3hw), size, mode="bilinear", align_corners=True)
+    error = (rgb - image_B3HW).square().mean(1) * valid_BHW
+    return error.sum() / valid_BHW.sum().clamp(min=1)
+
+
 def pseudo_stats(pseudo: Pseudo, weights_BHW: Tensor) -> dict[str, Tensor]:
     """What to watch: the share of valid pixels kept, and the share of the commonest class among them."""
     classes = pseudo.logits_BKHW.shape[1]

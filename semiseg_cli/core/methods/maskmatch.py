@@ -1,0 +1,157 @@
+"""MaskMatch. Pan et al., "Semi-supervised Semantic Segmentation Meets Masked Modeling: Fine-grained Locality Learning
+Matters in Consistency Regularization", 2023, arXiv 2312.08631.
+
+A mean teacher (alpha 0.999) that labels the weak view at three scales; the student learns these labels on the strong
+view at the same scales, and on the weak view with 70 % of its patches hidden (local consistency, LCR):
+L = L_x + lambda_1 L_MSWS + lambda_2 L_LCR. Unlabeled terms count pixels with confidence > tau; each image is divided by
+its own count of them. The teacher is evaluated.
+
+Departures. A scaled image's logits are brought back by the decoder's last upsampling, not by a second one after it.
+Labeled and strong images pass the network as one batch; masked images, whose statistics are those of no image that is
+ever evaluated, pass it apart and leave the running statistics as they are. A hidden patch has the mean colour. The
+paper does not say by what the loss of `masked_task = "visible"` is divided: by the confident pixels that are visible.
+The teacher's decay is min((1 + step) / (10 + step), alpha), and `warmup` delays the pseudo-labels, for short runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated as Doc
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from semiseg_cli.core.methods.base import (
+    Batch,
+    Build,
+    Clock,
+    Method,
+    Net,
+    Pseudo,
+    StepOutput,
+    Term,
+    Views,
+    Weak,
+    cutmixed,
+)
+from semiseg_cli.core.ops.batchnorm import still_statistics
+from semiseg_cli.core.ops.losses import pseudo_label_loss, pseudo_stats, reconstruction_loss
+from semiseg_cli.core.ops.scales import logits_at, mean_softmax, scaled_side
+from semiseg_cli.core.settings import Config, require
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskMatchSettings:
+    alpha: Doc[float, "decay of the teacher's moving average, in [0, 1)"] = 0.999
+    tau: Doc[float, "a pseudo-label counts above this confidence, in [0, 1]"] = 0.9
+    scales: Doc[tuple[float, ...], "scales of teacher and strong view, 1 among them; 1 alone: no multi-scale"] = (
+        1.0, 0.7, 1.5,
+    )  # fmt: skip
+    masked_task: Doc[
+        Literal["none", "visible", "everywhere", "reconstruction"],
+        "what the masked view learns: nothing, labels of visible pixels, labels of all, or the image itself",
+    ] = "everywhere"
+    mask: Doc[Literal["random", "block", "grid"], "which patches are hidden; grid keeps one of four"] = "random"
+    patch: Doc[int, "side of a patch in pixels, p"] = 32
+    ratio: Doc[float, "probability that a patch is hidden, gamma, in [0, 1)"] = 0.7
+    lambda_1: Doc[float, "weight of the weak-to-strong loss"] = 1.0
+    lambda_2: Doc[float, "weight of the masked view's loss"] = 1.0
+    warmup: Doc[float, "fraction of the run before pseudo-labels are used, in [0, 1)"] = 0.0
+
+    def __post_init__(self) -> None:
+        require(0 <= self.alpha < 1, "method.alpha", self.alpha, "in [0, 1)")
+        require(0 <= self.tau <= 1, "method.tau", self.tau, "in [0, 1]")
+        scales = 1 in self.scales and min(self.scales) > 0 and len(set(self.scales)) == len(self.scales)
+        require(scales, "method.scales", self.scales, "different factors above 0, 1 among them")
+        require(self.patch >= 1, "method.patch", self.patch, "1 or more")
+        require(0 <= self.ratio < 1, "method.ratio", self.ratio, "in [0, 1)")
+        for name in ("lambda_1", "lambda_2"):
+            require(getattr(self, name) >= 0, f"method.{name}", getattr(self, name), "0 or more")
+        require(0 <= self.warmup < 1, "method.warmup", self.warmup, "in [0, 1)")
+
+
+class MaskMatch(Method):
+    Settings = MaskMatchSettings
+
+    def __init__(self, settings: MaskMatchSettings, build: Build) -> None:
+        super().__init__(settings, build)
+        self.net = build.segmenter()
+        self.teacher = build.teacher(self.net)
+        self.painter: nn.Module | None = None  # table 8's auxiliary head, from the classifier's features to RGB
+        if settings.masked_task == "reconstruction":
+            self.painter = nn.utils.skip_init(nn.Conv2d, self.net.widths["fused"], 3, 1)
+            for p in self.painter.parameters():
+                nn.init.zeros_(p)  # it starts with the mean colour
+
+    @classmethod
+    def check(cls, config: Config) -> None:
+        settings, crop, stride = config.method, config.train.crop, config.model.output_stride
+        if settings.masked_task != "none":
+            require(settings.patch <= crop, "method.patch", settings.patch, f"at most train.crop = {crop}")
+        enough = all(scaled_side(crop, factor) > stride for factor in settings.scales)
+        allowed = f"such that the crop of {crop} pixels keeps more than one feature pixel of {stride} at every scale"
+        require(enough, "method.scales", settings.scales, allowed)
+
+    def step(self, batch: Batch, views: Views, phase: int = 0, carry: Any = None) -> StepOutput:
+        settings, labeled, unlabeled = self.settings, batch.labeled, batch.unlabeled
+        assert labeled.mask_BHW is not None
+        assert unlabeled is not None
+        x_l = views.weak(labeled)
+        if batch.clock.progress < settings.warmup:
+            loss_x = self.build.labeled_loss(self.net(x_l), labeled.mask_BHW)
+            return StepOutput({"labeled": loss_x + self._unused()})
+
+        x_w = views.weak(unlabeled)
+        weak = self._pseudo_labels(x_w, unlabeled.valid_BHW)
+        x_s, mixed = cutmixed(views, unlabeled, weak, "s1")
+        logits_l, logits_s = self.net(torch.cat([x_l, x_s])).split([len(x_l), len(x_s)])
+        scaled = [logits_at(self.net, x_s, factor) for factor in settings.scales if factor != 1]
+
+        kept = self._confident(mixed)
+        loss_x = self.build.labeled_loss(logits_l, labeled.mask_BHW)  # eq. 1
+        per_scale = [pseudo_label_loss(logits, mixed, kept, "image") for logits in (logits_s, *scaled)]
+        loss_ms = torch.stack(per_scale).mean()  # eq. 8
+        out = StepOutput(
+            {"labeled": loss_x, "strong": settings.lambda_1 * loss_ms},
+            pseudo_stats(weak, self._confident(weak)),
+            (Term("strong", self.net, x_s, logits_s, mixed, kept),),
+            Weak(self.net, x_w, weak),
+        )
+        return out.plus(self._masked(x_w, weak, views)) if settings.masked_task != "none" else out
+
+    def _masked(self, x_w: Tensor, weak: Pseudo, views: Views) -> StepOutput:
+        """Local consistency regularization, or one of the tasks that table 8 compares it with."""
+        settings = self.settings
+        hidden = views.patches("masked", settings.patch, settings.ratio, settings.mask, exact=False)
+        x_m = x_w.masked_fill(hidden[:, None], 0.0)  # eq. 5
+        with still_statistics(self.net):
+            out = self.net.decode(self.net.encode(x_m), (x_w.shape[2], x_w.shape[3]))
+        if self.painter is not None:
+            loss = reconstruction_loss(self.painter(out.fused), x_w, weak.valid_BHW)
+            return StepOutput({"masked": settings.lambda_2 * loss})
+        kept = self._confident(weak) * (~hidden if settings.masked_task == "visible" else 1)
+        loss = pseudo_label_loss(out.logits_BKHW, weak, kept, "image")  # eq. 6
+        term = Term("masked", self.net, x_m, out.logits_BKHW, weak, kept)
+        return StepOutput({"masked": settings.lambda_2 * loss}, terms=(term,))
+
+    @torch.no_grad()
+    def _pseudo_labels(self, x_w: Tensor, valid_BHW: Tensor) -> Pseudo:
+        """The mean of the teacher's predictions at all scales, eq. 7."""
+        logits = [logits_at(self.teacher.net, x_w, factor) for factor in self.settings.scales]
+        return Pseudo.of(mean_softmax(logits), valid_BHW)
+
+    def _confident(self, pseudo: Pseudo) -> Tensor:
+        """[p > tau], 0 on padding."""
+        tau: float = self.settings.tau
+        return ((pseudo.conf_BHW > tau) & pseudo.valid_BHW).to(pseudo.conf_BHW.dtype)
+
+    def _unused(self) -> Tensor | float:
+        """Zero, with a gradient for the head that is not used yet: processes that train together wait for it."""
+        return 0.0 if self.painter is None else 0 * sum(p.sum() for p in self.painter.parameters())
+
+    def after_step(self, clock: Clock) -> None:
+        self.teacher.follow(self.net, clock.step, self.settings.alpha)
+
+    def deployed(self) -> Net:
+        return self.teacher.net

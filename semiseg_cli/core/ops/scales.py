@@ -1,0 +1,35 @@
+"""One image at several scales: MaskMatch's multi-scale ensemble (arXiv 2312.08631, eqs. 7 and 8)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import reduce
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from semiseg_cli.core.types import Net, at_least_float32
+
+
+def scaled_side(side: int, factor: float) -> int:
+    """`side` times `factor` in pixels, rounded to a multiple of 8 plus 1; at factor 1 the side as it is."""
+    return side if factor == 1 else 8 * max(round(factor * (side - 1) / 8), 0) + 1
+
+
+def logits_at(net: Net, image_B3HW: Tensor, factor: float) -> Tensor:
+    """Logits (B, K, H, W) of the images scaled by `factor`, brought to their own size by the decoder at once."""
+    height, width = image_B3HW.shape[2], image_B3HW.shape[3]
+    size = (scaled_side(height, factor), scaled_side(width, factor))
+    if size != (height, width):
+        image_B3HW = F.interpolate(image_B3HW, size, mode="bilinear", align_corners=True)
+    return net.decode(net.encode(image_B3HW), (height, width)).logits_BKHW
+
+
+def mean_softmax(logits_BKHW: Sequence[Tensor]) -> Tensor:
+    """Logits whose softmax is the mean of the softmaxes of several; of one, itself. At least float32."""
+    if len(logits_BKHW) == 1:
+        return logits_BKHW[0]
+    logs = (at_least_float32(logits).log_softmax(1) for logits in logits_BKHW)
+    return reduce(torch.logaddexp, logs) - math.log(len(logits_BKHW))
