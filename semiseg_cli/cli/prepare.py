@@ -1,53 +1,19 @@
-"""`semiseg prepare`: make a dataset ready, from a seed or from folders of images and masks."""
+"""`semiseg prepare`: make a dataset ready. Here from folders of images and masks or from a seed."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from semiseg_cli.cli import console
+from semiseg_cli.cli import console, prepare_benchmarks
+from semiseg_cli.cli.prepared import MASKS, OUTPUT, SOURCE, Json, Name, Root, before, tell
 from semiseg_cli.core.errors import UsageError
 
-if TYPE_CHECKING:
-    from semiseg_cli.core.data.spec import Dataset
-
-app = typer.Typer(no_args_is_help=True, help="Make a dataset ready for training: a synthetic one, or your own images.")
-
-SOURCE, MASKS, OUTPUT = "What to take", "How to read the masks", "Output"
-Root = Annotated[
-    Path, typer.Option(envvar="SEMISEG_DATA", help="folder of the prepared datasets", rich_help_panel=OUTPUT)
-]
-Json = Annotated[bool, typer.Option("--json", help="print one JSON document", rich_help_panel=OUTPUT)]
-
-
-@app.command()
-def shapes(
-    root: Root = Path("data"),
-    name: Annotated[str, typer.Option(help="name of the dataset", rich_help_panel=OUTPUT)] = "shapes",
-    seed: Annotated[int, typer.Option(min=0, help="another seed, other images", rich_help_panel=SOURCE)] = 0,
-    labeled: Annotated[int, typer.Option(min=1, help="training images with a mask", rich_help_panel=SOURCE)] = 10,
-    unlabeled: Annotated[int, typer.Option(min=0, help="training images without", rich_help_panel=SOURCE)] = 300,
-    val: Annotated[int, typer.Option(min=1, help="validation images", rich_help_panel=SOURCE)] = 80,
-    size: Annotated[int, typer.Option(min=32, help="side of the images in pixels", rich_help_panel=SOURCE)] = 128,
-    json: Json = False,
-) -> None:
-    """Draw a synthetic dataset of six classes from a seed: no download, a second or two."""
-    from semiseg_cli.stages.prepare import prepare_shapes
-
-    there = _check_name(root, name)
-    dataset = prepare_shapes(
-        root,
-        name=name,
-        seed=seed,
-        labeled=labeled,
-        unlabeled=unlabeled,
-        val=val,
-        size=size,
-        progress=console.progress,
-    )
-    _tell(dataset, there, json)
+app = typer.Typer(no_args_is_help=True, help="Make a dataset ready for training: a benchmark, or your own images.")
+app.command("voc")(prepare_benchmarks.voc)
+app.command("cityscapes")(prepare_benchmarks.cityscapes)
 
 
 @app.command()
@@ -90,7 +56,7 @@ def folder(
         int, typer.Option(min=0, help="reduce larger images to this many pixels; 0: keep them", rich_help_panel=OUTPUT)
     ] = 1024,
     root: Root = Path("data"),
-    name: Annotated[str, typer.Option(help="name of the dataset", rich_help_panel=OUTPUT)] = "folder",
+    name: Name = "folder",
     json: Json = False,
 ) -> None:
     """Your own images: some with a mask, the others without. Photos of any kind, index or colour masks.
@@ -99,7 +65,7 @@ def folder(
     """
     from semiseg_cli.stages.prepare import prepare_folder
 
-    there = _check_name(root, name)
+    there = before(root, name)
     dataset = prepare_folder(
         root,
         name=name,
@@ -114,14 +80,35 @@ def folder(
         long_side=long_side,
         progress=console.progress,
     )
-    _tell(dataset, there, json)
+    tell(dataset, there, json)
 
 
-def _check_name(root: Path, name: str) -> bool:
-    """Whether a dataset of this name is there already. Raises UsageError for a name that is no plain folder name."""
-    if not name or name[0] in ".-" or name != Path(name).name:
-        raise UsageError(f"--name '{name}' cannot name a folder", fix="--name photos")
-    return (root / name / "dataset.toml").is_file()
+@app.command()
+def shapes(
+    root: Root = Path("data"),
+    name: Name = "shapes",
+    seed: Annotated[int, typer.Option(min=0, help="another seed, other images", rich_help_panel=SOURCE)] = 0,
+    labeled: Annotated[int, typer.Option(min=1, help="training images with a mask", rich_help_panel=SOURCE)] = 10,
+    unlabeled: Annotated[int, typer.Option(min=0, help="training images without", rich_help_panel=SOURCE)] = 300,
+    val: Annotated[int, typer.Option(min=1, help="validation images", rich_help_panel=SOURCE)] = 80,
+    size: Annotated[int, typer.Option(min=32, help="side of the images in pixels", rich_help_panel=SOURCE)] = 128,
+    json: Json = False,
+) -> None:
+    """Draw a synthetic dataset of six classes from a seed: no download, a second or two."""
+    from semiseg_cli.stages.prepare import prepare_shapes
+
+    there = before(root, name)
+    dataset = prepare_shapes(
+        root,
+        name=name,
+        seed=seed,
+        labeled=labeled,
+        unlabeled=unlabeled,
+        val=val,
+        size=size,
+        progress=console.progress,
+    )
+    tell(dataset, there, json)
 
 
 def _mapping(words: list[str]) -> dict[int, int]:
@@ -135,29 +122,3 @@ def _mapping(words: list[str]) -> dict[int, int]:
         except ValueError as error:
             raise UsageError(f"--map {word} is not understood", fix="--map 255=1, or --map '#804000=1'") from error
     return mapping
-
-
-def _tell(dataset: Dataset, there: bool, json: bool) -> None:
-    """What was prepared, notes first; it was `there` already if nothing had to be done."""
-    from semiseg_cli.stages.prepare import notes
-
-    found = notes(dataset)
-    for note in found:
-        console.note(note)
-    counts = {
-        "labeled": len(dataset.labeled),
-        "unlabeled": len(dataset.train) - len(dataset.labeled),
-        "val": len(dataset.val),
-    }
-    data = {
-        "name": dataset.name,
-        "folder": str(dataset.root),
-        "classes": list(dataset.classes),
-        **counts,
-        "notes": found,
-        "ready": there,
-    }
-    text = f"{dataset.name} {'is ready' if there else 'prepared'} in {dataset.root}: " + ", ".join(
-        f"{count} {part}" for part, count in counts.items()
-    )
-    console.result("prepare", data, f"{text}, {len(dataset.classes)} classes", json)

@@ -38,12 +38,23 @@ class Translation:
 
     def __call__(self, codes: NDArray[np.int32]) -> tuple[NDArray[np.uint8], dict[int, int]]:
         """The mask, uint8 of the same shape, and pixels of every code that means nothing."""
+        if int(codes.min()) >= 0 and int(codes.max()) < 256:
+            return self._index_mask(codes)
         place = np.searchsorted(self.known, codes).clip(max=len(self.known) - 1)
         strange = self.known[place] != codes
         if not strange.any():
             return self.value[place], {}
         found, counts = np.unique(codes[strange], return_counts=True)
         return self.value[place], dict(zip(found.tolist(), counts.tolist(), strict=True))
+
+    def _index_mask(self, codes: NDArray[np.int32]) -> tuple[NDArray[np.uint8], dict[int, int]]:
+        """The same for codes of one byte, by a table: a search takes ten times as long."""
+        byte = (self.known >= 0) & (self.known < 256)
+        table = np.zeros(256, np.uint8)
+        table[self.known[byte]] = self.value[byte]
+        counts = np.bincount(codes.ravel(), minlength=256)
+        counts[self.known[byte]] = 0
+        return table[codes], {int(code): int(counts[code]) for code in np.flatnonzero(counts)}
 
 
 def read_classes(path: Path) -> Classes:

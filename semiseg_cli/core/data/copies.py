@@ -95,18 +95,22 @@ def _upright(codes: NDArray[np.int32], image: Path, size: tuple[int, int]) -> ND
     return orient(codes, exif) if codes.shape != size and exif >= 5 and codes.shape == size[::-1] else codes
 
 
-def refuse(refusals: Sequence[Refusal], classes: Classes) -> None:
-    """Raise the DataError that lists them, the gravest kind first; nothing if there are none."""
+def refuse(refusals: Sequence[Refusal], classes: Classes, fix: str = "") -> None:
+    """Raise the DataError that lists them, the gravest kind first; nothing if there are none.
+
+    fix: what to try; without it, what fits somebody's own files.
+    """
     by_kind: dict[str, list[Refusal]] = {"unreadable": [], "sizes": [], "values": []}
     for refusal in refusals:
         by_kind[refusal.kind].append(refusal)
     if found := by_kind["unreadable"]:
-        raise DataError(f"{_files(found)} cannot be used", why=_lines(found), fix="repair, convert or remove them")
+        repair = fix or "repair, convert or remove them"
+        raise DataError(f"{_files(found)} cannot be used", why=_lines(found), fix=repair)
     if found := by_kind["sizes"]:
         raise DataError(
             f"{_files(found)}: image and mask differ in size",
             why=_lines(found),
-            fix="make each mask as large as its image, and no larger",
+            fix=fix or "make each mask as large as its image, and no larger",
         )
     if found := by_kind["values"]:
         codes: Counter[int] = Counter()
@@ -116,7 +120,7 @@ def refuse(refusals: Sequence[Refusal], classes: Classes) -> None:
         raise DataError(
             f"{_files(found)}: masks have values outside the {len(classes.names)} classes",
             why=f"{listed}\n{_lines(found)}",
-            fix=_remedy(sorted(codes), classes),
+            fix=fix or _remedy(sorted(codes), classes),
         )
 
 

@@ -20,6 +20,7 @@ from semiseg_cli.core.errors import DataError
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".gif"})
 COLOUR = 1 << 24  # set in the code of a mask pixel that is a colour, 0xRRGGBB in the bits below
 _ORIENTATION = 0x0112  # EXIF tag
+_ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 
 
 @contextmanager
@@ -107,6 +108,23 @@ def orient(pixels: NDArray[np.int32], exif: int) -> NDArray[np.int32]:
     if exif in (3, 4, 7, 8):
         pixels = pixels[::-1]
     return pixels[:, ::-1] if exif in (2, 3, 6, 7) else pixels
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Height and width as stored, from the header. DataError for a file that is unreadable or not whole.
+
+    A JPEG or PNG that ends as they must end is whole; any other file is decoded to find out.
+    """
+    with opened(path) as image:
+        width, height = image.size
+        end = _ENDS.get(image.format or "")
+    if end:
+        with path.open("rb") as file:
+            file.seek(-len(end), 2)
+            if file.read() == end:
+                return height, width
+    read_image(path)
+    return height, width
 
 
 def is_plain(path: Path) -> bool:

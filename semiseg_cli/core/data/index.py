@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from semiseg_cli.core.data.lists import fingerprint
 from semiseg_cli.core.data.spec import Dataset, Record
-from semiseg_cli.core.data.splits import fingerprint
 from semiseg_cli.core.errors import DataError, UsageError
 from semiseg_cli.core.files import toml_value, write_text
 
@@ -46,7 +47,7 @@ def load_dataset(root: Path, name: str) -> Dataset:
         lines = index.read_text(encoding="utf-8").split("\n")
         if lines[0].split("\t") != list(COLUMNS) or lines[-1]:
             raise ValueError("its header or its last line is not as written")
-        rows = [_parse(line, folder) for line in lines[1:-1]]
+        rows = [parse_record(line, folder) for line in lines[1:-1]]
         return Dataset(
             name=name,
             kind=table["kind"],
@@ -71,7 +72,7 @@ def manifest(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         root, name = folder.parent, folder.name
         known = prepared(root)
-        how = "shapes" if name == "shapes" else f"folder --name {name} --help"
+        how = name if name in ("shapes", "voc", "cityscapes") else f"folder --name {name} --help"
         raise DataError(
             f"no prepared dataset '{name}' in {root}",
             why=f"prepared there: {', '.join(known) or 'nothing'}",
@@ -98,9 +99,25 @@ def write_dataset(dataset: Dataset, extra: Mapping[str, Any]) -> None:
     if len(set(ids)) != len(ids):
         twice = sorted({id for id in ids if ids.count(id) > 1})
         raise DataError(f"{len(twice)} image ids are used twice in dataset '{dataset.name}'", why=", ".join(twice[:5]))
-    lines = ["\t".join(COLUMNS), *(_line(part, record, dataset.root) for part, record in rows)]
-    write_text(dataset.root / "index.tsv", "\n".join(lines) + "\n")
+    lines = ["\t".join(COLUMNS), *(record_line(part, record, dataset.root) for part, record in rows)]
+    _write_index(dataset.root, "\n".join(lines) + "\n")
     write_text(dataset.root / "dataset.toml", to_toml(_describe(dataset) | dict(extra)))
+    (dataset.root / ".dataset.toml.old").unlink(missing_ok=True)
+
+
+def _write_index(folder: Path, text: str) -> None:
+    """Write `index.tsv`; a description of another index is set aside first, so that they never stand side by side."""
+    index, description, old = folder / "index.tsv", folder / "dataset.toml", folder / ".dataset.toml.old"
+    if index.is_file() and index.read_text(encoding="utf-8") == text:
+        return
+    if description.is_file():
+        os.replace(description, old)
+    try:
+        write_text(index, text)
+    except OSError:
+        if old.is_file():
+            os.replace(old, description)
+        raise
 
 
 def _describe(dataset: Dataset) -> dict[str, Any]:
@@ -127,7 +144,8 @@ def _describe(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _line(part: str, record: Record, folder: Path) -> str:
+def record_line(part: str, record: Record, folder: Path) -> str:
+    """A record as a line of `index.tsv`, without its end; DataError where a file name cannot stand in one."""
     mask = _relative(record.mask, folder) if record.mask else "-"
     pixels = " ".join(map(str, record.pixels)) if record.pixels else "-"
     fields = (record.id, part, _relative(record.image, folder), mask, record.height, record.width, pixels)
@@ -137,15 +155,24 @@ def _line(part: str, record: Record, folder: Path) -> str:
     return line
 
 
-def _parse(line: str, folder: Path) -> tuple[str, Record]:
+def parse_record(line: str, folder: Path) -> tuple[str, Record]:
+    """The part and the record of a line. Raises ValueError for a line that is not as `record_line` writes it."""
     id, part, image, mask, height, width, pixels = line.split("\t")
     counts = () if pixels == "-" else tuple(map(int, pixels.split(" ")))
-    path = None if mask == "-" else folder / mask
-    return part, Record(id, folder / image, path, int(height), int(width), counts)
+    path = None if mask == "-" else _absolute(mask, folder)
+    return part, Record(id, _absolute(image, folder), path, int(height), int(width), counts)
 
 
 def _relative(path: Path, folder: Path) -> str:
-    return (path.relative_to(folder) if path.is_relative_to(folder) else path.absolute()).as_posix()
+    """Relative below the dataset's folder or the data root, so that the data root can be moved; else absolute."""
+    if path.is_relative_to(folder):
+        return path.relative_to(folder).as_posix()
+    path, root = Path(os.path.abspath(path)), Path(os.path.abspath(folder)).parent
+    return f"../{path.relative_to(root).as_posix()}" if path.is_relative_to(root) else path.as_posix()
+
+
+def _absolute(name: str, folder: Path) -> Path:
+    return folder.parent / name[3:] if name.startswith("../") else folder / name
 
 
 def to_toml(table: Mapping[str, Any], prefix: str = "") -> str:

@@ -5,7 +5,7 @@ On disk (read and written by `index.py`):
     <root>/<name>/index.tsv      one line per image: id, part, image, mask, height, width, pixels of every class
     <root>/<name>/splits/<partition>/labeled.txt, unlabeled.txt (image ids)
 `part` is train or val; `mask` and `pixels` are `-` for an image without a mask. Paths are relative to the dataset's
-folder, or absolute.
+folder, begin with `../` for files elsewhere below the data root, or are absolute.
 """
 
 from __future__ import annotations
@@ -62,3 +62,5 @@ class Partition:
     labeled: tuple[Record, ...]
     unlabeled: tuple[Record, ...]
     fingerprint: str  # sha256 of the sorted unique image stems of `labeled`, joined by newline
+    protocol: str = ""  # classic, blender ...: results of two protocols do not compare; empty where none is followed
+    hint: str = ""  # a line for the user, such as that a published list was meant and is not at hand

@@ -1,0 +1,62 @@
+"""What the `prepare` commands share: options, the check of a dataset's name, and what they answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from semiseg_cli.cli import console
+from semiseg_cli.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from semiseg_cli.core.data.spec import Dataset
+
+SOURCE, MASKS, OUTPUT = "What to take", "How to read the masks", "Output"
+Root = Annotated[
+    Path, typer.Option(envvar="SEMISEG_DATA", help="folder of the prepared datasets", rich_help_panel=OUTPUT)
+]
+Name = Annotated[str, typer.Option(help="name of the dataset", rich_help_panel=OUTPUT)]
+Json = Annotated[bool, typer.Option("--json", help="print one JSON document", rich_help_panel=OUTPUT)]
+
+
+def before(root: Path, name: str) -> bytes:
+    """The description of what is prepared under this name, empty if nothing is.
+
+    Raises UsageError for a name that is no plain folder name.
+    """
+    if not name or name[0] in ".-" or name != Path(name).name:
+        raise UsageError(f"--name '{name}' cannot name a folder", fix="--name photos")
+    return _description(root / name)
+
+
+def tell(dataset: Dataset, there: bytes, json: bool) -> None:
+    """What was prepared, notes first; it was ready if its description is what was `there` before."""
+    from semiseg_cli.stages.prepare import notes
+
+    found, ready = notes(dataset), _description(dataset.root) == there
+    for note in found:
+        console.note(note)
+    counts = {
+        "labeled": len(dataset.labeled),
+        "unlabeled": len(dataset.train) - len(dataset.labeled),
+        "val": len(dataset.val),
+    }
+    data = {
+        "name": dataset.name,
+        "folder": str(dataset.root),
+        "classes": list(dataset.classes),
+        **counts,
+        "notes": found,
+        "ready": ready,
+    }
+    text = f"{dataset.name} {'is ready' if ready else 'prepared'} in {dataset.root}: " + ", ".join(
+        f"{count} {part}" for part, count in counts.items()
+    )
+    console.result("prepare", data, f"{text}, {len(dataset.classes)} classes", json)
+
+
+def _description(folder: Path) -> bytes:
+    file = folder / "dataset.toml"
+    return file.read_bytes() if file.is_file() else b""

@@ -1,0 +1,58 @@
+"""Which images of an unfinished dataset are done, so that a run that was killed is gone on with where it stood.
+
+`<folder>/unfinished.tsv` begins with a line that says what is being prepared; each line after it is a record as in
+`index.tsv`, written after the files it names. A last line without its end is not read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from semiseg_cli.core.data.index import parse_record, record_line
+from semiseg_cli.core.data.spec import Record
+
+UNFINISHED = "unfinished.tsv"
+
+
+class Journal:
+    """An open journal. `done`: records by id, as an earlier run with the same `key` left them; empty without one.
+
+    key: plain values that say what is prepared. Several threads may `add` at once.
+    """
+
+    def __init__(self, folder: Path, key: Mapping[str, Any]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.path = folder, folder / UNFINISHED
+        self.done: dict[str, Record] = {}
+        first = f"{json.dumps(key, sort_keys=True)}\n".encode()
+        data = self.path.read_bytes() if self.path.is_file() else b""
+        data = data[: data.rfind(b"\n") + 1]
+        if not data.startswith(first):
+            data = first
+        for line in data.decode("utf-8").split("\n")[1:-1]:
+            _, record = parse_record(line, folder)
+            if record.mask and record.mask.is_file() and record.mask.stat().st_size:
+                self.done[record.id] = record
+        self.path.write_bytes(data)
+        self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND)
+
+    def add(self, part: str, record: Record) -> None:
+        """Note that the files of this record are written. One call to the system, so lines never mix."""
+        os.write(self._file, f"{record_line(part, record, self.folder)}\n".encode())
+
+    def remove(self) -> None:
+        """The dataset is finished."""
+        self.path.unlink()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._file)

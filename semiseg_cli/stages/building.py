@@ -1,0 +1,130 @@
+"""What every `prepare` shares: all cores at work, what is ready recognised, nothing half-written taken for it.
+
+A dataset that takes seconds is built in a hidden folder beside the target, which gets its name in one step
+(`building`). One that takes minutes is built in place, and what is done is noted, so that a run that was interrupted
+or killed is gone on with (`resumable`); it becomes a dataset with its `dataset.toml`, which is written last.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cv2
+
+from semiseg_cli.core.data import archives
+from semiseg_cli.core.data.index import load_dataset, manifest, to_toml
+from semiseg_cli.core.data.journal import UNFINISHED, Journal
+from semiseg_cli.core.data.spec import Dataset
+from semiseg_cli.core.errors import DataError, Interrupted
+from semiseg_cli.stages.progress import Progress
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+def on_all_cores(work: Callable[[Task], Result], tasks: list[Task]) -> tuple[Result, ...]:
+    """`work` on every task, in order, in threads: decoding, resizing and encoding all release Python's lock."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(0)  # one image per core, rather than every core on every image
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        return tuple(pool.map(work, tasks))
+    finally:
+        pool.shutdown(cancel_futures=True)  # after an error or an interrupt: no further task is begun
+        cv2.setNumThreads(threads)
+
+
+def ready(root: Path, name: str, kind: str, source: Mapping[str, Any]) -> Dataset | None:
+    """The dataset if it was prepared from exactly this; None if there is nothing or a beginning; else a DataError."""
+    folder = root / name
+    if not (folder / "dataset.toml").is_file() and (not folder.exists() or (folder / UNFINISHED).is_file()):
+        return None
+    fix = f"choose another --name, or remove {folder}"
+    if not (folder / "dataset.toml").is_file():
+        raise DataError(f"{folder} exists and is not a prepared dataset", fix=fix)
+    table = manifest(folder)
+    before = {"kind": table["kind"], **table.get("source", {})}
+    now = {"kind": kind, **tomllib.loads(to_toml(source))}
+    differ = [key for key in now | before if before.get(key) != now.get(key)]
+    if differ:
+        why = "; ".join(f"{key}: {before.get(key)} there, {now.get(key)} here" for key in differ)
+        raise DataError(f"{folder} was prepared differently", why=why, fix=fix)
+    return complete(root, name)
+
+
+def complete(root: Path, name: str) -> Dataset:
+    """A prepared dataset. Raises DataError where one of its files is gone."""
+    dataset, folder = load_dataset(root, name), root / name
+    files = [file for record in (*dataset.train, *dataset.val) for file in (record.image, record.mask) if file]
+    missing = [file for file in files if not file.is_file()]
+    if missing:
+        what = f"{folder} lacks {len(missing)} of its files, the first is {missing[0]}"
+        raise DataError(what, fix=f"remove {folder} and run again")
+    return dataset
+
+
+@contextmanager
+def building(root: Path, name: str) -> Iterator[Path]:
+    """A hidden folder that becomes `<root>/<name>` if all goes well, and vanishes otherwise."""
+    root.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{name}.partial-", dir=root))
+    try:
+        folder.chmod(0o755)  # mkdtemp makes it private
+        yield folder
+        os.rename(folder, root / name)
+    except OSError as error:
+        raise DataError(f"{root / name} cannot be written", why=str(error)) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def resumable(root: Path, name: str, key: Mapping[str, Any]) -> Iterator[Journal]:
+    """The journal of `<root>/<name>`, which is removed if all goes well; errors and interrupts leave it.
+
+    key: says what is prepared; a journal of something else is begun anew.
+    """
+    with Journal(root / name, key) as journal:
+        yield journal
+    journal.remove()
+
+
+@contextmanager
+def interruptible(what: str) -> Iterator[None]:
+    """An interrupt says that the same command goes on; a disk that is full or read-only is a DataError."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        why = "what is done is kept"
+        raise Interrupted(f"{what} was interrupted", why=why, fix="the same command goes on from there") from None
+    except OSError as error:
+        raise DataError(f"{what} cannot go on", why=str(error)) from error
+
+
+def unpack(file: Path, root: Path, wanted: Callable[[str], bool], progress: Progress) -> Path:
+    """`archives.unpack` with a display of its progress."""
+    megabytes = round(file.stat().st_size / 1e6) if file.is_file() else 0
+    with progress(f"unpacking {file.name} (MB)", megabytes) as advance:
+        return archives.unpack(file, root, wanted, advance)
+
+
+def made_of(folder: Path, kind: str) -> dict[str, Any]:
+    """What a prepared dataset of this kind was made of; empty where there is none."""
+    table = manifest(folder) if (folder / "dataset.toml").is_file() else {}
+    return dict(table["source"]) if table.get("kind") == kind else {}
+
+
+def place(path: Path | None, root: Path) -> str:
+    """A path as `dataset.toml` keeps it: from the data root if it lies below it, else absolute; "" for none."""
+    if path is None:
+        return ""
+    whole, base = Path(os.path.abspath(path)), Path(os.path.abspath(root))
+    return (whole.relative_to(base) if whole.is_relative_to(base) else whole).as_posix()

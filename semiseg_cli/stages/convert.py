@@ -1,0 +1,45 @@
+"""From the images and labels of a benchmark to its records, on all cores, going on where an earlier run stood."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from semiseg_cli.core.data.benchmark import Task, convert
+from semiseg_cli.core.data.classes import Classes
+from semiseg_cli.core.data.copies import Refusal, refuse
+from semiseg_cli.core.data.journal import Journal
+from semiseg_cli.core.data.spec import Record
+from semiseg_cli.stages.building import on_all_cores
+from semiseg_cli.stages.progress import Progress
+
+
+def convert_all(
+    tasks: Sequence[Task],
+    journal: Journal,
+    known: Mapping[str, Record],
+    classes: Classes,
+    *,
+    fix: str,
+    progress: Progress,
+    jpg: bool = False,
+) -> dict[str, Record]:
+    """The record of every task, by id; `known` and journaled ones are taken as they are.
+
+    fix: what to try where files cannot be used. Raises DataError that lists all of these.
+    """
+    records = {**known, **journal.done}
+    left = [task for task in tasks if task.id not in records]
+    with progress(f"preparing {journal.folder.name}", len(tasks)) as advance:
+        advance(len(tasks) - len(left))
+
+        def one(task: Task) -> Record | Refusal:
+            done = convert(task, journal.folder, jpg=jpg)
+            if isinstance(done, Record):
+                journal.add(task.part, done)
+            advance()
+            return done
+
+        results = on_all_cores(one, left)
+    refuse([each for each in results if isinstance(each, Refusal)], classes, fix)
+    records |= {each.id: each for each in results if isinstance(each, Record)}
+    return {task.id: records[task.id] for task in tasks}
