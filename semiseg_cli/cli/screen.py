@@ -2,7 +2,7 @@
 
 The training stage reports to a `Screen`: `start` once, then `advance`, `log`, `evaluated` and `note` in any order,
 and `stop` at the end (again is harmless). A logged row holds step and loss, and may hold parts of the loss
-("loss_x"), lr, images_per_second, eta_s, and further scalars by name.
+("loss_x"), lr, images_per_second, eta_s, and further scalars by name, or by class in a dictionary.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ BARS = "▁▂▃▄▅▆▇█"
 PARTS = "loss_"
 ELSEWHERE = ("step", "loss", "lr", "images_per_second", "eta_s", "epoch")  # shown in places of their own, or not
 SHARES = ("kept", "largest_class")  # fractions, shown in percent
+KEPT = "kept_pixels"  # of every class, per micro-batch
 
 
 class Screen:
@@ -32,7 +33,8 @@ class Screen:
         """`step` steps are done; cheap, may be called after every one."""
 
     def log(self, row: dict[str, Any]) -> None:
-        console.note(f"step {row['step']}/{self.steps}  " + "  ".join([*losses(row), *speed(row), *stats(row)]))
+        words = [*losses(row), *speed(row), *stats(row), *fewest(row)]
+        console.note(f"step {row['step']}/{self.steps}  " + "  ".join(words))
 
     def evaluated(self, row: dict[str, Any]) -> None:
         """`row`: step, miou (percent), best_miou."""
@@ -91,6 +93,7 @@ class LiveScreen(Screen):
         if self.row:
             lines.append(Text("  ".join(losses(self.row))))
             lines.append(Text("  ".join([*speed(self.row), *stats(self.row)]), style="dim"))
+            lines += [Text(line, style="dim", overflow="ellipsis", no_wrap=True) for line in fewest(self.row)]
         if self.evaluations:
             last = self.evaluations[-1]
             curve = sparkline([row["miou"] for row in self.evaluations])
@@ -127,6 +130,12 @@ def stats(row: dict[str, Any]) -> list[str]:
     scalars = {name: value for name, value in named.items() if isinstance(value, int | float)}
     words = {name: f"{value:.0%}" if name in SHARES else f"{value:.3g}" for name, value in scalars.items()}
     return [f"{name.replace('_', ' ')} {word}" for name, word in words.items()]
+
+
+def fewest(row: dict[str, Any], count: int = 3) -> list[str]:
+    """The classes of which the fewest pseudo-labels are kept, e.g. `fewest kept: pole 12, sign 35, fence 60 px`."""
+    kept = sorted(row.get(KEPT, {}).items(), key=lambda item: float(item[1]))[:count]
+    return [f"fewest kept: {', '.join(f'{name} {pixels:.0f}' for name, pixels in kept)} px"] if kept else []
 
 
 def duration(seconds: float) -> str:

@@ -7,7 +7,7 @@ Shapes: B images, K classes, H W input pixels, C channels, h w feature pixels. `
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -66,6 +66,7 @@ class Decoder(nn.Module, ABC):
     """Maps to `Out`: features, then a classifier. Without the classifier, features for another task."""
 
     classifier: nn.Module
+    widths: Mapping[str, int]  # channels of what `Out` calls "aspp" and "fused"
 
     @abstractmethod
     def features(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -77,6 +78,11 @@ class Net(nn.Module, ABC):
 
     encoder: nn.Module
     decoder: nn.Module
+
+    @property
+    @abstractmethod
+    def widths(self) -> Mapping[str, int]:
+        """Of the decoder."""
 
     @abstractmethod
     def encode(self, image_B3HW: Tensor) -> list[Tensor]:

@@ -101,6 +101,7 @@ def _start(
         run = run or runs.create_run(runs_root, runs.run_name(config))
         runs.write_config(run, replace(resolved, config=session.config))
         runs.write_environment(run, session.device_name)
+        runs.write_partition(run, session.partition)
     return _go(session, run, screen, start=0)
 
 
@@ -174,7 +175,7 @@ class Keeper:
         self.best: dict[str, Any] | None = before.get("best")
         self.last: dict[str, Any] | None = before.get("last")
         self.seconds: float = before.get("seconds", 0.0)
-        self.warned = False
+        self.told: set[str] = set()
         self.writer = _tensorboard(run)
 
     def log(self, row: dict[str, Any]) -> None:
@@ -182,13 +183,26 @@ class Keeper:
         self.seconds += seconds
         plan = self.session.plan
         row["images_per_second"] = steps * plan.batch * self.session.images_per_label / seconds
+        classes = self.session.dataset.classes
+        row = {k: dict(zip(classes, v, strict=True)) if isinstance(v, list) else v for k, v in row.items()}
         self.screen.log({**row, "eta_s": (plan.steps - row["step"]) * seconds / steps})
         self._append(row)
-        if row.get("largest_class", 0.0) > 0.99 and row.get("kept", 0.0) > 0.01 and not self.warned:
-            self.warned = True
+        self._tell(row)
+
+    def _tell(self, row: dict[str, Any]) -> None:
+        """What a user should know of a log line, each once."""
+        if row.get("largest_class", 0.0) > 0.99 and row.get("kept", 0.0) > 0.01 and "largest_class" not in self.told:
+            self.told.add("largest_class")
             self.screen.note(
                 f"step {row['step']}: {row['largest_class']:.0%} of the kept pseudo-labels are one class. "
                 "If this lasts, lower train.lr, or set train.class_weights=sqrt or a longer method.warmup"
+            )
+        unseen = [name for name, share in row.get("unseen", {}).items() if share == 1]
+        if unseen and row["epoch"] >= 1 and "unseen" not in self.told:
+            self.told.add("unseen")
+            self.screen.note(
+                f"step {row['step']}: no labeled pixel yet of: {', '.join(unseen)}. Training goes on; what needs a "
+                "label of a class (its anchor, its memory) waits for the first one"
             )
 
     def evaluate(self, step: int) -> None:
@@ -237,8 +251,17 @@ class Keeper:
             runs.append_metrics(self.run, row)
         if self.writer:
             for name, value in row.items():
-                if isinstance(value, float):
-                    self.writer.add_scalar(name, value, row["step"])
+                for path, number in _scalars(name, value):
+                    self.writer.add_scalar(path, number, row["step"])
+
+
+def _scalars(name: str, value: Any) -> Iterator[tuple[str, float]]:
+    """The numbers of an entry of a row by name; one by class as `name/class`."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield from _scalars(f"{name}/{key}", part)
+    elif isinstance(value, float):
+        yield name, value
 
 
 def _tensorboard(run: Path | None) -> Any:

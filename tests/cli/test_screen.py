@@ -15,6 +15,7 @@ from semiseg_cli.cli.screen import LiveScreen, Screen, duration, make_screen, sp
 ROW: dict[str, Any] = {
     "step": 50, "loss": 1.25, "loss_labeled": 0.75, "loss_strong": 0.5, "kept": 0.634, "largest_class": 0.5, "lr": 2e-4,
     "grad": 1.23456, "epoch": 2.5, "images_per_second": 8.34, "eta_s": 95.0,
+    "kept_pixels": {"sky": 900.0, "pole": 12.4, "sign": 0.0, "fence": 60.0}, "unseen": {"sky": 0.0},
 }  # fmt: skip
 
 
@@ -40,7 +41,7 @@ def test_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err.splitlines() == [
         "fixmatch on park [23 of 367]",
         "step 50/200  loss 1.2500 (labeled 0.750, strong 0.500)  lr 2.00e-04  8.3 images/s  "
-        "kept 63%  largest class 50%  grad 1.23",
+        "kept 63%  largest class 50%  grad 1.23  fewest kept: sign 0, pole 12, fence 60 px",
         "step 50/200  mIoU 41.23  best 41.23",
         "step 100/200  mIoU 40.00  best 41.23",
     ]
@@ -77,6 +78,7 @@ def test_the_live_screen_fits_80_columns(monkeypatch: pytest.MonkeyPatch) -> Non
     assert lines[2:] == [
         "loss 1.2500 (labeled 0.750, strong 0.500)",
         "lr 2.00e-04  8.3 images/s  kept 63%  largest class 50%  grad 1.23",
+        "fewest kept: sign 0, pole 12, fence 60 px",
         "mIoU 40.00 at step 100  best 41.23  █▁",
     ]
 

@@ -36,6 +36,7 @@ def test_contract(case):
     assert out.logits_BKHW.dtype == torch.float32
     assert out.aspp.shape[2:] == maps[-1].shape[2:]
     assert out.fused.shape[2:] == maps[0].shape[2:]
+    assert net.widths == {"aspp": out.aspp.shape[1], "fused": out.fused.shape[1]}
     assert all(a is b for a, b in zip(out.maps, maps, strict=True))
 
     out.logits_BKHW.square().mean().backward()

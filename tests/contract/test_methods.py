@@ -84,8 +84,8 @@ def test_a_step_gives_finite_losses_that_reach_everything_that_is_trained(
     train = train_module(name, **awake(name))
     out = run(train, host_batch(), STEPS - 1)
     for label, value in {**out.losses, **out.stats}.items():
-        assert value.shape == (), label
-        assert value.isfinite(), label
+        assert value.shape == () or (value.shape == (CLASSES,) and label in out.stats), label
+        assert value.isfinite().all(), label
     assert all(value.requires_grad for value in out.losses.values())
     assert not any(value.requires_grad for value in out.stats.values())
     missing = [key for key, p in train.named_parameters() if p.requires_grad and p.grad is None]

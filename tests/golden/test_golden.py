@@ -46,6 +46,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         "maskmatch",
         {"tau": 0.5, "patch": 8, "scales": (1.0,), "masked_task": "reconstruction", "mask": "block"},
     ),
+    "stpg": ("stpg", {"phi": 0.4, "memory_size": 24, "memory_topk": 5, "pixels_per_class": 4, "embedding": 16}),
+    "stpg-single": ("stpg", {"modules": "single", "memory_size": 0, "colour": True}),
     "unimatch-exact": ("unimatch", {"tau": 0.45, "exact_bn": True, "cutmix_partner": "self"}),
 }
 
@@ -94,13 +96,19 @@ def losses(
             out = train(host, clock, np.arange(COUNT), phase, carry)
             assert all(value.dtype == torch.float64 for value in out.losses.values())
             torch.stack(list(out.losses.values())).sum().backward()
-            row |= {name: value.item() for name, value in {**out.losses, **out.stats}.items()}
+            row |= numbers({**out.losses, **out.stats})
             carry = out.carry
         optimizer.step()
         optimizer.zero_grad()
         train.method.after_step(clock)
         rows.append(row)
     return rows
+
+
+def numbers(values: dict[str, Tensor]) -> dict[str, float]:
+    """By name; the entries of a vector as name/0, name/1 ..."""
+    vectors = {f"{name}/{k}": x.item() for name, value in values.items() if value.dim() for k, x in enumerate(value)}
+    return {name: value.item() for name, value in values.items() if not value.dim()} | vectors
 
 
 @pytest.mark.parametrize("case", CASES)

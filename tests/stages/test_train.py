@@ -19,7 +19,9 @@ from semiseg_cli.core.config import Resolved
 from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.data.splits import resolve_partition
 from semiseg_cli.core.errors import CheckpointError, DataError, Diverged, Interrupted, UsageError
-from semiseg_cli.core.methods import METHODS
+from semiseg_cli.core.methods import METHODS, load_method
+from semiseg_cli.core.methods.stpg import STPG
+from semiseg_cli.core.settings import hints
 from semiseg_cli.core.training.checkpoint import load_network
 from semiseg_cli.core.training.distributed import World
 from semiseg_cli.core.training.setup import class_frequencies, class_weights, open_session
@@ -60,7 +62,7 @@ def start(configured: Configured, shapes_root: Path, tmp_path: Path) -> Callable
     def make(
         name: str = "run", method: str = "unimatch", changes: dict[str, Any] | None = None, **options: Any
     ) -> Path:
-        tau = {} if method == "supervised" else {"method.tau": 0.3}
+        tau = {"method.tau": 0.3} if "tau" in hints(load_method(method).Settings) else {}
         resolved = configured(method, tau | (changes or {}))
         train(resolved, data_root=shapes_root, runs_root=tmp_path, out=tmp_path / name, device="cpu", **options)
         return tmp_path / name
@@ -139,6 +141,29 @@ def test_a_seed_repeats_bit_for_bit(start: Callable[..., Path], method: str) -> 
     assert timeless(one) == timeless(two)
     assert same_tensors(one / "last.safetensors", two / "last.safetensors")
     assert same_tensors(one / "resume" / "state.safetensors", two / "resume" / "state.safetensors")
+
+
+def test_what_is_counted_by_class_is_logged_by_its_name(
+    start: Callable[..., Path], shapes_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classes, screen = load_dataset(shapes_root, "shapes").classes, Watcher()
+    step = STPG.step
+
+    def blind(self: STPG, batch: Any, *rest: Any) -> Any:  # to one of the classes
+        mask = batch.labeled.mask_BHW
+        return step(self, replace(batch, labeled=replace(batch.labeled, mask_BHW=mask.where(mask != 1, 255))), *rest)
+
+    monkeypatch.setattr(STPG, "step", blind)
+    run = start("named", "stpg", {"train.steps": 12, "train.log_every": 4}, screen=screen)
+    rows = [row for row in timeless(run) if "loss" in row]
+    for row in rows:
+        assert list(row["kept_pixels"]) == list(row["pseudo_pixels"]) == list(classes)
+        assert all(0 <= row["kept_pixels"][name] <= row["pseudo_pixels"][name] for name in classes)
+    assert rows[-1]["unseen"] == {name: float(name == classes[1]) for name in classes}
+    (line,) = [note for note in screen.notes if "no labeled pixel yet of" in note]
+    assert line.startswith(f"step 8: no labeled pixel yet of: {classes[1]}. ")  # the first line after the first epoch
+    state = load_file(run / "resume" / "state.safetensors")
+    assert (state["train/method.contrast.assignment_K"] < 0).tolist() == [name == classes[1] for name in classes]
 
 
 def test_another_seed_is_another_run(start: Callable[..., Path]) -> None:

@@ -19,6 +19,7 @@ METHODS = {
     "fixmatch": "semiseg_cli.core.methods.fixmatch:FixMatch",
     "unimatch": "semiseg_cli.core.methods.unimatch:UniMatch",
     "maskmatch": "semiseg_cli.core.methods.maskmatch:MaskMatch",
+    "stpg": "semiseg_cli.core.methods.stpg:STPG",
 }
 
 

@@ -46,10 +46,12 @@ class Weak:
 
 @dataclass(frozen=True)
 class StepOutput:
-    """What a step gives. `losses` are weighted already; the total is their sum. `stats` are scalars to log.
+    """What a step gives. `losses` are weighted already; the total is their sum.
 
-    `carry` goes to the next phase of the same micro-batch. `pictures` are tensors of the step, detached, that
-    `semiseg viz` draws and training never reads.
+    `stats` are to log: scalars, or vectors (K,) with an entry for each class, which the log gives the classes' names.
+    Some are also put into words: `kept` and `largest_class` (shares), `kept_pixels` (by class) and `unseen` (by class:
+    1 as long as no labeled pixel of it was met). `carry` goes to the next phase of the same micro-batch. `pictures`
+    are tensors of the step, detached, that `semiseg viz` draws and training never reads.
     """
 
     losses: dict[str, Tensor]

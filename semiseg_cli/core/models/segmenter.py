@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -21,6 +22,10 @@ class Segmenter(Net):
         super().__init__()
         self.encoder, self.decoder, self.freeze_bn = encoder, decoder, freeze_bn
         self.train()
+
+    @property
+    def widths(self) -> Mapping[str, int]:
+        return cast(Mapping[str, int], self.decoder.widths)
 
     def train(self, mode: bool = True) -> Segmenter:
         super().train(mode)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def summed(x: Tensor) -> Tensor:
@@ -21,3 +21,21 @@ def summed(x: Tensor) -> Tensor:
         return total
     scaled = x * dist.get_world_size()
     return scaled + (total - scaled.detach())
+
+
+@torch.no_grad()
+def gathered(x: Tensor, dim: int) -> Tensor:
+    """The tensors of all processes, alike in shape, joined along `dim`; the tensor itself where there is one process.
+
+    Every process must call it, and all get the same.
+    """
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return x
+    parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, x.contiguous())
+    return torch.cat(parts, dim)
+
+
+def idle(*modules: nn.Module) -> Tensor | float:
+    """Zero, with zero gradients for the parameters of modules that a step does not use: DDP waits for all of them."""
+    return 0.0 * sum(p.sum() for module in modules for p in module.parameters())

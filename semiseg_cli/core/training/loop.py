@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import torch
@@ -39,7 +40,10 @@ class Hooks:
 
 @dataclass
 class Meter:
-    """Sums of losses and stats on the device since the last log line; reading them is the only wait."""
+    """Sums of losses and stats on the device since the last log line; reading them is the only wait.
+
+    A value is a scalar, or a vector with an entry for each class.
+    """
 
     sums: dict[str, Tensor] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
@@ -51,15 +55,23 @@ class Meter:
             self.counts[name] = self.counts.get(name, 0) + 1
 
     def finite(self) -> bool:
-        return all(math.isfinite(v) for v in self._read())
+        return all(math.isfinite(value) for values in self._read() for value in values)
 
-    def means(self) -> dict[str, float]:
-        row = dict(zip(self.sums, self._read(), strict=True))
-        return {name: total / self.counts[name] for name, total in row.items()}
+    def means(self) -> dict[str, float | list[float]]:
+        """The mean of each by name: a number, of a vector a list."""
+        row: dict[str, float | list[float]] = {}
+        for (name, total), values in zip(self.sums.items(), self._read(), strict=True):
+            means = [value / self.counts[name] for value in values]
+            row[name] = means if total.dim() else means[0]
+        return row
 
-    def _read(self) -> list[float]:
-        values: list[float] = torch.stack(list(self.sums.values())).tolist() if self.sums else []
-        return values
+    def _read(self) -> list[list[float]]:
+        """Every sum's entries, in one transfer."""
+        if not self.sums:
+            return []
+        flat: list[float] = torch.cat([total.flatten() for total in self.sums.values()]).tolist()
+        numbers = iter(flat)
+        return [list(islice(numbers, total.numel())) for total in self.sums.values()]
 
 
 def fit(

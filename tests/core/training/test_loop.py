@@ -141,3 +141,13 @@ def test_a_meter_averages_by_name() -> None:
     assert not meter.finite()
     assert Meter().finite()
     assert Meter().means() == {}
+
+
+def test_a_meter_takes_vectors_by_class() -> None:
+    meter = Meter()
+    meter.add({"a": torch.tensor(1.0), "kept": torch.tensor([4.0, 0.0, 1.0]), "b": torch.tensor(2.0)})
+    meter.add({"kept": torch.tensor([2, 1, 0]), "b": torch.tensor(4.0)})
+    assert meter.means() == {"a": 1.0, "kept": [3.0, 0.5, 0.5], "b": 3.0}
+    assert meter.finite()
+    meter.add({"kept": torch.tensor([1.0, torch.nan, 1.0])})
+    assert not meter.finite()

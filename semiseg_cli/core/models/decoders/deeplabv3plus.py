@@ -91,6 +91,7 @@ class DeepLabV3Plus(Decoder):
     def __init__(self, channels: Sequence[int], classes: int, output_stride: int) -> None:
         super().__init__()
         out = width(channels[-1])
+        self.widths = {"aspp": out, "fused": out}
         self.context = ContextModule(channels[-1], out, RATES[output_stride])
         self.low = ConvNormReLU(channels[0], LOW_WIDTH)
         self.fuse = nn.Sequential(ConvNormReLU(LOW_WIDTH + out, out, 3), ConvNormReLU(out, out, 3))

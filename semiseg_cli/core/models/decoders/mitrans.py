@@ -98,6 +98,7 @@ class MITransDecoder(Decoder):
             factor = strides[level + 1] // strides[level]
             self.blocks.append(MITrans(width, channels[level], out, factor, attention))
             width = out
+        self.widths = {"aspp": max(channels[-1] // 4, LEAST), "fused": width}
         self.classifier = nn.Conv2d(width, classes, 1)
 
     def features(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
