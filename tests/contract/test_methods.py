@@ -23,6 +23,7 @@ from semiseg_cli.core.types import Batch, Clock, Images
 SLOTS = np.arange(2)
 CLASSES = 4
 STEPS = 10
+REGARDLESS = ("pixel", "semantic", "aggregation")  # losses that a paper (S4MIM) counts whatever the confidence
 
 Make = Callable[..., Train]
 Batches = Callable[..., dict[str, Tensor]]
@@ -102,7 +103,7 @@ def test_only_labels_count_during_the_warm_up(name: str, train_module: Make, hos
         return
     train = train_module(name, **awake(name), warmup=0.5)
     early = run(train, host_batch(), 4)
-    assert list(early.losses) == ["labeled"]
+    assert {"labeled"} <= early.losses.keys() <= {"labeled", "classifier"}  # what labeled images alone can teach
     assert all(p.grad is not None for p in train.parameters() if p.requires_grad)  # DDP waits for every one
     assert len(run(train, host_batch(), 5).losses) > 1
 
@@ -113,7 +114,7 @@ def test_confidence_decides(name: str, train_module: Make, host_batch: Batches) 
         return
     out = run(train_module(name, tau=1.0), host_batch(), STEPS - 1)
     assert out.losses["labeled"].item() > 0
-    assert all(value.item() == 0 for key, value in out.losses.items() if key != "labeled")
+    assert all(value.item() == 0 for key, value in out.losses.items() if key not in ("labeled", *REGARDLESS))
     assert out.stats["kept"].item() == 0
 
 

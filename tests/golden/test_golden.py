@@ -48,6 +48,15 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "stpg": ("stpg", {"phi": 0.4, "memory_size": 24, "memory_topk": 5, "pixels_per_class": 4, "embedding": 16}),
     "stpg-single": ("stpg", {"modules": "single", "memory_size": 0, "colour": True}),
+    "s4mim": ("s4mim", {"tau": 0.45, "warmup": 0.1}),
+    "s4mim-basic": (
+        "s4mim",
+        {"tau": 0.45, "mim": "basic", "semantic": "mse", "dictionary": False, "confidence": False, "patch": 4,
+         "fp_target": "image", "backward": "joint"},
+    ),
+    "guidedmix": ("guidedmix", {}),
+    "guidedmix-random": ("guidedmix", {"pairing": "random", "cap": 0.3, "decoupling": "hard"}),
+    "guidedmix-precomputed": ("guidedmix", {"pairing": "precomputed", "space": "logit", "omega": 1.0}),
     "unimatch-exact": ("unimatch", {"tau": 0.45, "exact_bn": True, "cutmix_partner": "self"}),
 }
 

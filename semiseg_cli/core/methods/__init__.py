@@ -18,8 +18,10 @@ METHODS = {
     "meanteacher": "semiseg_cli.core.methods.meanteacher:MeanTeacher",
     "fixmatch": "semiseg_cli.core.methods.fixmatch:FixMatch",
     "unimatch": "semiseg_cli.core.methods.unimatch:UniMatch",
+    "guidedmix": "semiseg_cli.core.methods.guidedmix:GuidedMix",
     "maskmatch": "semiseg_cli.core.methods.maskmatch:MaskMatch",
     "stpg": "semiseg_cli.core.methods.stpg:STPG",
+    "s4mim": "semiseg_cli.core.methods.s4mim:S4MIM",
 }
 
 

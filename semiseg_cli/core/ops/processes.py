@@ -36,6 +36,9 @@ def gathered(x: Tensor, dim: int) -> Tensor:
     return torch.cat(parts, dim)
 
 
-def idle(*modules: nn.Module) -> Tensor | float:
-    """Zero, with zero gradients for the parameters of modules that a step does not use: DDP waits for all of them."""
-    return 0.0 * sum(p.sum() for module in modules for p in module.parameters())
+def idle(*modules: nn.Module | None) -> Tensor | float:
+    """Zero, with zero gradients for the parameters of modules that a step does not use: DDP waits for all of them.
+
+    None, a module that a method was not given, has none.
+    """
+    return 0.0 * sum(p.sum() for module in modules if module is not None for p in module.parameters())

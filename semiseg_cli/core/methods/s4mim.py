@@ -1,0 +1,272 @@
+"""S4MIM. Li et al., "Masked Image Modeling Boosting Semi-Supervised Semantic Segmentation", arXiv 2411.08756.
+
+Phase I is FixMatch with feature perturbation. In phase II the three images that it taught (labeled, strong, weak under
+feature perturbation) are masked alike, and taught in three spaces: a pixel decoder (PiD) reconstructs every class with
+a head of its own; its features at masked places are pulled to the prototype of their class at visible ones; the
+predictions are to be those of the whole image. PiD learns at a constant rate and is not deployed.
+
+    L = (L_s + L_u + L_mimpi + L_mimfea + L_mimse) / (1 + 2 l_u + 3 l_mp + 3 l_mf + 3 l_ms)                    (eq. 14)
+
+A weight of 0 switches its term off, and leaves the divisor.
+
+What the paper leaves open: the masked images pass the encoder as one batch. Exactly round(ratio * patches) patches are
+masked, with zeros after normalisation, and padding counts in no mean. Labels and confidences are brought to the
+features' size by their nearest pixels. The target of the perturbed stream, the model's own reconstruction of the
+unmasked image, is a constant, as are all predictions of phase I; it passes PiD in training mode without moving its
+running statistics. A class without a prototype yet is not pulled. tau is UniMatch's, and so is what a pixel loss is
+divided by. The heads are computed in an exact cheap form, see `ops.classwise`.
+
+Departures: labeled images are not perturbed in phase I and the weak logits take no gradient, as in our lean UniMatch.
+With `backward="phased"` each phase is differentiated before the next begins: the same gradients with less memory.
+`warmup` delays all but the labeled loss in short runs; the paper has none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated as Doc
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from semiseg_cli.core.methods.base import (
+    Batch,
+    Build,
+    Clock,
+    Group,
+    Method,
+    Net,
+    Pseudo,
+    StepOutput,
+    Term,
+    Views,
+    Weak,
+    cutmixed,
+)
+from semiseg_cli.core.ops.batchnorm import still_statistics
+from semiseg_cli.core.ops.classwise import nearest, one_hot
+from semiseg_cli.core.ops.losses import kept_weights, pseudo_label_loss, pseudo_stats
+from semiseg_cli.core.ops.mix import cat_maps, drop_channels
+from semiseg_cli.core.ops.pixel_decoder import PixelDecoder
+from semiseg_cli.core.ops.processes import idle
+from semiseg_cli.core.ops.prototypes import aggregation_loss, class_means
+from semiseg_cli.core.settings import Config, require
+from semiseg_cli.core.types import at_least_float32
+
+
+@dataclass(frozen=True, kw_only=True)
+class S4MIMSettings:
+    tau: Doc[float, "confidence a pseudo-label of phase I needs, in [0, 1]; 0.95 on VOC, 0 on Cityscapes"] = 0.95
+    warmup: Doc[float, "fraction of the run before anything but labels is learned, in [0, 1)"] = 0.0
+    lambda_u: Doc[float, "weight of each unlabeled loss of phase I"] = 1 / 2
+    lambda_mp: Doc[float, "weight of the masked reconstruction; 0: none"] = 1 / 3
+    lambda_mf: Doc[float, "weight of the aggregation of features by class; 0: none"] = 0.05
+    lambda_ms: Doc[float, "weight of the masked prediction; 0: none"] = 0.1 / 3
+    mim: Doc[Literal["classwise", "basic"], "each head reconstructs its class, or all heads everything"] = "classwise"
+    semantic: Doc[Literal["ce", "mse"], "masked predictions learn the classes, or the probabilities"] = "ce"
+    dictionary: Doc[bool, "prototypes are moving averages; false: of this batch alone"] = True
+    confidence: Doc[bool, "prototypes and aggregation weigh pixels by confidence"] = True
+    alpha: Doc[float, "decay of the prototypes' moving average, in [0, 1)"] = 0.99
+    temperature: Doc[float, "what the cosine distance is divided by"] = 10.0
+    patch: Doc[int, "side of a masked patch in pixels"] = 6
+    ratio: Doc[float, "share of the patches that are masked, in (0, 1)"] = 0.4
+    fp_target: Doc[Literal["model", "image"], "what the perturbed view is to be reconstructed as"] = "model"
+    backward: Doc[Literal["phased", "joint"], "a backward pass for each phase (less memory) or one"] = "phased"
+
+    def __post_init__(self) -> None:
+        require(0 <= self.tau <= 1, "method.tau", self.tau, "in [0, 1]")
+        require(0 <= self.warmup < 1, "method.warmup", self.warmup, "in [0, 1)")
+        require(0 <= self.alpha < 1, "method.alpha", self.alpha, "in [0, 1)")
+        for name in ("lambda_u", "lambda_mp", "lambda_mf", "lambda_ms"):
+            require(getattr(self, name) >= 0, f"method.{name}", getattr(self, name), "0 or more")
+        require(self.temperature > 0, "method.temperature", self.temperature, "more than 0")
+        require(self.patch >= 1, "method.patch", self.patch, "1 or more")
+        require(0 < self.ratio < 1, "method.ratio", self.ratio, "in (0, 1)")
+
+    @property
+    def masks(self) -> bool:
+        """Whether there is a phase II."""
+        return self.lambda_mp > 0 or self.lambda_mf > 0 or self.lambda_ms > 0
+
+    @property
+    def divisor(self) -> float:
+        return 1 + 2 * self.lambda_u + 3 * (self.lambda_mp + self.lambda_mf + self.lambda_ms)
+
+
+@dataclass(frozen=True)
+class Streams:
+    """What phase I tells phase II, all without gradient: M = 3B labeled, strong and perturbed weak images in a row."""
+
+    image_M3HW: Tensor  # normalised
+    group_MHW: Tensor  # class of every pixel: own prediction (labeled), mixed weak one (strong), weak one (perturbed)
+    label_MHW: Tensor  # argmax of the image's own prediction
+    conf_MHW: Tensor  # its maximum
+    valid_MHW: Tensor  # not padding
+    known_MHW: Tensor  # nor ignored in the label
+    prob_MKHW: Tensor | None  # the whole prediction, where the semantic loss is MSE
+    maps: list[Tensor]  # of the weak images, unmasked and perturbed
+
+
+class S4MIM(Method):
+    Settings = S4MIMSettings
+    prototypes_KD: Tensor
+
+    def __init__(self, settings: S4MIMSettings, build: Build) -> None:
+        super().__init__(settings, build)
+        self.net = build.segmenter()  # E and SeD
+        self.pid: PixelDecoder | None = None
+        if settings.lambda_mp or settings.lambda_mf:
+            body = build.decoder()
+            self.pid = PixelDecoder(body, build.classes, build.seed)
+            self.register_buffer("prototypes_KD", torch.zeros(build.classes, body.widths["fused"]))
+
+    @classmethod
+    def check(cls, config: Config) -> None:
+        patch, crop = config.method.patch, config.train.crop
+        require(patch <= crop, "method.patch", patch, f"no larger than train.crop = {crop}")
+
+    def groups(self) -> list[Group]:
+        encoder, decoder = self.net.encoder.parameters(), self.net.decoder.parameters()
+        pixel = [] if self.pid is None else [Group(list(self.pid.parameters()), head=True, schedule="constant")]
+        return [Group(list(encoder)), Group(list(decoder), head=True), *pixel]
+
+    def phases(self, clock: Clock) -> int:
+        early = clock.progress < self.settings.warmup
+        return 1 if early or self.settings.backward == "joint" or not self.settings.masks else 2
+
+    def step(self, batch: Batch, views: Views, phase: int = 0, carry: Any = None) -> StepOutput:
+        if batch.clock.progress < self.settings.warmup:
+            logits = self.net(views.weak(batch.labeled))
+            assert batch.labeled.mask_BHW is not None
+            loss = self.build.labeled_loss(logits, batch.labeled.mask_BHW)
+            return StepOutput({"labeled": loss + idle(self.pid)})
+        if phase == 1:
+            return self.masked(views, carry)
+        first = self.baseline(batch, views)
+        if self.settings.masks and self.settings.backward == "joint":
+            return first.then(self.masked(views, first.carry))
+        return first
+
+    def baseline(self, batch: Batch, views: Views) -> StepOutput:
+        """Phase I."""
+        settings, labeled, unlabeled = self.settings, batch.labeled, batch.unlabeled
+        assert labeled.mask_BHW is not None
+        assert unlabeled is not None
+        x_l, x_w = views.weak(labeled), views.weak(unlabeled)
+        size, count = (x_l.shape[2], x_l.shape[3]), len(x_l)
+        maps = self.net.encode(torch.cat([x_l, x_w]))
+        maps_l, maps_w = [m[:count] for m in maps], [m[count:] for m in maps]
+        with torch.no_grad(), still_statistics(self.net.decoder):
+            weak = Pseudo.of(self.net.decode(maps_w, size).logits_BKHW, unlabeled.valid_BHW)
+        maps_fp = drop_channels(maps_w, views.channels("fp", maps_w))
+        p_l, p_fp = self.net.decode(cat_maps(maps_l, maps_fp), size).logits_BKHW.split([count, len(x_w)])
+        x_s, mixed = cutmixed(views, unlabeled, weak, "s1")
+        p_s = self.net(x_s)
+
+        kept_s, kept_w = kept_weights(mixed, settings.tau), kept_weights(weak, settings.tau)
+        losses = {
+            "labeled": self.build.labeled_loss(p_l, labeled.mask_BHW),  # eq. 1
+            "strong": settings.lambda_u * pseudo_label_loss(p_s, mixed, kept_s),  # eq. 2
+            "feature": settings.lambda_u * pseudo_label_loss(p_fp, weak, kept_w),
+        }
+        terms = (
+            Term("strong", self.net, x_s, p_s, mixed, kept_s),
+            Term("feature", self.net, x_w, p_fp, weak, kept_w),
+        )
+        carry = None
+        if settings.masks:
+            own = Pseudo.of(p_l, labeled.valid_BHW), Pseudo.of(p_s, mixed.valid_BHW), Pseudo.of(p_fp, weak.valid_BHW)
+            known_l = labeled.valid_BHW & (labeled.mask_BHW < self.build.classes)
+            carry = Streams(
+                image_M3HW=torch.cat([x_l, x_s, x_w]),
+                group_MHW=torch.cat([own[0].label_BHW, mixed.label_BHW, weak.label_BHW]),
+                label_MHW=torch.cat([p.label_BHW for p in own]),
+                conf_MHW=torch.cat([p.conf_BHW for p in own]),
+                valid_MHW=torch.cat([p.valid_BHW for p in own]),
+                known_MHW=torch.cat([known_l, mixed.valid_BHW, weak.valid_BHW]),
+                prob_MKHW=torch.cat([p.logits_BKHW.softmax(1) for p in own]) if settings.semantic == "mse" else None,
+                maps=[m.detach() for m in maps_fp],
+            )
+        return StepOutput(self.weighted(losses), pseudo_stats(weak, kept_w), terms, Weak(self.net, x_w, weak), carry)
+
+    def masked(self, views: Views, streams: Streams) -> StepOutput:
+        """Phase II: the same mask on the three streams."""
+        settings, image = self.settings, streams.image_M3HW
+        size, count = (image.shape[2], image.shape[3]), len(image) // 3
+        mask = views.patches("mim", settings.patch, settings.ratio).repeat(3, 1, 1)
+        maps = self.net.encode(image.masked_fill(mask[:, None], 0))  # E(x * m)
+        maps_fp = [m[2 * count :] for m in maps]
+        maps_fp = drop_channels(maps_fp, views.channels("fp", maps_fp))
+        maps = cat_maps([m[: 2 * count] for m in maps], maps_fp)
+
+        losses, pictures, unused = dict[str, Tensor](), dict[str, Tensor](), list[nn.Module]()
+        if settings.lambda_ms:
+            losses["semantic"] = settings.lambda_ms * self.semantic(self.net.decode(maps, size).logits_BKHW, streams)
+        else:
+            unused.append(self.net.decoder)
+        if self.pid is not None:
+            fea = self.pid.features(maps)
+            if settings.lambda_mp:
+                r = self.pid.reconstruct(fea, streams.group_MHW, settings.mim == "classwise")
+                error = (r - self.target(streams)).square().mean(1)  # eq. 5
+                losses["pixel"] = settings.lambda_mp * stream_means(error, streams.valid_MHW)  # eq. 8
+                pictures = {"image": image, "mask": mask, "reconstruction": r.detach(), "group": streams.group_MHW}
+                pictures["valid"] = streams.valid_MHW
+            else:
+                unused.append(self.pid.heads)
+            if settings.lambda_mf:
+                losses["aggregation"] = settings.lambda_mf * self.aggregation(fea, mask, streams)
+        first = next(iter(losses))
+        losses[first] = losses[first] + idle(*unused)
+        return StepOutput(self.weighted(losses), pictures=pictures)
+
+    @torch.no_grad()
+    def target(self, streams: Streams) -> Tensor:
+        """x^l, x^s and x^fp of eq. 8, normalised (M, 3, H, W)."""
+        if self.settings.fp_target == "image":
+            return streams.image_M3HW
+        assert self.pid is not None
+        count = len(streams.image_M3HW) // 3 * 2
+        with still_statistics(self.pid):
+            fea = self.pid.features(streams.maps)
+            x_fp = self.pid.reconstruct(fea, streams.group_MHW[count:], self.settings.mim == "classwise")
+        return torch.cat([streams.image_M3HW[:count], x_fp])
+
+    def aggregation(self, fea: Tensor, mask_MHW: Tensor, streams: Streams) -> Tensor:
+        """Section III-C without lambda. Moves the dictionary, whose vectors are zero until their class was seen."""
+        settings, classes, labeled = self.settings, self.build.classes, len(fea) // 3
+        group, conf, known, hidden = (
+            nearest(x, (fea.shape[2], fea.shape[3]))
+            for x in (streams.group_MHW, streams.conf_MHW, streams.known_MHW, mask_MHW)
+        )
+        weight = (conf if settings.confidence else torch.ones_like(conf)) * known
+        visible = one_hot(group[:labeled], classes, (weight * ~hidden)[:labeled])
+        prototypes, seen_K = class_means(fea[:labeled], visible)  # eq. 9
+        if settings.dictionary:
+            moved = settings.alpha * self.prototypes_KD + (1 - settings.alpha) * prototypes
+            prototypes = self.prototypes_KD.copy_(torch.where(seen_K[:, None], moved, self.prototypes_KD))
+        anchors = one_hot(group, classes, weight * hidden)
+        return aggregation_loss(fea, anchors, prototypes, settings.temperature)  # eqs. 10 to 12
+
+    def semantic(self, logits_MKHW: Tensor, streams: Streams) -> Tensor:
+        """Eq. 13 without lambda, or its squared form of table VII."""
+        if streams.prob_MKHW is not None:
+            error = (at_least_float32(logits_MKHW).softmax(1) - streams.prob_MKHW).square().mean(1)
+        else:
+            error = F.cross_entropy(at_least_float32(logits_MKHW), streams.label_MHW, reduction="none")
+        return stream_means(error, streams.valid_MHW)
+
+    def weighted(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Eq. 14."""
+        return {name: loss / self.settings.divisor for name, loss in losses.items()}
+
+    def deployed(self) -> Net:
+        return self.net
+
+
+def stream_means(value_MHW: Tensor, valid_MHW: Tensor) -> Tensor:
+    """The sum over the three streams of each one's mean over its valid pixels."""
+    total, count = ((x.reshape(3, -1)).sum(1) for x in (value_MHW * valid_MHW, valid_MHW))
+    return (total / count.clamp(min=1)).sum()
