@@ -28,10 +28,11 @@ def nearest_in_batch(query_BD: Tensor, reference_MD: Tensor, *, itself: bool = T
     itself: False, where both are the same images, leaves each image's own out (with one image there is no other).
     """
     query, reference = at_least_float32(query_BD), at_least_float32(reference_MD)
-    distance_BM: Tensor = torch.cdist(query, reference, compute_mode="donot_use_mm_for_euclid_dist")
+    distance_BM = torch.cdist(query, reference, compute_mode="donot_use_mm_for_euclid_dist")
     if not itself:
-        distance_BM = distance_BM + torch.diag(torch.full_like(distance_BM[0], torch.inf))
-    return distance_BM.argmin(1)
+        distance_BM.diagonal().fill_(torch.inf)
+    nearest: Tensor = distance_BM.argmin(1)
+    return nearest
 
 
 def chunk_rows(references: int) -> int:

@@ -1,0 +1,195 @@
+"""GuidedMix-Net. Tu et al., "GuidedMix-Net: Semi-Supervised Semantic Segmentation by Using Labeled Images as
+Reference", AAAI 2022, arXiv 2112.14015.
+
+Every unlabeled image is mixed with the most similar labeled image. What the network predicts on the mixture, less what
+it predicts on the labeled image, is the pseudo-mask of the unlabeled one:
+L = CE + L_dec + L_cla + omega L_usup (eqs. 9 and 11). The network is pyramid pooling with MITrans blocks over an
+encoder of output stride 32 (decoder `mitrans`; `mitrans_local` is it without attention); any other decoder will do.
+
+This is the paper; its released code implements another method. Where the paper is silent: lambda is drawn per image;
+masks M are softmax maps (`space`); MSE is the mean over pixels and classes, pixels that are padded or ignored in
+either image left out; L_usup trains M_u towards the fixed M_dec, L_dec trains M_mix with M_l and the other mask fixed,
+and decouples as L_usup does (eq. 12 prints the hard form); mixtures leave the batch norms' running statistics alone,
+for only whole images are met later; omega rises to 30 as in CCT (arXiv 2003.09005); and mixing begins after `warmup`,
+while CE and L_cla train ("first trained on the labeled samples before mixing"). `pairing="random"` is the paper's
+choice for Cityscapes, without classifier and L_cla; "precomputed" takes the nearest of the whole labeled list instead
+of the batch's (`semiseg pair`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated as Doc
+from typing import Any, ClassVar, Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from semiseg_cli.core.methods.base import Batch, Build, Images, Method, Net, Pseudo, StepOutput, Term, Views, Weak
+from semiseg_cli.core.ops.batchnorm import still_statistics
+from semiseg_cli.core.ops.losses import pseudo_stats
+from semiseg_cli.core.ops.similarity import nearest_in_batch
+from semiseg_cli.core.settings import require
+from semiseg_cli.core.types import at_least_float32
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuidedMixSettings:
+    pairing: Doc[
+        Literal["batch", "precomputed", "random"], "whom an unlabeled image is mixed with: the nearest, or any"
+    ] = "batch"
+    cap: Doc[float, "largest share of the labeled image in a mixture, in (0, 0.5]; 0.5 on VOC, 0.3 on Cityscapes"] = 0.5
+    decoupling: Doc[Literal["soft", "hard"], "take lambda times the labeled image's mask away, or all of it"] = "soft"
+    space: Doc[Literal["prob", "logit"], "masks are softmax maps, or logits"] = "prob"
+    omega: Doc[float, "weight of the unlabeled loss once it has risen, 0 or more"] = 30.0
+    ramp: Doc[float, "fraction of the run after the warm-up over which it rises, in [0, 1]"] = 0.1
+    warmup: Doc[float, "fraction of the run before images are mixed, in [0, 1)"] = 0.05
+
+    def __post_init__(self) -> None:
+        require(0 < self.cap <= 0.5, "method.cap", self.cap, "in (0, 0.5]")
+        require(self.omega >= 0, "method.omega", self.omega, "0 or more")
+        require(0 <= self.ramp <= 1, "method.ramp", self.ramp, "in [0, 1]")
+        require(0 <= self.warmup < 1, "method.warmup", self.warmup, "in [0, 1)")
+
+
+class GuidedMix(Method):
+    Settings = GuidedMixSettings
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "model.decoder": "mitrans", "model.output_stride": 32, "train.rotation": 10.0,
+    }  # fmt: skip
+
+    def __init__(self, settings: GuidedMixSettings, build: Build) -> None:
+        super().__init__(settings, build)
+        self.net = build.segmenter()
+        self.classifier = None
+        if settings.pairing != "random":
+            deep = cast("tuple[int, ...]", self.net.encoder.channels)[-1]
+            self.classifier = nn.Linear(deep, build.classes)
+            nn.init.zeros_(self.classifier.weight)  # as good a start as any for one layer, and no draw
+            nn.init.zeros_(self.classifier.bias)
+
+    @classmethod
+    def inputs(cls, settings: Any) -> frozenset[str]:
+        return frozenset({"unlabeled", "paired"} if settings.pairing == "precomputed" else {"unlabeled"})
+
+    def step(self, batch: Batch, views: Views, phase: int = 0, carry: Any = None) -> StepOutput:
+        settings, labeled, unlabeled = self.settings, batch.labeled, batch.unlabeled
+        assert labeled.mask_BHW is not None
+        assert unlabeled is not None
+        x_l = views.weak(labeled)
+        if batch.clock.progress < settings.warmup:
+            logits_l, pooled_l = self._predict(x_l)
+            return StepOutput(self._supervised(logits_l, pooled_l, labeled.mask_BHW))
+
+        count, x_u = len(x_l), views.weak(unlabeled)
+        logits, pooled = self._predict(torch.cat([x_l, x_u]))
+        (logits_l, logits_u), (pooled_l, pooled_u) = logits.split([count, len(x_u)]), pooled.split([count, len(x_u)])
+        losses = self._supervised(logits_l, pooled_l, labeled.mask_BHW)
+        m_l, m_u, known_l = self._masks(logits_l), self._masks(logits_u), labeled.mask_BHW < self.build.classes
+
+        # L_dec: each labeled image with the most similar other one of the batch
+        other = self._others(pooled_l, views)
+        share = settings.cap * views.uniform("guidedmix/labeled", 1)[:, :, None, None]
+        with still_statistics(self.net):
+            m_mix = self._masks(self.net(share * x_l + (1 - share) * x_l[other]))  # eq. 2
+        decoupled = m_mix - self._weight(share) * m_l.detach()
+        error = mean_square(decoupled, m_l[other].detach(), known_l & known_l[other])  # eq. 12
+        losses["dec"] = error if count > 1 else 0 * error  # alone in its batch it has no other
+
+        # L_usup: each unlabeled image with a labeled one
+        share = settings.cap * views.uniform("guidedmix", 1)[:, :, None, None]  # min(l, 1 - l), l ~ Beta(1, 1), capped
+        with torch.no_grad(), still_statistics(self.net):
+            x_p, m_p, known_p = self._partners(batch.paired, x_l, m_l, known_l, pooled_l, pooled_u, views)
+            x_mix = share * x_p + (1 - share) * x_u  # eq. 2
+            m_mix = self._masks(self.net(x_mix))
+            decoupled = m_mix - self._weight(share) * m_p  # eqs. 7 and 8
+        counted = unlabeled.valid_BHW & known_p
+        losses["unlabeled"] = self._omega(batch.clock.progress) * mean_square(m_u, decoupled, counted)  # eq. 10
+
+        pseudo = Pseudo.of(decoupled if settings.space == "logit" else decoupled.clamp(min=1e-6).log(), counted)
+        kept = counted.to(logits_u.dtype)
+        return StepOutput(
+            losses,
+            pseudo_stats(pseudo, kept),
+            (Term("unlabeled", self.net, x_u, logits_u, pseudo, kept),),
+            Weak(self.net, x_u, pseudo),
+            pictures={
+                "labeled": x_p, "unlabeled": x_u, "mixed": x_mix, "share": share[:, 0, 0, 0],
+                "prediction": m_mix.argmax(1), "decoupled": pseudo.label_BHW, "counted": counted,
+            },
+        )  # fmt: skip
+
+    def _predict(self, image_B3HW: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits, and the means (B, D) of the encoder's last map."""
+        maps = self.net.encode(image_B3HW)
+        out = self.net.decode(maps, (image_B3HW.shape[2], image_B3HW.shape[3]))
+        return out.logits_BKHW, at_least_float32(maps[-1]).mean((2, 3))
+
+    def _supervised(self, logits_l: Tensor, pooled_l: Tensor, mask_BHW: Tensor) -> dict[str, Tensor]:
+        """Cross-entropy, and L_cla (eq. 11): which classes an image shows, from its pooled features."""
+        losses = {"labeled": self.build.labeled_loss(logits_l, mask_BHW)}
+        if self.classifier is not None:
+            losses["classifier"] = presence_loss(self.classifier(pooled_l), mask_BHW)
+        return losses
+
+    def _others(self, pooled_l: Tensor, views: Views) -> Tensor:
+        if self.settings.pairing == "random":
+            return views.partners("guidedmix/other")
+        return nearest_in_batch(pooled_l, pooled_l, itself=False)
+
+    def _partners(
+        self, paired: Images | None, x_l: Tensor, m_l: Tensor, known_l: Tensor, pooled_l: Tensor, pooled_u: Tensor,
+        views: Views,
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+        """The labeled image that each unlabeled one is mixed with, its mask, and where its label is known."""
+        if paired is not None:
+            assert paired.mask_BHW is not None
+            x_p = views.weak(paired)
+            return x_p, self._masks(self.net(x_p)), paired.mask_BHW < self.build.classes
+        if self.settings.pairing == "random":
+            order = (views.uniform("guidedmix/partner", 1)[:, 0] * len(x_l)).long()
+        else:
+            order = nearest_in_batch(pooled_u, pooled_l)  # eq. 3
+        return x_l[order], m_l[order], known_l[order]
+
+    def _masks(self, logits_BKHW: Tensor) -> Tensor:
+        logits = at_least_float32(logits_BKHW)
+        return logits if self.settings.space == "logit" else logits.softmax(1)
+
+    def _weight(self, share: Tensor) -> Tensor:
+        """What is taken away of the labeled image's mask: lambda of it (soft, eq. 8) or all (hard, eq. 7)."""
+        return share if self.settings.decoupling == "soft" else torch.ones_like(share)
+
+    def _omega(self, progress: float) -> float:
+        """Of eq. 9: exp(-5 (1 - t)^2) of its full value, t from 0 to 1 over the ramp."""
+        begun = progress - self.settings.warmup
+        t = min(begun / self.settings.ramp, 1.0) if self.settings.ramp else 1.0
+        return float(self.settings.omega * math.exp(-5 * (1 - t) ** 2))
+
+    def deployed(self) -> Net:
+        return self.net
+
+
+def mean_square(a_BKHW: Tensor, b_BKHW: Tensor, counted_BHW: Tensor) -> Tensor:
+    """Squared difference, the mean over the counted pixels and the classes; 0 where none counts."""
+    square_BHW = (a_BKHW - b_BKHW).square().mean(1)
+    return square_BHW.where(counted_BHW, 0.0).sum() / counted_BHW.sum().clamp(min=1)
+
+
+def presence_loss(logits_BK: Tensor, mask_BHW: Tensor) -> Tensor:
+    """Binary cross-entropy of every class's presence in the mask, the mean over classes and images.
+
+    An image without a known pixel says nothing of its classes and is left out; 0 if all are such.
+    """
+    classes = logits_BK.shape[1]
+    known_BHW = mask_BHW < classes
+    present = torch.zeros(len(mask_BHW), classes + 1, dtype=logits_BK.dtype, device=logits_BK.device)
+    present = present.scatter(1, mask_BHW.where(known_BHW, classes).flatten(1), 1.0)[:, :classes]
+    loss_B = F.binary_cross_entropy_with_logits(
+        at_least_float32(logits_BK), at_least_float32(present), reduction="none"
+    ).mean(1)
+    told_B = known_BHW.flatten(1).any(1)
+    return loss_B.where(told_B, 0.0).sum() / told_B.sum().clamp(min=1)

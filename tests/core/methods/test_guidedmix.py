@@ -1,0 +1,235 @@
+"""GuidedMix-Net's step against its equations, written out for a network that looks at single pixels, in float64."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from semiseg_cli.core.errors import UsageError
+from semiseg_cli.core.methods.guidedmix import GuidedMix, GuidedMixSettings, mean_square, presence_loss
+from semiseg_cli.core.ops.draws import Draws
+from semiseg_cli.core.ops.losses import cross_entropy
+from semiseg_cli.core.training.step import Train
+from semiseg_cli.core.types import Batch, Clock, Images, Net, Out
+from semiseg_cli.core.views import DeviceViews
+
+CLASSES, SIDE, COUNT = 3, 6, 4
+ALL = [
+    {"pairing": pairing, "decoupling": decoupling, "space": space}
+    for pairing, decoupling, space in product(("batch", "precomputed", "random"), ("soft", "hard"), ("prob", "logit"))
+]
+
+
+class PixelNet(Net):
+    """Logits of a pixel from its three channels; its encoder's map is the image, whose mean is the mean colour."""
+
+    widths: dict[str, int] = {}  # noqa: RUF012  (an abstract property of Net)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder, self.decoder = nn.Identity(), nn.Conv2d(3, CLASSES, 1)
+        self.encoder.channels = (3,)
+        with torch.no_grad():
+            self.decoder.weight.copy_(torch.tensor([[2, -1, 0.5], [-1, 1, 0], [0, 0.5, -2]])[:, :, None, None])
+            self.decoder.bias.copy_(torch.tensor([0.1, 0.0, -0.2]))
+
+    def encode(self, image_B3HW: Tensor) -> list[Tensor]:
+        return [image_B3HW]
+
+    def decode(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Out:
+        return Out(self.decoder(maps[0]), maps[0], maps[0], tuple(maps))
+
+    def forward(self, image_B3HW: Tensor) -> Tensor:
+        return self.decode([image_B3HW], (SIDE, SIDE)).logits_BKHW
+
+
+class PixelBuild:
+    classes, seed = CLASSES, 0
+
+    def segmenter(self, head_seed: int = 0) -> Net:
+        return PixelNet()
+
+    def labeled_loss(self, logits: Tensor, mask: Tensor) -> Tensor:
+        return cross_entropy(logits, mask)
+
+
+class Views64(DeviceViews):
+    def _to(self, table: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(table))
+
+
+def views(count: int = COUNT, step: int = 7) -> Views64:
+    zero, one = torch.zeros(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
+    return Views64(Draws(0, step, np.arange(count)), zero, one, (SIDE, SIDE))
+
+
+def images(seed: int, labeled: bool, count: int = COUNT) -> Images:
+    rng = torch.Generator().manual_seed(seed)
+    rgb = torch.rand(count, 3, SIDE, SIDE, dtype=torch.float64, generator=rng)
+    valid = torch.rand(count, SIDE, SIDE, generator=rng) < 0.8
+    mask = torch.randint(0, CLASSES, (count, SIDE, SIDE), generator=rng).where(valid, 255)
+    return Images(rgb, valid, torch.arange(count), mask if labeled else None)
+
+
+def batch(step: int = 60, steps: int = 100, count: int = COUNT) -> Batch:
+    return Batch(
+        images(1, True, count), Clock(step, steps), images(2, False, count), paired=images(3, True, count)
+    )
+
+
+def step(settings: dict[str, Any], at: Batch) -> tuple[GuidedMix, Any]:
+    method = GuidedMix(GuidedMixSettings(**settings), PixelBuild()).double()
+    fed = at if method.settings.pairing == "precomputed" else Batch(at.labeled, at.clock, at.unlabeled)
+    return method, method.step(fed, views(len(at.labeled.rgb01_B3HW)))
+
+
+def expected(method: GuidedMix, at: Batch) -> dict[str, Tensor]:
+    """The losses image by image and pixel by pixel."""
+    s, draws = method.settings, views(len(at.labeled.rgb01_B3HW))
+    weight, bias = (p.clone() for p in (method.net.decoder.weight[:, :, 0, 0], method.net.decoder.bias))
+
+    def mask_of(colour: Tensor) -> Tensor:
+        logits = weight @ colour + bias
+        return logits if s.space == "logit" else logits.exp() / logits.exp().sum()
+
+    x_l, x_u, y_l = at.labeled.rgb01_B3HW, at.unlabeled.rgb01_B3HW, at.labeled.mask_BHW
+    means_l, means_u = (x.flatten(2).mean(2) for x in (x_l, x_u))
+    shares = {key: s.cap * draws.uniform(key, 1)[:, 0] for key in ("guidedmix", "guidedmix/labeled")}
+    order_u = (draws.uniform("guidedmix/partner", 1)[:, 0] * len(x_l)).long().tolist()
+    order_l = draws.partners("guidedmix/other").tolist()
+    dec, usup = [], []
+    for i in range(len(x_l)):
+        if s.pairing != "random":
+            order_u[i] = min(range(len(x_l)), key=lambda j: float((means_u[i] - means_l[j]).square().sum()))
+            others = [j for j in range(len(x_l)) if j != i]
+            order_l[i] = min(others, key=lambda j: float((means_l[i] - means_l[j]).square().sum()))
+        j = order_l[i]
+        x_p, y_p = (x_l[order_u[i]], y_l[order_u[i]])
+        if s.pairing == "precomputed":
+            x_p, y_p = at.paired.rgb01_B3HW[i], at.paired.mask_BHW[i]
+        for y, x in product(range(SIDE), range(SIDE)):
+            share = shares["guidedmix/labeled"][i]
+            if y_l[i, y, x] != 255 and y_l[j, y, x] != 255:
+                mixed = mask_of(share * x_l[i, :, y, x] + (1 - share) * x_l[j, :, y, x])
+                taken = share if s.decoupling == "soft" else 1.0
+                left = mixed - taken * mask_of(x_l[i, :, y, x]).detach()
+                dec.append((left - mask_of(x_l[j, :, y, x]).detach()).square().mean())
+            share = shares["guidedmix"][i]
+            if at.unlabeled.valid_BHW[i, y, x] and y_p[y, x] != 255:
+                mixed = mask_of(share * x_p[:, y, x] + (1 - share) * x_u[i, :, y, x])
+                taken = share if s.decoupling == "soft" else 1.0
+                left = (mixed - taken * mask_of(x_p[:, y, x])).detach()
+                usup.append((left - mask_of(x_u[i, :, y, x])).square().mean())
+    begun = (at.clock.step / at.clock.steps - s.warmup) / s.ramp
+    omega = s.omega * math.exp(-5 * (1 - min(begun, 1.0)) ** 2)
+    found = {"dec": torch.stack(dec).mean(), "unlabeled": omega * torch.stack(usup).mean()}
+    if s.pairing != "random":  # the classifier says 1/2 to everything at first
+        found["classifier"] = torch.tensor(math.log(2), dtype=torch.float64)
+    return found
+
+
+@pytest.mark.parametrize("settings", ALL, ids=lambda s: "-".join(s.values()))
+def test_losses_and_gradients_are_those_of_the_equations(settings: dict[str, Any]) -> None:
+    at = batch(step=12, steps=100)  # on the ramp
+    method, out = step(settings | {"cap": 0.4}, at)
+    want = expected(method, at)
+    assert set(out.losses) == {"labeled", *want}
+    parameters = list(method.net.parameters())
+    for name, value in want.items():
+        torch.testing.assert_close(out.losses[name], value, rtol=1e-10, atol=1e-12)
+        if name != "classifier":
+            ours = torch.autograd.grad(out.losses[name], parameters, retain_graph=True)
+            theirs = torch.autograd.grad(value, parameters, retain_graph=True)
+            for a, b in zip(ours, theirs, strict=True):
+                torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("cap", [0.5, 0.3, 0.1])
+def test_the_share_is_uniform_below_its_cap(cap: float) -> None:
+    method = GuidedMix(GuidedMixSettings(cap=cap), PixelBuild()).double()
+    at = batch(count=64)
+    at = Batch(at.labeled, at.clock, at.unlabeled)
+    shares = [method.step(at, views(64, step=step)).pictures["share"] for step in range(12)]
+    sorted_shares = torch.cat(shares).sort().values / cap
+    assert sorted_shares.min() >= 0
+    assert sorted_shares.max() < 1
+    grid = torch.arange(1, 769) / 768
+    assert (sorted_shares - grid).abs().max() < 1.63 / 768**0.5  # Kolmogorov and Smirnov at 1 %
+
+
+def test_the_pictures_are_the_mixture_and_its_parts() -> None:
+    _, out = step({}, batch())
+    shown = out.pictures
+    share = shown["share"][:, None, None, None]
+    torch.testing.assert_close(shown["mixed"], share * shown["labeled"] + (1 - share) * shown["unlabeled"])
+    assert not any(value.requires_grad for value in shown.values())
+    assert torch.equal(shown["decoupled"], out.weak.pseudo.label_BHW)
+
+
+@pytest.mark.parametrize(("step_", "share"), [(5, math.exp(-5)), (10, math.exp(-5 * 0.25)), (15, 1.0), (99, 1.0)])
+def test_omega_rises_after_the_warm_up(step_: int, share: float) -> None:
+    _, full = step({"ramp": 0.0}, batch(99))
+    _, out = step({}, batch(step_))
+    assert (out.losses["unlabeled"] / full.losses["unlabeled"]).item() == pytest.approx(share)
+
+
+def test_alone_in_its_batch_a_labeled_image_has_no_other() -> None:
+    _, out = step({}, batch(count=1))
+    assert out.losses["dec"].item() == 0
+    assert out.losses["dec"].requires_grad
+
+
+def test_where_nothing_is_known_nothing_is_learned() -> None:
+    at = batch()
+    nothing = torch.full_like(at.labeled.mask_BHW, 255)
+    dark = Images(at.labeled.rgb01_B3HW, at.labeled.valid_BHW, at.labeled.index_B, nothing)
+    _, out = step({}, Batch(dark, at.clock, at.unlabeled))
+    assert [value.item() for value in out.losses.values()] == [0, 0, 0, 0]
+    a = torch.randn(2, 3, 4, 4, requires_grad=True)
+    mean_square(a, torch.zeros_like(a), torch.zeros(2, 4, 4, dtype=torch.bool)).backward()
+    assert not a.grad.any()
+
+
+def test_presence_of_classes() -> None:
+    """The first image shows classes 0 and 2, of the second nothing is known."""
+    logits = torch.tensor([[0.3, -1.0, 2.0], [5.0, 5.0, 5.0]], dtype=torch.float64)
+    mask = torch.tensor([[[0, 2], [255, 2]], [[255, 255], [255, 255]]])
+    sigmoid = 1 / (1 + (-logits[0]).exp())
+    expected_loss = -(sigmoid[0].log() + (1 - sigmoid[1]).log() + sigmoid[2].log()) / 3
+    torch.testing.assert_close(presence_loss(logits, mask), expected_loss)
+
+
+def test_running_statistics_are_those_of_whole_images(
+    train_module: Callable[..., Train], host_batch: Callable[..., dict[str, Tensor]]
+) -> None:
+    """The same after a step with the mixtures as after the one pass over labeled and unlabeled images."""
+    train, alone = train_module("guidedmix"), train_module("guidedmix")
+    host = {key: value for key, value in host_batch().items() if not key.startswith(("second", "paired"))}
+    train(host, Clock(9, 10), np.arange(2))
+    rgb = torch.cat([host["labeled_image"], host["unlabeled_image"]]).permute(0, 3, 1, 2).float() / 255
+    alone.method.net((rgb - alone.mean[:, None, None]) / alone.std[:, None, None])
+    found, want = train.method.net.state_dict(), alone.method.net.state_dict()
+    names = [name for name in want if "running" in name]
+    assert names
+    for name in names:
+        torch.testing.assert_close(found[name], want[name], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("cap", 0.0), ("cap", 0.6), ("omega", -1.0), ("ramp", 1.5), ("warmup", 1.0)]
+)
+def test_settings_that_cannot_be(setting: str, value: float) -> None:
+    with pytest.raises(UsageError, match=rf"method\.{setting}\b"):
+        GuidedMixSettings(**{setting: value})
+
+
+def test_what_the_loader_brings() -> None:
+    assert GuidedMix.inputs(GuidedMixSettings()) == {"unlabeled"}
+    assert GuidedMix.inputs(GuidedMixSettings(pairing="precomputed")) == {"unlabeled", "paired"}
