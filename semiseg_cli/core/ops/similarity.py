@@ -42,7 +42,8 @@ def chunk_rows(references: int) -> int:
 
 def normalised(x_ND: Tensor) -> Tensor:
     """Rows of length 1, whose Euclidean distance is sqrt(2 - 2 cos); a row of zeros stays."""
-    return x_ND / x_ND.norm(dim=1, keepdim=True).clamp(min=torch.finfo(x_ND.dtype).tiny)
+    scaled: Tensor = x_ND / x_ND.norm(dim=1, keepdim=True).clamp(min=torch.finfo(x_ND.dtype).tiny)
+    return scaled
 
 
 class Neighbours:
