@@ -41,7 +41,7 @@ def spread(count: int, dimensions: int, temperature: float, steps: int = 500) ->
     for step in range(steps):
         points.requires_grad_(True)
         (slope,) = torch.autograd.grad(anchor_energy(points, temperature), points)
-        rate = count * temperature * (1 - step / steps)
+        rate = 0.5 * count * temperature * (1 - step / steps)  # twice as long steps can throw points together
         points = F.normalize(points.detach() - rate * slope, dim=1)
     return points
 

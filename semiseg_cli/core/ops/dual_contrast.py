@@ -40,7 +40,7 @@ class Projection(nn.Module):
         hidden = F.relu(self.hidden(pixels_PC))
         if self.training:
             hidden = hidden * (torch.rand(hidden.shape, device=hidden.device) >= DROPOUT) / (1 - DROPOUT)
-        return F.normalize(at_least_float32(self.out(hidden)), dim=1)
+        return F.normalize(at_least_float32(self.out(hidden)), dim=-1)
 
 
 class DualContrast(nn.Module):
