@@ -56,6 +56,9 @@ def _text(found: dict[str, Any], root: Path) -> RenderableType:
 
 
 def _labeled(row: dict[str, Any]) -> str:
+    """The partition by its name, or as it was asked for."""
+    if row["partition"]:
+        return str(row["partition"])
     text = str(row["labeled"])
     return text if text.replace("/", "").isalnum() and text.count("/") < 2 else Path(text).name
 

@@ -1,9 +1,9 @@
-"""`semiseg split`: draw a partition of a prepared dataset into labeled and unlabeled images, or list those drawn."""
+"""`semiseg split`: draw a partition into labeled and unlabeled images, import published ones, list what there is."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,7 +11,13 @@ from semiseg_cli.cli import console
 from semiseg_cli.cli.complete import complete_data
 from semiseg_cli.core.errors import UsageError
 
-HOW, DATA, OUTPUT = "How to draw", "Data", "Output"
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from semiseg_cli.stages.published_lists import Outcome
+    from semiseg_cli.stages.split import Known, Split
+
+HOW, PUBLISHED, DATA, OUTPUT = "How to draw", "Published lists", "Data", "Output"
 
 
 def split(
@@ -24,11 +30,32 @@ def split(
     labeled: Annotated[
         str, typer.Option("--labeled", "-l", help="labeled images: 183, or a fraction like 1/8", rich_help_panel=HOW)
     ] = "",
+    protocol: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="draw as classic or blender do; without --labeled all sizes", rich_help_panel=HOW
+        ),
+    ] = "",
     seed: Annotated[int, typer.Option(min=0, help="another seed, another draw", rich_help_panel=HOW)] = 0,
     balance: Annotated[
         str, typer.Option(help="classes (every class, rare ones first) or random", rich_help_panel=HOW)
     ] = "classes",
-    list_: Annotated[bool, typer.Option("--list", help="show what has been drawn", rich_help_panel=OUTPUT)] = False,
+    import_: Annotated[
+        Path | None,
+        typer.Option(
+            "--import", metavar="DIR", help="take labeled.txt and unlabeled.txt of DIR, or of all below it",
+            rich_help_panel=PUBLISHED,
+        ),
+    ] = None,
+    fetch: Annotated[
+        str, typer.Option(metavar="WHOSE", help="download published lists: unimatch", rich_help_panel=PUBLISHED)
+    ] = "",
+    url: Annotated[
+        str, typer.Option(metavar="URL", help="with --fetch: where a copy is, if not there", rich_help_panel=PUBLISHED)
+    ] = "",
+    list_: Annotated[
+        bool, typer.Option("--list", help="show the partitions at hand and the published ones", rich_help_panel=OUTPUT)
+    ] = False,
     root: Annotated[
         Path, typer.Option(envvar="SEMISEG_DATA", help="folder of the prepared datasets", rich_help_panel=DATA)
     ] = Path("data"),
@@ -36,17 +63,27 @@ def split(
 ) -> None:
     """Draw a partition: which training images count as labeled. Their lists are written beside the dataset.
 
-    `train --labeled 183` draws the same partition by itself; here it can be looked at and counted.
+    `train --labeled 183` takes the published list if it is at hand, else it draws by itself; here partitions can be
+    drawn, counted and looked at, and published ones imported or fetched. They are recognised by fingerprint.
     """
-    if list_ == bool(labeled):
-        raise UsageError("split needs either --labeled or --list", fix="semiseg split --labeled 1/8")
+    if [bool(labeled or protocol), import_ is not None, bool(fetch), list_].count(True) != 1:
+        raise UsageError(
+            "split needs one of --labeled (or --protocol), --import, --fetch and --list",
+            fix="semiseg split --labeled 1/8",
+        )
+    if url and not fetch:
+        raise UsageError("--url goes with --fetch", fix=f"semiseg split --fetch unimatch --url {url}")
     if list_:
         _list(root, data, json)
+    elif labeled:
+        _draw(root, data, labeled, protocol, seed, balance, json)
+    elif protocol:
+        _draw_all(root, data, protocol, json)
     else:
-        _draw(root, data, labeled, seed, balance, json)
+        _bring(root, data, import_, fetch, url, json)
 
 
-def _draw(root: Path, data: str, labeled: str, seed: int, balance: str, json: bool) -> None:
+def _draw(root: Path, data: str, labeled: str, protocol: str, seed: int, balance: str, json: bool) -> None:
     from rich.console import Group
     from rich.table import Table
 
@@ -54,7 +91,7 @@ def _draw(root: Path, data: str, labeled: str, seed: int, balance: str, json: bo
     from semiseg_cli.stages.split import make_split
 
     name = data or default_name(root)
-    made = make_split(root, name, labeled, balance=balance, seed=seed)
+    made = make_split(root, name, labeled, protocol=protocol, balance=balance, seed=seed)
     partition = made.partition
     table = Table("class", "images", "of", "pixels", box=None, header_style="dim")
     for column in table.columns[1:]:
@@ -65,7 +102,25 @@ def _draw(root: Path, data: str, labeled: str, seed: int, balance: str, json: bo
         f"{name}: {partition.name}; {len(partition.unlabeled)} unlabeled",
         f"fingerprint {partition.fingerprint[:16]}, lists in {made.folder}",
     )
-    result = {
+    console.result("split", _result(name, made), Group(*lines, table), json)
+    for count in made.counts:
+        if not count.images:
+            console.warn(f"class '{count.name}' is in none of the labeled images")
+
+
+def _draw_all(root: Path, data: str, protocol: str, json: bool) -> None:
+    from semiseg_cli.core.data.index import default_name
+    from semiseg_cli.stages.split import make_recipes
+
+    name = data or default_name(root)
+    made = make_recipes(root, name, protocol)
+    lines = [f"{name}: {each.partition.name}; lists in {each.folder}" for each in made]
+    console.result("split", [_result(name, each) for each in made], "\n".join(lines), json)
+
+
+def _result(name: str, made: Split) -> dict[str, Any]:
+    partition = made.partition
+    return {
         "data": name,
         "partition": partition.name,
         "fingerprint": partition.fingerprint,
@@ -74,30 +129,69 @@ def _draw(root: Path, data: str, labeled: str, seed: int, balance: str, json: bo
         "unlabeled": len(partition.unlabeled),
         "classes": {count.name: {"images": count.images, "pixels": count.pixels} for count in made.counts},
     }
-    console.result("split", result, Group(*lines, table), json)
-    for count in made.counts:
-        if not count.images:
-            console.warn(f"class '{count.name}' is in none of the labeled images")
+
+
+def _bring(root: Path, data: str, source: Path | None, fetch: str, url: str, json: bool) -> None:
+    from semiseg_cli.stages.published_lists import fetch_lists, import_lists
+
+    if source:
+        found = import_lists(root, source, data)
+    else:
+        found = fetch_lists(root, fetch, data, url=url, progress=console.progress)
+    rows = [
+        {
+            "data": each.data,
+            "words": each.words,
+            "partition": each.partition.name,
+            "labeled": len(each.partition.labeled),
+            "unlabeled": len(each.partition.unlabeled),
+            "fingerprint": each.partition.fingerprint,
+        }
+        for each in found.imported
+    ]
+    console.result("split", {"imported": rows, "left": found.left}, _imported(found), json)
+    for line in found.left:
+        console.warn(f"left aside: {line}")
+
+
+def _imported(found: Outcome) -> RenderableType:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("data", "--labeled", "labeled", "unlabeled", "partition", box=None, header_style="dim")
+    for each in found.imported:
+        counts = (str(len(each.partition.labeled)), str(len(each.partition.unlabeled)))
+        table.add_row(Text(each.data), Text(each.words), *counts, Text(each.partition.name))
+    return table
 
 
 def _list(root: Path, data: str, json: bool) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     from semiseg_cli.stages.split import list_splits
 
     found = list_splits(root, data)
-    table = Table("data", "partition", "labeled", "unlabeled", "fingerprint", box=None, header_style="dim")
-    rows = [
-        {
-            "data": name,
-            "partition": split_name,
-            "labeled": len(partition.labeled),
-            "unlabeled": len(partition.unlabeled),
-            "fingerprint": partition.fingerprint,
-        }
-        for name, split_name, partition in found
-    ]
-    for row in rows:
-        table.add_row(*(str(row[key])[:24] for key in row))
+    table = Table("data", "--labeled", "labeled", "unlabeled", "what it is", "", box=None, header_style="dim")
+    for each in found:
+        counts = (len(each.partition.labeled), len(each.partition.unlabeled)) if each.partition else ("", "")
+        what = each.partition.name if each.partition else str(each.published or "")
+        table.add_row(*(Text(str(cell)) for cell in (each.data, each.words, *counts, what, each.how)))
     nothing = "no partition drawn yet (semiseg split --labeled 1/8)"
-    console.result("split", rows, table if rows else nothing, json)
+    console.result("split", [_row(each) for each in found], table if found else nothing, json)
+
+
+def _row(each: Known) -> dict[str, Any]:
+    """A line of the list: `at_hand`, or how to get it; `sets` are the code bases that published these members."""
+    partition, published = each.partition, each.published
+    return {
+        "data": each.data,
+        "partition": each.words,
+        "name": partition.name if partition else str(published or ""),
+        "labeled": len(partition.labeled) if partition else None,
+        "unlabeled": len(partition.unlabeled) if partition else None,
+        "fingerprint": partition.fingerprint if partition else published.sha256 if published else None,
+        "sets": published.sets if published else (),
+        "at_hand": partition is not None,
+        "how": each.how,
+    }

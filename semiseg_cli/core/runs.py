@@ -3,6 +3,7 @@
 A run directory holds
     config.toml         the final configuration, each value with its origin as a comment
     environment.json    versions, device, git commit, command line
+    partition.json      name, fingerprint and protocol of the labeled images, and how many there are
     metrics.jsonl       one JSON object per log line, each with its `step`
     last.safetensors best.safetensors resume/   (written by the training loop)
     result.json         written at the very end: a run is finished when it has one
@@ -22,22 +23,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from semiseg_cli import __version__
 from semiseg_cli.core.config import Config, Flat, Resolved, flat, flatten, read_toml, to_toml
 from semiseg_cli.core.errors import SemisegError, UsageError
 from semiseg_cli.core.files import write_text
 
+if TYPE_CHECKING:
+    from semiseg_cli.core.data.spec import Partition
+
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "safetensors")
 
 
 def run_name(config: Config) -> str:
-    """`<data>-<labeled>-<method>-<backbone>-s<seed>`, a list of labeled images by its file name, 1/8 as 1of8."""
-    labeled = config.data.labeled or "all"
-    labeled = labeled.replace("/", "of") if labeled.replace("/", "").isdecimal() else Path(labeled).stem
-    parts = (config.data.name, labeled, config.method_name, config.model.backbone, f"s{config.train.seed}")
-    return "-".join(parts)
+    """`<data>-<labeled>-<method>-<backbone>-s<seed>`.
+
+    1/8 is written 1of8, classic/183 classic-183; a list file goes by its name, a folder of lists by its last two parts.
+    """
+    labeled, path = config.data.labeled or "all", Path(config.data.labeled or "all")
+    is_number = labeled.replace("/", "").isdecimal()
+    words = labeled.replace("/", "of") if is_number else path.stem if path.suffix else "-".join(path.parts[-2:])
+    return "-".join((config.data.name, words, config.method_name, config.model.backbone, f"s{config.train.seed}"))
 
 
 def create_run(root: Path, name: str) -> Path:
@@ -109,6 +116,19 @@ def write_environment(run: Path, device: str) -> None:
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
     }
     write_text(run / "environment.json", json.dumps(environment, indent=2) + "\n")
+
+
+def write_partition(run: Path, partition: Partition) -> None:
+    counts = {"labeled": len(partition.labeled), "unlabeled": len(partition.unlabeled)}
+    names = {key: getattr(partition, key) for key in ("name", "fingerprint", "protocol")}
+    write_text(run / "partition.json", json.dumps(names | counts, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_partition(run: Path) -> dict[str, Any]:
+    """What `write_partition` wrote; empty for a run of an earlier version."""
+    path = run / "partition.json"
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return found
 
 
 def append_metrics(run: Path, row: dict[str, Any]) -> None:

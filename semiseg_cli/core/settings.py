@@ -33,7 +33,7 @@ def require(ok: bool, setting: str, value: Any, allowed: str) -> None:
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     name: Doc[str, "prepared dataset: a folder below the data root"] = ""
-    labeled: Doc[str, "labeled images: a count (183), a fraction (1/8) or a list file; empty: all with a mask"] = ""
+    labeled: Doc[str, "labeled images: a count (183, classic/183), a fraction (1/8) or a list file; empty: all"] = ""
     balance: Doc[Literal["classes", "random"], "how an own partition is drawn"] = "classes"
     split_seed: Doc[int, "seed of an own partition; -1 takes train.seed"] = -1
 

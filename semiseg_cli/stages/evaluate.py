@@ -85,6 +85,8 @@ def evaluate_checkpoint(
         "method": meta["method"],
         "step": meta["step"],
         "partition": meta["partition"]["name"],
+        "fingerprint": meta["partition"]["fingerprint"],
+        "protocol": meta["partition"].get("protocol", ""),
         "data": dataset.name,
         "split": split,
         "window": side,

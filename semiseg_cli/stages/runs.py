@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from semiseg_cli.core import runs
+from semiseg_cli.core.data.protocols import recognise
 from semiseg_cli.core.errors import UsageError
 
 Row = dict[str, Any]
@@ -17,7 +18,8 @@ def summarise_runs(root: Path) -> dict[str, Any]:
     """The runs below `root`, the newest first, the groups of seeds among them, and what could not be read.
 
     A group's mean and sample deviation are over finished runs of different seeds (of one seed's runs the newest) whose
-    configurations are equal otherwise; -1 as data.split_seed means that the labeled images differ, too.
+    configurations are equal otherwise, on the same published partition, or on own ones of the same protocol; -1 as
+    data.split_seed means that these differ in their images, too.
     """
     rows, configs, unreadable = list[Row](), list[dict[str, Any]](), list[str]()
     for run in runs.list_runs(root):
@@ -31,13 +33,16 @@ def summarise_runs(root: Path) -> dict[str, Any]:
 
 
 def _row(run: Path, config: dict[str, Any]) -> Row:
-    rows = runs.read_metrics(run)
+    rows, partition = runs.read_metrics(run), runs.read_partition(run)
     measured = [row["miou"] for row in rows if "miou" in row]
     return {
         "run": str(run),
-        "method": config["method.name"],
+        "method": "+".join([config["method.name"], *config.get("method.add", [])]),
         "data": config["data.name"],
         "labeled": config["data.labeled"] or "all",
+        "partition": partition.get("name", ""),
+        "fingerprint": partition.get("fingerprint", ""),
+        "protocol": partition.get("protocol", ""),
         "backbone": config["model.backbone"],
         "seed": config["train.seed"],
         "step": max((row["step"] for row in rows), default=0),
@@ -53,12 +58,16 @@ def _over_seeds(rows: list[Row], configs: list[dict[str, Any]]) -> list[Row]:
     for row, config in zip(rows, configs, strict=True):
         if row["finished"] and row["last"] is not None:
             others = {name: value for name, value in config.items() if name != "train.seed"}
-            groups.setdefault(json.dumps(others, sort_keys=True), {}).setdefault(row["seed"], row)
+            known = recognise(row["fingerprint"])
+            images = [known.words if known else "", row["protocol"]]
+            groups.setdefault(json.dumps([others, images], sort_keys=True), {}).setdefault(row["seed"], row)
     return [_group(list(seeds.values())) for seeds in groups.values() if len(seeds) > 1]
 
 
 def _group(rows: list[Row]) -> Row:
-    found = {key: rows[0][key] for key in ("method", "data", "labeled", "backbone", "steps")}
+    found = {key: rows[0][key] for key in ("method", "data", "labeled", "protocol", "backbone", "steps")}
+    names = {row["partition"] for row in rows}
+    found["partition"] = names.pop() if len(names) == 1 else f"{len(names)} own partitions"
     for key in ("last", "best"):
         values = [row[key] for row in rows]
         found[key] = {"mean": statistics.mean(values), "deviation": statistics.stdev(values)}

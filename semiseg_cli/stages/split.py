@@ -1,15 +1,15 @@
-"""Own partitions, written below `<dataset>/splits` so that people can look at them, and listed from there."""
+"""Partitions written below `<dataset>/splits`, so that people can look at them, and all that can be had."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from semiseg_cli.core.data.index import load_dataset, prepared
+from semiseg_cli.core.data.protocols import Published, protocols, published, recognise, repositories
 from semiseg_cli.core.data.spec import Dataset, Partition
-from semiseg_cli.core.data.splits import class_pixels, resolve_partition
-from semiseg_cli.core.errors import UsageError
+from semiseg_cli.core.data.splits import ask, class_pixels, draw, from_lists
+from semiseg_cli.core.errors import DataError, UsageError, did_you_mean
 from semiseg_cli.core.files import write_text
 
 
@@ -32,20 +32,49 @@ class Split:
     counts: tuple[ClassCount, ...]
 
 
-def make_split(root: Path, data: str, labeled: str, *, balance: str = "classes", seed: int = 0) -> Split:
-    """Draw a partition of `<root>/<data>` and write it; the same arguments give the same files again.
+@dataclass(frozen=True)
+class Known:
+    """A partition that can be had. `words` are for --labeled; `partition` is None where its lists are not at hand."""
 
-    labeled: a count ("23") or a fraction ("1/8"), else UsageError. DataError where there are too few labeled images.
+    data: str
+    words: str
+    partition: Partition | None
+    published: Published | None
+    how: str  # to get it, or what is wrong with it; empty where it is at hand
+
+
+def make_split(
+    root: Path, data: str, labeled: str, *, protocol: str = "", balance: str = "classes", seed: int = 0
+) -> Split:
+    """Draw an own partition and write its lists; the same partition gets the same folder, and the same files again.
+
+    labeled: a count ("23") or a fraction ("1/8"), else UsageError. protocol: draws from that protocol's images.
+    DataError where there are too few labeled images.
     """
-    if not re.fullmatch(r"\d+(/\d+)?", labeled):
-        raise UsageError(f"'{labeled}' is neither a count nor a fraction", fix="semiseg split --labeled 1/8")
     dataset = load_dataset(root, data)
-    partition = resolve_partition(dataset, labeled, balance=balance, seed=seed)
-    folder = dataset.root / "splits" / f"{len(partition.labeled)}-{balance}-s{seed}"
-    folder.mkdir(parents=True, exist_ok=True)
-    for kind in ("unlabeled", "labeled"):  # a folder with a labeled.txt is complete
-        write_text(folder / f"{kind}.txt", "".join(f"{record.id}\n" for record in getattr(partition, kind)))
+    asked = ask(dataset, f"{_protocol(dataset, protocol)}/{labeled}" if protocol else labeled)
+    partition = draw(dataset, asked, balance=balance, seed=seed)
+    head = f"{asked.protocol.name}-" if asked.protocol else ""
+    folder = dataset.root / "splits" / f"{head}{len(partition.labeled)}-{balance}-s{seed}"
+    write_lists(folder, partition)
     return Split(partition, folder, class_counts(dataset, partition))
+
+
+def make_recipes(root: Path, data: str, protocol: str) -> list[Split]:
+    """An own partition of every size that a protocol has, each with the seed and the sampler of its recipe."""
+    dataset = load_dataset(root, data)
+    chosen = next(each for each in protocols(dataset.kind) if each.name == _protocol(dataset, protocol))
+    return [
+        make_split(root, data, str(each.labeled), protocol=protocol, balance=each.sampler, seed=each.seed)
+        for each in chosen.recipes
+    ]
+
+
+def write_lists(folder: Path, partition: Partition) -> None:
+    """`unlabeled.txt`, then `labeled.txt`: a folder that has the latter is complete."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for kind in ("unlabeled", "labeled"):
+        write_text(folder / f"{kind}.txt", "".join(f"{record.id}\n" for record in getattr(partition, kind)))
 
 
 def class_counts(dataset: Dataset, partition: Partition) -> tuple[ClassCount, ...]:
@@ -63,11 +92,37 @@ def class_counts(dataset: Dataset, partition: Partition) -> tuple[ClassCount, ..
     )
 
 
-def list_splits(root: Path, data: str = "") -> list[tuple[str, str, Partition]]:
-    """The partitions written for a dataset, or for all of them: (dataset, name, partition), sorted."""
-    found = []
-    for name in [data] if data else prepared(root):
-        dataset = load_dataset(root, name)
-        for file in sorted((dataset.root / "splits").glob("*/labeled.txt")):
-            found.append((name, file.parent.name, resolve_partition(dataset, str(file.parent))))
-    return found
+def list_splits(root: Path, data: str = "") -> list[Known]:
+    """The partitions at hand for a dataset, or for all of them, each followed by the published ones that are not.
+
+    Those of voc and cityscapes are listed before anything is prepared.
+    """
+    names = prepared(root)
+    if (data or not names) and data not in names and (known := published(data)):
+        return [Known(each.data, each.words, None, each, f"semiseg prepare {each.data}") for each in known]
+    return [known for name in ([data] if data else names) for known in _of_dataset(load_dataset(root, name))]
+
+
+def _of_dataset(dataset: Dataset) -> list[Known]:
+    found, splits = list[Known](), dataset.root / "splits"
+    for file in sorted(splits.rglob("labeled.txt")):
+        words = file.parent.relative_to(splits).as_posix()
+        try:
+            partition = from_lists(dataset, file.parent)
+            found.append(Known(dataset.name, words, partition, recognise(partition.fingerprint), ""))
+        except DataError as error:
+            found.append(Known(dataset.name, words, None, None, f"unusable: {error.why or error.what}"))
+    here = {each.published.sha256 for each in found if each.published}
+    fetched = {each.words: f"--fetch {word}" for word, where in repositories().items() for each in where.lists}
+    missing = [each for each in published(dataset.kind) if each.sha256 not in here]
+    return found + [
+        Known(dataset.name, each.words, None, each, fetched.get(each.words, "--import DIR")) for each in missing
+    ]
+
+
+def _protocol(dataset: Dataset, name: str) -> str:
+    known = [protocol.name for protocol in protocols(dataset.kind)]
+    if name not in known:
+        what = f"there is no protocol '{name}' for {dataset.name}"
+        raise UsageError(what, fix=did_you_mean(name, known) if known else "leave --protocol out")
+    return name

@@ -82,9 +82,13 @@ def test_more_than_there_are(run, root):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "either"),
-        (["--list", "-l", "4"], "either"),
-        (["-l", "list.txt"], "neither a count nor"),
+        ([], "one of"),
+        (["--list", "-l", "4"], "one of"),
+        (["--list", "--import", "lists"], "one of"),
+        (["--list", "--url", "x"], "goes with --fetch"),
+        (["-l", "4", "--protocol", "classic"], "no protocol 'classic'"),
+        (["--fetch", "unimach"], "no 'unimach' to fetch"),
+        (["-l", "list.txt"], "neither a count, a fraction, nor"),
         (["-l", "4", "--balance", "x"], "no balance"),
     ],
 )

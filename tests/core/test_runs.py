@@ -25,8 +25,12 @@ def make(root: Path, name: str, age: float) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("labeled", "part"), [("", "all"), ("183", "183"), ("1/8", "1of8"), ("lists/few images.txt", "few images")]
-)
+    ("labeled", "part"),
+    [
+        ("", "all"), ("183", "183"), ("1/8", "1of8"), ("lists/few images.txt", "few images"),
+        ("classic/183", "classic-183"), ("/data/voc/splits/mine", "splits-mine"), ("mine", "mine"),
+    ],
+)  # fmt: skip
 def test_a_runs_name_says_what_it_is(labeled: str, part: str) -> None:
     layer = {"method.name": "fixmatch", "data.name": "park", "data.labeled": labeled, "model.backbone": "tiny"}
     assert runs.run_name(resolve([("test", layer)]).config) == f"park-{part}-fixmatch-tiny-s0"

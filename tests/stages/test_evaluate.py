@@ -58,7 +58,7 @@ def run(root: Path) -> Path:
     meta = {
         "model": {"backbone": "tiny", "decoder": "deeplabv3plus", "output_stride": 16, "classes": 3},
         "data": {"name": "park", "kind": "folder", "classes": list(CLASSES), "window": 36},
-        "partition": {"name": "own partition, seed 0, 1 of 2"},
+        "partition": {"name": "own partition, seed 0, 1 of 2", "fingerprint": "f00d", "protocol": "classic"},
         "normalise": {"mean": MEAN, "std": STD},
         "config": {"eval.window": "auto", "eval.stride": 2 / 3, "eval.batch": 2, "train.amp": "auto"},
         "method": "unimatch",
@@ -105,6 +105,7 @@ def test_result_says_what_was_measured(root: Path, run: Path) -> None:
     found = evaluate_checkpoint(run, root=root, device="cpu", boundary=True, flip=True, scales=(1.0, 0.75))
     assert found["checkpoint"] == str(run / "best.safetensors")
     assert found["partition"] == "own partition, seed 0, 1 of 2"
+    assert (found["fingerprint"], found["protocol"]) == ("f00d", "classic")
     assert (found["method"], found["step"], found["data"], found["split"]) == ("unimatch", 30, "park", "val")
     assert (found["window"], found["flip"], found["scales"]) == (36, True, [1.0, 0.75])
     assert 0 <= found["boundary_f"] <= 100

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from semiseg_cli.core import runs
+from semiseg_cli.core.data import protocols
 from semiseg_cli.stages.runs import summarise_runs
 
 Write = Callable[..., Path]
@@ -40,6 +42,7 @@ def test_a_row_per_run(write: Write, tmp_path: Path) -> None:
     assert found["runs"] == [
         {
             "run": str(tmp_path / "a"), "method": "unimatch", "data": "shapes", "labeled": "1/8", "backbone": "tiny",
+            "partition": "", "fingerprint": "", "protocol": "",
             "seed": 3, "step": 3, "steps": 5, "last": 55.0, "best": 60.0, "finished": True,
         }
     ]  # fmt: skip
@@ -66,6 +69,22 @@ def test_seeds_are_summed_up(write: Write, tmp_path: Path) -> None:
     assert group["last"]["deviation"] == pytest.approx((((-20) ** 2 + (-10) ** 2 + 30**2) / 2) ** 0.5)
     assert group["best"]["mean"] == pytest.approx(200 / 3)
     assert group["best"]["deviation"] == pytest.approx(statistics.stdev([50, 60, 90]))
+
+
+def test_seeds_on_different_partitions_are_not_summed_up(write: Write, tmp_path: Path) -> None:
+    """The same words can mean a published list in one run and an own partition in another."""
+    published = protocols.recognise("79b959bccf7753cd70bba8d5abdb7e9c0f16df053ce458916ae19a897149136d")
+    assert published is not None
+    own = {"name": "own partition, seed 0", "fingerprint": "0", "protocol": "classic"}
+    for seed in range(2):
+        partition = own | {"name": f"own partition, seed {seed}", "fingerprint": str(seed)}
+        (write(f"own{seed}", [50.0], train_seed=seed) / "partition.json").write_text(json.dumps(partition))
+        partition = {"name": str(published), "fingerprint": published.sha256, "protocol": "classic"}
+        (write(f"list{seed}", [60.0], train_seed=seed) / "partition.json").write_text(json.dumps(partition))
+        partition = own | {"protocol": "blender", "fingerprint": f"{seed}b"}
+        (write(f"mixed{seed}", [70.0], train_seed=seed) / "partition.json").write_text(json.dumps(partition))
+    groups = {group["last"]["mean"]: group["partition"] for group in summarise_runs(tmp_path)["seeds"]}
+    assert groups == {50.0: "2 own partitions", 60.0: str(published), 70.0: own["name"]}
 
 
 def test_of_one_seeds_runs_the_newest_counts(write: Write, tmp_path: Path) -> None:

@@ -127,6 +127,8 @@ def open_session(
     Raises UsageError for a batch that cannot be divided, DataError where unlabeled images are needed and absent.
     """
     config = with_steps(config, len(partition.unlabeled) or len(partition.labeled))
+    if partition.hint:
+        note(partition.hint)
     method_class, train = load_method(config.method_name), config.train
     inputs = method_class.inputs(config.method)
     if "unlabeled" in inputs and not partition.unlabeled:
@@ -252,6 +254,7 @@ def deployed_meta(
         "partition": {
             "name": partition.name,
             "fingerprint": partition.fingerprint,
+            "protocol": partition.protocol,
             "labeled": len(partition.labeled),
             "unlabeled": len(partition.unlabeled) if "unlabeled" in session.plan.inputs else 0,
         },

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semiseg_cli.core.data.imaging import write_image
+from semiseg_cli.core.data.lists import fingerprint, stem_of
 from semiseg_cli.core.data.spec import Dataset, Record
-from semiseg_cli.core.data.splits import choose, fingerprint, resolve_partition, stem_of
+from semiseg_cli.core.data.splits import choose, resolve_partition
 from semiseg_cli.core.errors import DataError, UsageError
 
 K = 4
@@ -153,10 +154,51 @@ def test_lists_with_absent_repeated_or_unclear_lines(tmp_path):
     file.write_text("street/0001\nstreet/9999\npool/1\n")
     with pytest.raises(DataError, match=r"2 of 3 lines.*list\.txt") as caught:
         resolve_partition(dataset(), str(file))
-    assert "street/9999, pool/1" in caught.value.why
+    assert caught.value.why == "not in the dataset: street/9999; without a mask: pool/1"
     file.write_text("street/0001\nstreet/0001\n")
     with pytest.warns(UserWarning, match="1 images more than once"):
         assert len(resolve_partition(dataset(), str(file)).labeled) == 1
     file.write_text("\n")
     with pytest.raises(DataError, match="0 of 0"):
         resolve_partition(dataset(), str(file))
+
+
+def listed(folder, labeled, unlabeled, end="\n"):
+    for name, ids in (("labeled", labeled), ("unlabeled", unlabeled)):
+        (folder / f"{name}.txt").write_text(end.join(ids), newline="")
+    return str(folder)
+
+
+def test_a_folder_with_unlabeled_images_is_taken_at_its_word(tmp_path):
+    words = listed(tmp_path, ["street/0001"], ["pool/1", "street/0002", "pool/1"], "\r\n")
+    with pytest.warns(UserWarning, match=r"unlabeled\.txt names 1 images more than once"):
+        partition = resolve_partition(dataset(), words)
+    assert [record.id for record in partition.unlabeled] == ["street/0002", "pool/1"]
+    assert all(record.mask is None for record in partition.unlabeled)
+
+
+def test_unlabeled_images_that_are_absent_are_left_out_aloud(tmp_path):
+    words = listed(tmp_path, ["street/0001"], ["pool/1", "pool/77"])
+    with pytest.warns(UserWarning, match="1 of 2 unlabeled images .* are not in the dataset and are left out: pool/77"):
+        assert len(resolve_partition(dataset(), words).unlabeled) == 1
+
+
+def test_lists_that_contradict_themselves_or_leak(tmp_path):
+    data = dataset()
+    val = [record("frankfurt/0001"), record("frankfurt/0002")]
+    data = Dataset(**{**vars(data), "val": tuple(val)})
+    with pytest.raises(DataError, match=r"1 images of .* are labeled and unlabeled") as caught:
+        resolve_partition(data, listed(tmp_path, ["street/0001"], ["pool/1", "street/0001"]))
+    assert caught.value.why == "street/0001"
+    with pytest.raises(DataError, match="1 of 2 lines") as caught:
+        resolve_partition(data, listed(tmp_path, ["street/0001", "frankfurt/0001"], ["pool/1"]))
+    assert caught.value.why == "in the validation set: frankfurt/0001"
+    with pytest.raises(DataError, match=r"1 of 2 lines .* name no training image") as caught:
+        resolve_partition(data, listed(tmp_path, ["street/0001"], ["pool/1", "frankfurt/0002"]))
+    assert caught.value.why == "in the validation set: frankfurt/0002"
+    with pytest.raises(DataError, match="1 of 1 lines") as caught:
+        resolve_partition(data, listed(tmp_path, ["0001"], ["pool/1"]))
+    assert caught.value.why == "several images: 0001"
+    with pytest.raises(DataError, match="2 of 2 lines") as caught:
+        resolve_partition(data, listed(tmp_path, ["street/0001"], ["x", "y"]))
+    assert caught.value.why == "not in the dataset: x, y"

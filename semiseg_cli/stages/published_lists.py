@@ -1,0 +1,144 @@
+"""Published partitions: imported from the field's layout, or fetched from where they were published.
+
+An imported list lies in `<dataset>/splits/<protocol>/<name>/` if its fingerprint is known, else in
+`<dataset>/splits/imported/<folder>/`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+from semiseg_cli.core.data.index import load_dataset, prepared
+from semiseg_cli.core.data.lists import fingerprint, read_lines, stem_of
+from semiseg_cli.core.data.protocols import Published, Repository, recognise, repositories
+from semiseg_cli.core.data.spec import Dataset, Partition
+from semiseg_cli.core.data.splits import from_lists
+from semiseg_cli.core.errors import DataError, UsageError, did_you_mean
+from semiseg_cli.core.models.weights import cache_folder
+from semiseg_cli.stages.progress import Progress, silent
+from semiseg_cli.stages.split import write_lists
+
+TIMEOUT_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A list that has been imported: `words` name it for --labeled."""
+
+    data: str
+    words: str
+    partition: Partition
+    source: Path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was imported, and a line for every list that was left aside, with the reason."""
+
+    imported: tuple[Imported, ...]
+    left: tuple[str, ...]
+
+
+def import_lists(root: Path, source: Path, data: str = "") -> Outcome:
+    """Import every `labeled.txt` (with its `unlabeled.txt`) of a folder and those below it.
+
+    data: the dataset; otherwise a recognised list goes to the dataset of its kind, another to the one that has its
+    images. Of several lists those that do not fit are left aside. Raises DataError where none is imported.
+    """
+    found = [source] if (source / "labeled.txt").is_file() else sorted(p.parent for p in source.rglob("labeled.txt"))
+    if not found:
+        why = "" if source.is_dir() else "there is no such folder"
+        raise DataError(f"no labeled.txt in {source} or below it", why=why, fix="semiseg split --import DIR")
+    return _import_all(found, [load_dataset(root, name) for name in ([data] if data else prepared(root))])
+
+
+def _import_all(folders: Sequence[Path], datasets: Sequence[Dataset]) -> Outcome:
+    imported, left = list[Imported](), list[DataError]()
+    for folder in folders:
+        try:
+            imported.append(_import(folder, datasets))
+        except DataError as error:
+            left.append(error)
+    if not imported:
+        raise left[0]
+    return Outcome(tuple(imported), tuple(f"{error.what} ({error.why})" for error in left))
+
+
+def fetch_lists(root: Path, word: str, data: str = "", *, url: str = "", progress: Progress = silent) -> Outcome:
+    """Download the lists of a public code base that a prepared dataset can use, and import them.
+
+    url: the address of a copy, in place of the repository's own. The files are kept in the cache; what is there with
+    the right sha256 is not fetched again. Raises UsageError for a code base nobody knows, DataError without a dataset
+    that could use its lists, and where an address does not answer or gives another file than was published.
+    """
+    if word not in repositories():
+        raise UsageError(f"there is no '{word}' to fetch", fix=did_you_mean(word, repositories()))
+    repository = repositories()[word]
+    datasets = [load_dataset(root, name) for name in ([data] if data else prepared(root))]
+    wanted = [each for each in repository.lists if each.data in {dataset.kind for dataset in datasets}]
+    if not wanted:
+        names = sorted({each.data for each in repository.lists})
+        what = f"{repository.name} has lists for {' and '.join(names)}, and {data or 'no prepared dataset'} is neither"
+        raise DataError(what, fix=f"semiseg prepare {names[-1]}")
+    place = cache_folder().with_name("splits") / word
+    size = sum(each.bytes for each in wanted) / 1e6
+    title = f"{len(wanted)} lists of {repository.page} ({repository.licence}, {size:.1f} MB)"
+    with progress(title, 2 * len(wanted)) as advance:
+        for each in wanted:
+            for name, sha256 in each.files:
+                _fetch(f"{url or repository.url}/{each.folder}/{name}", place / each.folder / name, sha256, repository)
+                advance()
+    return _import_all([place / each.folder for each in wanted], datasets)
+
+
+def _import(folder: Path, datasets: Sequence[Dataset]) -> Imported:
+    """Check the lists of a folder and write them to their dataset."""
+    lines = read_lines(folder / "labeled.txt")
+    known = recognise(fingerprint(lines))
+    dataset = _target(folder, lines, known, datasets)
+    partition = from_lists(dataset, folder)
+    words = known.words if known else f"imported/{folder.resolve().name}"
+    write_lists(dataset.root / "splits" / words, partition)
+    return Imported(dataset.name, words, partition, folder)
+
+
+def _target(folder: Path, lines: Sequence[str], known: Published | None, datasets: Sequence[Dataset]) -> Dataset:
+    """The dataset of a list: of those of its kind, or of all where it is not recognised, the one with most of it."""
+    fitting = [each for each in datasets if known is None or each.kind in (known.data, "folder")]
+    names = {stem_of(line) for line in lines}
+    hits = {each.name: sum(stem_of(record.id) in names for record in each.labeled) for each in fitting}
+    if not any(hits.values()):
+        there = ", ".join(each.name for each in datasets) or "nothing"
+        raise DataError(
+            f"{folder} is for no prepared dataset",
+            why=f"{known or 'not one of its labeled images is known'}; prepared: {there}",
+            fix=f"semiseg prepare {known.data}" if known else "semiseg prepare --help",
+        )
+    return max(fitting, key=lambda each: hits[each.name])
+
+
+def _fetch(address: str, file: Path, sha256: str, repository: Repository) -> None:
+    """`file` with the content that was published, or DataError; never a part of it, or something else."""
+    if file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == sha256:
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    by_hand = f"git clone {repository.page}, then semiseg split --import {repository.page.rsplit('/', 1)[-1]}/splits"
+    try:
+        with urlopen(Request(address, headers={"User-Agent": "semiseg"}), timeout=TIMEOUT_SECONDS) as response:
+            content = response.read()
+    except (URLError, OSError, ValueError) as error:
+        fix = f"where there is a network: {by_hand}"
+        raise DataError(f"{address} cannot be fetched", why=str(error), fix=fix) from None
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        why = f"sha256 {found} instead of {sha256}"
+        raise DataError(f"{address} is not the file that was published", why=why, fix=by_hand)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    temporary.write_bytes(content)
+    os.replace(temporary, file)
