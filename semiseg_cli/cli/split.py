@@ -137,7 +137,7 @@ def _bring(root: Path, data: str, source: Path | None, fetch: str, url: str, jso
     if source:
         found = import_lists(root, source, data)
     else:
-        found = fetch_lists(root, fetch, data, url=url, progress=console.progress)
+        found = fetch_lists(root, fetch, data, url=url, note=console.note, progress=console.progress)
     rows = [
         {
             "data": each.data,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
@@ -70,12 +70,21 @@ def _import_all(folders: Sequence[Path], datasets: Sequence[Dataset]) -> Outcome
     return Outcome(tuple(imported), tuple(f"{error.what} ({error.why})" for error in left))
 
 
-def fetch_lists(root: Path, word: str, data: str = "", *, url: str = "", progress: Progress = silent) -> Outcome:
+def fetch_lists(
+    root: Path,
+    word: str,
+    data: str = "",
+    *,
+    url: str = "",
+    note: Callable[[str], None] = lambda line: None,
+    progress: Progress = silent,
+) -> Outcome:
     """Download the lists of a public code base that a prepared dataset can use, and import them.
 
-    url: the address of a copy, in place of the repository's own. The files are kept in the cache; what is there with
-    the right sha256 is not fetched again. Raises UsageError for a code base nobody knows, DataError without a dataset
-    that could use its lists, and where an address does not answer or gives another file than was published.
+    url: the address of a copy, in place of the repository's own. note: is told what comes from where. The files are
+    kept in the cache; what is there with the right sha256 is not fetched again. Raises UsageError for a code base
+    nobody knows, DataError without a dataset that could use its lists, and where an address does not answer or gives
+    another file than was published.
     """
     if word not in repositories():
         raise UsageError(f"there is no '{word}' to fetch", fix=did_you_mean(word, repositories()))
@@ -84,12 +93,12 @@ def fetch_lists(root: Path, word: str, data: str = "", *, url: str = "", progres
     wanted = [each for each in repository.lists if each.data in {dataset.kind for dataset in datasets}]
     if not wanted:
         names = sorted({each.data for each in repository.lists})
-        what = f"{repository.name} has lists for {' and '.join(names)}, and {data or 'no prepared dataset'} is neither"
+        what = f"{repository.name} has lists for {' and '.join(names)}, and there is none of these"
         raise DataError(what, fix=f"semiseg prepare {names[-1]}")
     place = cache_folder().with_name("splits") / word
     size = sum(each.bytes for each in wanted) / 1e6
-    title = f"{len(wanted)} lists of {repository.page} ({repository.licence}, {size:.1f} MB)"
-    with progress(title, 2 * len(wanted)) as advance:
+    note(f"{len(wanted)} lists of {repository.page} ({repository.licence}, {size:.1f} MB) to {place}")
+    with progress("downloading", 2 * len(wanted)) as advance:
         for each in wanted:
             for name, sha256 in each.files:
                 _fetch(f"{url or repository.url}/{each.folder}/{name}", place / each.folder / name, sha256, repository)

@@ -2,56 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
 import pytest
+from fake_protocols import FINE, LISTS
 
 from semiseg_cli.core.data import protocols
 from semiseg_cli.core.data.lists import fingerprint
 from semiseg_cli.core.data.protocols import Published, published, recognise, repositories
-from semiseg_cli.core.data.spec import Dataset, Record
+from semiseg_cli.core.data.spec import Dataset
 from semiseg_cli.core.data.splits import resolve_partition
 from semiseg_cli.core.errors import DataError, UsageError
-
-FINE, ALL = [f"2007_{i:06}" for i in range(16)], [f"2007_{i:06}" for i in range(40)]
-LISTS = {"fine/2": FINE[:2], "fine/2-other": FINE[1:3], "mixed/5": ALL[10:15]}
-
-
-def recipe(protocol: str, source: str, ids: list[str], sizes: dict[int, str]) -> str:
-    head = [f'data = "voc"\nprotocol = "{protocol}"\ntitle = "{protocol} {{labeled}}"\nsource = "{source}"',
-            f'images = {len(ids)}\nsha256 = "{fingerprint(ids)}"\nval_sha256 = ""']  # fmt: skip
-    for count, fraction in sizes.items():
-        head.append(f'[[partition]]\nlabeled = {count}\nfraction = "{fraction}"\nseed = 0\nsampler = "random"')
-        for words, labeled in LISTS.items():
-            name = words.split("/")[1]
-            if words.split("/")[0] == protocol and name.split("-")[0] == str(count):
-                head.append(f'[[partition.published]]\nname = "{name}"\nsha256 = "{fingerprint(labeled)}"')
-                head.append(f'sets = ["{name.upper()} A", "B", "C", "D"]')
-    return "\n".join(head)
-
-
-@pytest.fixture
-def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dataset]:
-    """A dataset of kind voc: 40 images, 16 of them fine; protocols fine (2, 4 of 16) and mixed (5, 10 of 40)."""
-    folder = tmp_path / "splits"
-    (folder / "voc").mkdir(parents=True)
-    (folder / "voc" / "fine.toml").write_text(recipe("fine", "lists/fine.txt", FINE, {2: "1/8", 4: "1/4"}))
-    (folder / "voc" / "mixed.toml").write_text(recipe("mixed", "", ALL, {5: "1/8", 10: "1/4"}))
-    remote = 'data = "voc"\nlist = "fine/2"\nfolder = "a"\nbytes = 9\nlabeled = ""\nunlabeled = ""'
-    (folder / "someone.toml").write_text(f'name = "S"\npage = "p"\nlicence = "MIT"\nurl = "u"\n[[list]]\n{remote}')
-    monkeypatch.setattr(protocols, "_folder", lambda: folder)
-    for cached in (protocols.protocols, protocols.repositories):
-        cached.cache_clear()
-    root = tmp_path / "voc"
-    (root / "lists").mkdir(parents=True)
-    (root / "lists" / "fine.txt").write_text("\n".join(FINE))
-    records = tuple(Record(id, root / f"{id}.jpg", root / f"{id}.png", 9, 9, (50, 31)) for id in ALL)
-    yield Dataset("voc", "voc", root, ("a", "b"), ((0, 0, 0), (1, 1, 1)), records, ())
-    monkeypatch.undo()
-    for cached in (protocols.protocols, protocols.repositories):
-        cached.cache_clear()
 
 
 def bring(dataset: Dataset, words: str, labeled: list[str]) -> None:
@@ -125,67 +87,67 @@ def test_an_installed_package_has_the_folder_inside(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize("words", ["2", "fine/2", "fine/1/8"])
-def test_a_published_size_means_its_list_if_it_is_at_hand(small: Dataset, words: str) -> None:
-    bring(small, "fine/2", LISTS["fine/2"])
-    found = resolve_partition(small, words)
+def test_a_published_size_means_its_list_if_it_is_at_hand(small_voc: Dataset, words: str) -> None:
+    bring(small_voc, "fine/2", LISTS["fine/2"])
+    found = resolve_partition(small_voc, words)
     assert [record.id for record in found.labeled] == LISTS["fine/2"]
     assert found.name == "fine 2, the set of 2 A, B and C"
     assert (found.protocol, found.hint, len(found.unlabeled)) == ("fine", "", 38)
 
 
 @pytest.mark.parametrize("words", ["2", "fine/2", "fine/1/8"])
-def test_without_the_list_an_own_partition_of_that_size_stands_in(small: Dataset, words: str) -> None:
-    found = resolve_partition(small, words, seed=3)
+def test_without_the_list_an_own_partition_of_that_size_stands_in(small_voc: Dataset, words: str) -> None:
+    found = resolve_partition(small_voc, words, seed=3)
     assert {record.id for record in found.labeled} < set(FINE)
     assert found.name == "own partition, seed 3, 2 of 16 (classes), fine"
     assert found.hint.endswith("semiseg split voc --fetch someone")
     assert "fine/2 is not at hand" in found.hint
-    assert resolve_partition(small, "mixed/5").hint.endswith("semiseg split voc --import DIR")
+    assert resolve_partition(small_voc, "mixed/5").hint.endswith("semiseg split voc --import DIR")
 
 
-def test_the_same_count_with_other_members_is_another_list(small: Dataset) -> None:
-    bring(small, "fine/2", LISTS["fine/2-other"])
-    assert resolve_partition(small, "2").name == "fine 2, the set of 2-OTHER A, B and C"
+def test_the_same_count_with_other_members_is_another_list(small_voc: Dataset) -> None:
+    bring(small_voc, "fine/2", LISTS["fine/2-other"])
+    assert resolve_partition(small_voc, "2").name == "fine 2, the set of 2-OTHER A, B and C"
 
 
-def test_an_own_partition_that_happens_to_be_published_goes_by_its_name(small: Dataset) -> None:
-    (small.root / "mine.txt").write_text("\n".join(LISTS["mixed/5"]))
-    found = resolve_partition(small, str(small.root / "mine.txt"))
+def test_an_own_partition_that_happens_to_be_published_goes_by_its_name(small_voc: Dataset) -> None:
+    (small_voc.root / "mine.txt").write_text("\n".join(LISTS["mixed/5"]))
+    found = resolve_partition(small_voc, str(small_voc.root / "mine.txt"))
     assert (found.name, found.protocol) == ("mixed 5, the set of 5 A, B and C", "mixed")
 
 
-def test_a_fraction_of_two_protocols_is_refused_and_both_are_named(small: Dataset) -> None:
+def test_a_fraction_of_two_protocols_is_refused_and_both_are_named(small_voc: Dataset) -> None:
     with pytest.raises(UsageError, match="'1/8' can be fine/2 or mixed/5 on voc") as caught:
-        resolve_partition(small, "1/8")
+        resolve_partition(small_voc, "1/8")
     assert caught.value.fix == "--labeled fine/2"
 
 
-def test_any_other_count_is_drawn_from_all_and_named_after_what_that_is(small: Dataset) -> None:
-    found = resolve_partition(small, "7")
+def test_any_other_count_is_drawn_from_all_and_named_after_what_that_is(small_voc: Dataset) -> None:
+    found = resolve_partition(small_voc, "7")
     assert found.name == "own partition, seed 0, 7 of 40 (classes), mixed"
     assert (found.protocol, found.hint) == ("mixed", "")
-    assert resolve_partition(small, "fine/7").name == "own partition, seed 0, 7 of 16 (classes), fine"
-    assert resolve_partition(small, "").name == "all 40 labeled images"
+    assert resolve_partition(small_voc, "fine/7").name == "own partition, seed 0, 7 of 16 (classes), fine"
+    assert resolve_partition(small_voc, "").name == "all 40 labeled images"
 
 
-def test_a_dataset_without_all_images_follows_no_protocol(small: Dataset) -> None:
-    part = Dataset(**{**vars(small), "train": small.train[:16]})
+def test_a_dataset_without_all_images_follows_no_protocol(small_voc: Dataset) -> None:
+    part = Dataset(**{**vars(small_voc), "train": small_voc.train[:16]})
     found = resolve_partition(part, "5")
     assert (found.name, found.protocol) == ("own partition, seed 0, 5 of 16 (classes), fine", "fine")
     with pytest.raises(DataError, match="mixed is drawn from 40 images that 'voc' does not have") as caught:
         resolve_partition(part, "mixed/5")
     assert "16 images with a mask" in caught.value.why
-    few = Dataset(**{**vars(small), "train": small.train[1:9]})
+    few = Dataset(**{**vars(small_voc), "train": small_voc.train[1:9]})
     assert resolve_partition(few, "1/8").name == "own partition, seed 0, 1 of 8 (classes)"
     bring(part, "mixed/5", LISTS["mixed/5"])
     assert len(resolve_partition(part, "mixed/5").labeled) == 5
 
 
-def test_a_list_of_another_name_must_be_at_hand(small: Dataset) -> None:
+def test_a_list_of_another_name_must_be_at_hand(small_voc: Dataset) -> None:
     with pytest.raises(UsageError, match="no list 'fine/2-other' at hand"):
-        resolve_partition(small, "fine/2-other")
-    bring(small, "fine/2-other", LISTS["fine/2-other"])
-    assert resolve_partition(small, "fine/2-other").protocol == "fine"
+        resolve_partition(small_voc, "fine/2-other")
+    bring(small_voc, "fine/2-other", LISTS["fine/2-other"])
+    assert resolve_partition(small_voc, "fine/2-other").protocol == "fine"
 
 
 def test_names_are_read_by_people() -> None:
