@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from company import IMAGES, aggregated, s4mim, sums
 from safetensors.torch import load_file, save_file
 from torch.nn.parallel import DistributedDataParallel
 from toy import CONFIG, PLAN, Diary, TwoPhases, batches, wrapped
@@ -49,6 +50,9 @@ def in_company(folder: Path, world: World) -> None:
     assert any_process(world.rank == 1, world)
     assert not any_process(False, world)
     save_file(run(world, 2, Diary()), folder / f"{world.rank}.safetensors")
+    part = slice(2 * world.rank, 2 * world.rank + 2)
+    save_file(sums(world.rank) | aggregated(part), folder / f"sums-{world.rank}.safetensors")
+    save_file(s4mim(True, world.rank), folder / f"s4mim-{world.rank}.safetensors")
     ends = []
     for accident in ({"diary": Diary(stop_at=3)}, {"diary": Diary(), "bad_step": 3}):  # to one of the two
         try:
@@ -90,6 +94,32 @@ def test_both_processes_have_the_gradient_of_the_whole_batch(folder: Path) -> No
         assert torch.equal(zero[name], one[name])
         assert torch.allclose(zero[name], value, atol=1e-6)
         assert not torch.allclose(value, start[name], atol=1e-3)
+
+
+def test_sums_and_their_gradients(folder: Path) -> None:
+    zero, one = (load_file(folder / f"sums-{rank}.safetensors") for rank in range(2))
+    assert zero["sum"].tolist() == one["sum"].tolist() == [3, 3]
+    # d/dx (x0 + x1)^2 = 6, twice it in each process: DDP halves the sum of both
+    assert zero["slope"].tolist() == one["slope"].tolist() == [12, 12]
+    assert zero["joined"].tolist() == one["joined"].tolist() == [1, 1, 2, 2]
+
+
+def test_prototypes_and_aggregation_are_those_of_the_whole_batch(folder: Path) -> None:
+    zero, one = (load_file(folder / f"sums-{rank}.safetensors") for rank in range(2))
+    alone = aggregated(slice(0, IMAGES))
+    for key in ("means", "seen", "loss"):
+        assert torch.equal(zero[key], one[key]), key
+        assert torch.allclose(zero[key].float(), alone[key].float(), atol=1e-6), key
+    assert not torch.allclose(zero["gradient"], one["gradient"], atol=1e-4)
+    assert torch.allclose((zero["gradient"] + one["gradient"]) / 2, alone["gradient"], atol=1e-6)  # what DDP makes
+
+
+def test_s4mim_keeps_two_processes_in_step(folder: Path) -> None:
+    zero, one = (load_file(folder / f"s4mim-{rank}.safetensors") for rank in range(2))
+    assert zero.keys() == one.keys()
+    assert all(torch.equal(value, one[name]) for name, value in zero.items())
+    assert zero["prototypes"].any()
+    assert not torch.equal(zero["method.pid.heads.weight"], s4mim(False, 0)["method.pid.heads.weight"])
 
 
 def test_what_happens_to_one_process_stops_both_at_the_same_step(folder: Path) -> None:
