@@ -8,10 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from semiseg_cli.cli import console
-from semiseg_cli.cli.complete import complete_backbones, complete_data, complete_methods, complete_presets
+from semiseg_cli.cli.complete import (
+    complete_backbones,
+    complete_data,
+    complete_extras,
+    complete_methods,
+    complete_presets,
+)
 from semiseg_cli.core import presets
 from semiseg_cli.core.config import DataConfig, TrainConfig, doc
 from semiseg_cli.core.methods import METHODS
+from semiseg_cli.core.methods.extras import EXTRAS
 from semiseg_cli.core.models import BACKBONES
 
 if TYPE_CHECKING:
@@ -32,6 +39,16 @@ def bench(
         str | None,
         typer.Option(
             "--method", "-m", help=" | ".join(METHODS), autocompletion=complete_methods, rich_help_panel=WHAT
+        ),
+    ] = None,
+    add: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--add",
+            metavar="PLUG-IN",
+            help=f"{' | '.join(EXTRAS)}: a loss on top of the method; repeatable",
+            autocompletion=complete_extras,
+            rich_help_panel=WHAT,
         ),
     ] = None,
     backbone: Annotated[
@@ -86,8 +103,8 @@ def bench(
     It needs no data and writes nothing. Images are decoded every time, as in the first pass over a dataset.
     """
     named = {
-        "method.name": method, "model.backbone": backbone, "train.crop": crop, "train.batch": batch,
-        "data.labeled": labeled,
+        "method.name": method, "method.add": tuple(add) if add else None, "model.backbone": backbone,
+        "train.crop": crop, "train.batch": batch, "data.labeled": labeled,
     }  # fmt: skip
     flags = {name: value for name, value in named.items() if value is not None}
     fixed = {"data.name": data or "synthetic", "model.weights": "none", "train.cache_mb": 0}

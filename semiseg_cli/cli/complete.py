@@ -9,12 +9,17 @@ import typer
 
 from semiseg_cli.core import runs
 from semiseg_cli.core.methods import METHODS
+from semiseg_cli.core.methods.extras import EXTRAS
 from semiseg_cli.core.models import BACKBONES
 from semiseg_cli.core.presets import presets
 
 
 def complete_methods() -> list[str]:
     return list(METHODS)
+
+
+def complete_extras() -> list[str]:
+    return list(EXTRAS)
 
 
 def complete_backbones() -> list[str]:

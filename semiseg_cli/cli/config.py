@@ -8,7 +8,13 @@ from typing import Annotated
 import typer
 
 from semiseg_cli.cli import console
-from semiseg_cli.cli.complete import complete_backbones, complete_data, complete_methods, complete_presets
+from semiseg_cli.cli.complete import (
+    complete_backbones,
+    complete_data,
+    complete_extras,
+    complete_methods,
+    complete_presets,
+)
 from semiseg_cli.cli.train import dataset_in, settings_and_origins, settings_text
 from semiseg_cli.core import presets
 from semiseg_cli.core.config import DEFAULT_METHOD
@@ -48,6 +54,9 @@ def show(
     method: Annotated[
         str | None, typer.Option("--method", "-m", help="as for train", autocompletion=complete_methods)
     ] = None,
+    add: Annotated[
+        list[str] | None, typer.Option("--add", metavar="PLUG-IN", help="as for train", autocompletion=complete_extras)
+    ] = None,
     backbone: Annotated[
         str | None, typer.Option("--backbone", "-b", help="as for train", autocompletion=complete_backbones)
     ] = None,
@@ -66,7 +75,10 @@ def show(
     json: Json = False,
 ) -> None:
     """Show the settings that `semiseg train` would take with these options, and where each comes from."""
-    named = {"method.name": method, "model.backbone": backbone, "data.name": data, "data.labeled": labeled}
+    named = {
+        "method.name": method, "method.add": tuple(add) if add else None, "model.backbone": backbone,
+        "data.name": data, "data.labeled": labeled,
+    }  # fmt: skip
     flags = {name: value for name, value in named.items() if value is not None}
 
     def dataset(name: str) -> tuple[str, str]:

@@ -11,6 +11,7 @@ from semiseg_cli.cli import console
 from semiseg_cli.cli.complete import complete_methods
 from semiseg_cli.core.describe import NEEDS, Description, describe_method
 from semiseg_cli.core.methods import METHODS
+from semiseg_cli.core.methods.extras import EXTRAS
 from semiseg_cli.core.tables import Row, table_rows
 
 if TYPE_CHECKING:
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
 
 def methods(
     name: Annotated[
-        str, typer.Argument(metavar="[NAME]", help="all about this method", autocompletion=complete_methods)
+        str, typer.Argument(metavar="[NAME]", help="all about this method or plug-in", autocompletion=complete_methods)
     ] = "",
     json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,
 ) -> None:
-    """List the methods; with NAME: its paper, needs and settings, and a command for every row of its tables."""
+    """List the methods and the plug-ins; with NAME: its paper, needs, settings, and its tables as commands."""
     if name:
         found, rows = describe_method(name), table_rows(name)
         data = asdict(found) | {"rows": [asdict(row) | {"command": row.command} for row in rows]}
@@ -40,6 +41,8 @@ def _all(every: list[Description]) -> RenderableType:
     table = Table("method", "paper", box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
     for each in every:
         table.add_row(each.name, Text(each.paper))
+    for name in EXTRAS:
+        table.add_row(f"--add {name}", Text(describe_method(name).paper))
     return table
 
 
@@ -49,13 +52,17 @@ def _one(found: Description, rows: list[Row]) -> RenderableType:
     from rich.text import Text
 
     table = Table("setting", "default", "allowed", "meaning", box=None, header_style="dim", pad_edge=False)
+    section = found.name if found.name in EXTRAS else "method"
     for setting in found.settings:
-        row = (f"method.{setting.name}", str(setting.default), setting.allowed, setting.meaning)
+        row = (f"{section}.{setting.name}", str(setting.default), setting.allowed, setting.meaning)
         table.add_row(*map(Text, row))
-    changes = "; ".join(f"{name} = {value}" for name, value in found.changes.items())
-    lines = [found.paper, "", found.text, "", f"needs: {_needs(found)}"]
-    lines += [f"changes: {changes}"] * bool(changes)
-    lines += [f"train with it: semiseg train --method {found.name}", ""]
+    lines = [found.paper, "", found.text, ""]
+    if found.name in EXTRAS:
+        lines += [f"train with it: semiseg train --method METHOD --add {found.name}", ""]
+    else:
+        changes = "; ".join(f"{name} = {value}" for name, value in found.changes.items())
+        lines += [f"needs: {_needs(found)}", *[f"changes: {changes}"] * bool(changes)]
+        lines += [f"train with it: semiseg train --method {found.name}", ""]
     return Group(Text("\n".join(lines)), table, *_commands(rows))
 
 

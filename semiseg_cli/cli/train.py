@@ -14,6 +14,7 @@ from semiseg_cli.cli import console, launch
 from semiseg_cli.cli.complete import (
     complete_backbones,
     complete_data,
+    complete_extras,
     complete_methods,
     complete_presets,
     complete_runs,
@@ -23,6 +24,7 @@ from semiseg_cli.core import presets, runs
 from semiseg_cli.core.config import DataConfig, ModelConfig, Resolved, TrainConfig, doc, flatten, parse_set, with_steps
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.methods import METHODS
+from semiseg_cli.core.methods.extras import EXTRAS
 from semiseg_cli.core.models import BACKBONES
 
 WHAT, DATA, LENGTH, OUTPUT = "What to train", "Data", "Length and speed", "Output"
@@ -39,6 +41,16 @@ def train(
         str | None,
         typer.Option(
             "--method", "-m", help=" | ".join(METHODS), autocompletion=complete_methods, rich_help_panel=WHAT
+        ),
+    ] = None,
+    add: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--add",
+            metavar="PLUG-IN",
+            help=f"{' | '.join(EXTRAS)}: a loss on top of the method; repeatable",
+            autocompletion=complete_extras,
+            rich_help_panel=WHAT,
         ),
     ] = None,
     backbone: Annotated[
@@ -133,8 +145,9 @@ def train(
     """
     console.state.quiet = quiet
     named = {
-        "method.name": method, "model.backbone": backbone, "model.weights": weights, "data.name": data,
-        "data.labeled": labeled, "train.steps": steps, "train.batch": batch, "train.seed": seed,
+        "method.name": method, "method.add": tuple(add) if add else None, "model.backbone": backbone,
+        "model.weights": weights, "data.name": data, "data.labeled": labeled, "train.steps": steps,
+        "train.batch": batch, "train.seed": seed,
     }  # fmt: skip
     flags = {name: value for name, value in named.items() if value is not None}
     if run and not resume:

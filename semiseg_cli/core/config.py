@@ -2,7 +2,8 @@
 
 Layers: defaults, the method's own defaults, preset, semiseg.toml, --config FILE, command line, --set. A layer is a
 label (which becomes the origin) and a flat dict of dotted names such as `train.lr`, with `method.name` and
-`method.<setting>` for the method. `core/presets.py` gathers the layers of a command line.
+`method.<setting>` for the method. `method.add` lists the plug-ins that are added to it; each then has a section of its
+own name. `core/presets.py` gathers the layers of a command line.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 from semiseg_cli.core.coerce import coerce, describe
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.files import toml_value
+from semiseg_cli.core.methods.extras import EXTRAS, load_extras
 from semiseg_cli.core.settings import (
     BadSetting,
     Config,
@@ -54,18 +56,19 @@ class Resolved:
 def resolve(layers: Sequence[Layer], load_method: Callable[[str], Any] | None = None) -> Resolved:
     """Merge layers (weakest first) over the defaults and the method's defaults; check names, types and ranges.
 
-    `load_method` maps a method's name to its class (`Settings`, `defaults`, `check`); the registry's by default. A layer that
-    sets train.batch above the layer that set train.lr scales lr by the ratio of the batches. Of train.steps and
-    train.epochs, a layer that sets one takes back what weaker layers said of the other.
+    `load_method` maps a method's name to its class (`Settings`, `defaults`, `check`); the registry's by default.
+    A layer that sets train.batch above the layer that set train.lr scales lr by the ratio of the batches. Of
+    train.steps and train.epochs, a layer that sets one takes back what weaker layers said of the other.
     Raises UsageError for an unknown name and BadSetting for a value that does not fit.
     """
     names = [(label, layer["method.name"]) for label, layer in layers if "method.name" in layer]
     origin, method_name = names[-1] if names else ("default", DEFAULT_METHOD)
     method = (load_method or _registered)(method_name)
-    sections = {"method": method.Settings, **SECTIONS}
-    types = _types(method.Settings)
+    extras = load_extras(added_in(layer for _, layer in layers), method_name, method)
+    sections = {"method": method.Settings, **{name: extra.Settings for name, extra in extras.items()}, **SECTIONS}
+    types = _types(sections)
     values: Flat = {f"{s}.{f.name}": f.default for s, cls in sections.items() for f in fields(cls)}
-    origins = dict.fromkeys(values, "default")
+    origins = dict.fromkeys(["method.add", *values], "default")
     lr_batch = values["train.batch"]
     for label, layer in [(f"method {method_name}", method.defaults), *layers]:
         for name, value in layer.items():
@@ -81,8 +84,11 @@ def resolve(layers: Sequence[Layer], load_method: Callable[[str], Any] | None = 
         origins["train.lr"] += f", scaled from batch {lr_batch} to {values['train.batch']}"
     try:
         built = {s: cls(**{f.name: values[f"{s}.{f.name}"] for f in fields(cls)}) for s, cls in sections.items()}
-        config = Config(method_name=method_name, **built)
+        own = {section: built.pop(section) for section in extras}
+        config = Config(method_name=method_name, extras=own, **built)
         method.check(config)
+        for name, extra in extras.items():
+            extra.check(own[name], config)
     except BadSetting as bad:
         raise BadSetting(bad.setting, bad.value, bad.allowed, origins.get(bad.setting, "")) from None
     return Resolved(config, {**origins, "method.name": origin})
@@ -101,9 +107,9 @@ def with_steps(config: Config, images: int) -> Config:
 
 def flatten(config: Config) -> Flat:
     """Every setting by its dotted name, `method.name` first."""
-    flat: Flat = {"method.name": config.method_name}
-    for section in ("method", *SECTIONS):
-        part = getattr(config, section)
+    flat: Flat = {"method.name": config.method_name, "method.add": tuple(config.extras)}
+    parts = {"method": config.method, **config.extras, **{section: getattr(config, section) for section in SECTIONS}}
+    for section, part in parts.items():
         flat |= {f"{section}.{field.name}": getattr(part, field.name) for field in fields(part)}
     return flat
 
@@ -127,7 +133,9 @@ def diff(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any,
 
 def refuse_changes(config: Config, overrides: Mapping[str, Any]) -> None:
     """Raise UsageError if `overrides` (a layer as typed) would change `config`: a resumed run goes on as it was."""
-    old, types = flatten(config), _types(type(config.method))
+    old = flatten(config)
+    own = {name: type(settings) for name, settings in config.extras.items()}
+    types = _types({"method": type(config.method), **own, **SECTIONS})
     changed = diff(old, old | {name: _typed(name, value, types, "command line") for name, value in overrides.items()})
     if changed:
         lines = "; ".join(f"{name} was {before!r}, now {after!r}" for name, (before, after) in changed.items())
@@ -180,14 +188,26 @@ def _registered(name: str) -> Any:
     return load_method(name)
 
 
-def _types(settings: type) -> Flat:
-    """The type of every setting by its dotted name, given the method's Settings."""
-    sections = {"method": settings, **SECTIONS}
+def added_in(layers: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The plug-ins that the strongest layer with a `method.add` names."""
+    names: tuple[str, ...] = ()
+    for layer in layers:
+        if "method.add" in layer:
+            names = _typed("method.add", layer["method.add"], {"method.add": tuple[str, ...]}, "")
+    return names
+
+
+def _types(sections: Mapping[str, type]) -> Flat:
+    """The type of every setting by its dotted name, given the Settings of every section."""
     names = {f"{section}.{name}": hint for section, cls in sections.items() for name, hint in hints(cls).items()}
-    return {"method.name": str, **names}
+    return {"method.name": str, "method.add": tuple[str, ...], **names}
 
 
 def _typed(name: str, value: Any, types: Mapping[str, Any], origin: str) -> Any:
+    section = name.partition(".")[0]
+    if section in EXTRAS and all(known.partition(".")[0] != section for known in types):
+        what = f"'{name}' is a setting of a plug-in that is not added (from: {origin})"
+        raise UsageError(what, fix=f"--add {section}")
     if name not in types:
         raise UsageError(f"there is no setting '{name}' (from: {origin})", fix=_closest(name, types))
     try:

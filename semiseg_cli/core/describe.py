@@ -10,7 +10,9 @@ from typing import Any
 
 from semiseg_cli.core.errors import UsageError, did_you_mean
 from semiseg_cli.core.methods import METHODS
+from semiseg_cli.core.methods.extras import EXTRAS
 
+_HERE = "semiseg_cli.core.methods."
 NEEDS = {
     "unlabeled": "unlabeled images",
     "second": "a second weak view of the unlabeled images",
@@ -44,14 +46,11 @@ class Description:
 
 
 def describe_method(name: str) -> Description:
-    """Raises UsageError with a hint for a name that is not in METHODS."""
-    if name not in METHODS:
-        raise UsageError(f"there is no method '{name}'", fix=did_you_mean(name, METHODS))
-    module, attribute = METHODS[name].split(":")
-    package, _, file = module.rpartition(".")
-    tree = ast.parse((resources.files(package) / f"{file}.py").read_text("utf-8"))
-    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-    method = classes[attribute]
+    """A method or a plug-in. Raises UsageError with a hint for a name that is neither in METHODS nor in EXTRAS."""
+    if name not in METHODS | EXTRAS:
+        raise UsageError(f"there is no method '{name}'", fix=did_you_mean(name, METHODS | EXTRAS))
+    module, attribute = (METHODS | EXTRAS)[name].split(":")
+    tree, method = _source(module), _lineage(module, attribute)
     paper, _, text = (ast.get_docstring(tree) or "").partition("\n\n")
     settings = _assigned(method, "Settings")
     needs, may_need = _needs(method)
@@ -62,19 +61,43 @@ def describe_method(name: str) -> Description:
         text=text,
         needs=needs,
         may_need=may_need,
-        settings=tuple(_settings(classes[settings.id])) if isinstance(settings, ast.Name) else (),
+        settings=tuple(_settings(_lineage(module, settings.id))) if isinstance(settings, ast.Name) else (),
         changes=ast.literal_eval(changes) if changes else {},
     )
 
 
-def _settings(cls: ast.ClassDef) -> Iterator[Setting]:
+def _source(module: str) -> ast.Module:
+    package, _, file = module.rpartition(".")
+    return ast.parse((resources.files(package) / f"{file}.py").read_text("utf-8"))
+
+
+def _lineage(module: str, name: str) -> list[ast.ClassDef]:
+    """A class and those it is built on, itself first, as far as they are methods, plug-ins or their settings."""
+    tree = _source(module)
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            bases = [base.id for base in node.bases if isinstance(base, ast.Name)]
+            return [node, *(each for base in bases for each in _lineage(module, base))]
+        if isinstance(node, ast.ImportFrom) and any(alias.name == name for alias in node.names):
+            return _lineage(node.module, name) if node.module and node.module.startswith(_HERE) else []
+    return []
+
+
+def _settings(cls: list[ast.ClassDef]) -> Iterator[Setting]:
     """The fields `name: Doc[type, "meaning"] = default` of a settings class."""
-    for node in cls.body:
+    for node in (node for each in reversed(cls) for node in each.body):
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
-            assert isinstance(node.annotation, ast.Subscript), f"{cls.name}.{node.target.id} is no Doc[...]"
+            assert isinstance(node.annotation, ast.Subscript), f"{cls[0].name}.{node.target.id} is no Doc[...]"
             assert isinstance(node.annotation.slice, ast.Tuple)
             kind, meaning = node.annotation.slice.elts
-            yield Setting(node.target.id, _allowed(kind), ast.literal_eval(node.value), ast.literal_eval(meaning))
+            yield Setting(node.target.id, _allowed(kind), _value(node.value), ast.literal_eval(meaning))
+
+
+def _value(node: ast.expr) -> Any:
+    """A literal, or a quotient of two."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+        return _value(node.left) / _value(node.right)
+    return ast.literal_eval(node)
 
 
 def _allowed(kind: ast.expr) -> str:
@@ -84,20 +107,21 @@ def _allowed(kind: ast.expr) -> str:
     return ast.unparse(kind)
 
 
-def _needs(method: ast.ClassDef) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _needs(method: list[ast.ClassDef]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What `inputs` names in every one of the sets it may return, and what in some only."""
-    inputs = [node for node in method.body if isinstance(node, ast.FunctionDef) and node.name == "inputs"]
+    body = (node for each in method for node in each.body)
+    inputs = [node for node in body if isinstance(node, ast.FunctionDef) and node.name == "inputs"]
     if not inputs:
-        return ("unlabeled",), ()  # what the base class says
+        return (), ()  # a plug-in
     sets = [ast.literal_eval(node) for node in ast.walk(inputs[0]) if isinstance(node, ast.Set)]
     always = set.intersection(*sets) if sets else set[str]()
     return tuple(sorted(always)), tuple(sorted(set[str]().union(*sets) - always))
 
 
-def _assigned(cls: ast.ClassDef, name: str) -> ast.expr | None:
-    """What a class assigns to one of its attributes."""
-    for node in cls.body:
-        if isinstance(node, ast.Assign | ast.AnnAssign):
+def _assigned(cls: list[ast.ClassDef], name: str) -> ast.expr | None:
+    """What a class, or the nearest one it is built on, assigns to one of its attributes."""
+    for node in (node for each in cls for node in each.body):
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             if any(isinstance(target, ast.Name) and target.id == name for target in targets):
                 return node.value

@@ -1,21 +1,23 @@
 """Presets, and the layers of a command line.
 
 A preset, semiseg.toml and --config FILE share one format: tables [data] [model] [train] [eval] [method], and for one
-method alone [methods.<method>.<table>], which goes over the plain table. A preset's first comment lines describe it.
+method alone [methods.<method>.<table>], which goes over the plain table. A table of a plug-in, e.g. [masked], counts
+where the plug-in is added. A preset's first comment lines describe it.
 """
 
 from __future__ import annotations
 
 import itertools
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from semiseg_cli.core.config import DEFAULT_METHOD, Flat, Resolved, flat, parse_set, read_toml, resolve
+from semiseg_cli.core.config import DEFAULT_METHOD, Flat, Resolved, added_in, flat, parse_set, read_toml, resolve
 from semiseg_cli.core.errors import UsageError, did_you_mean
 from semiseg_cli.core.methods import METHODS
+from semiseg_cli.core.methods.extras import EXTRAS
 
 FOLDER = resources.files("semiseg_cli") / "presets"
 LOCAL = "semiseg.toml"  # in the working directory
@@ -34,9 +36,9 @@ def preset_text(name: str) -> str:
     return (FOLDER / f"{name}.toml").read_text("utf-8")
 
 
-def load_preset(name: str, method: str) -> Flat:
-    """A preset as the layer it is for `method`. Raises UsageError with a hint for an unknown name."""
-    return for_method(tomllib.loads(preset_text(name)), method, f"preset {name}")
+def load_preset(name: str, method: str, added: Collection[str] = ()) -> Flat:
+    """A preset as the layer for a method with plug-ins. Raises UsageError with a hint for an unknown name."""
+    return for_method(tomllib.loads(preset_text(name)), method, f"preset {name}", added)
 
 
 def choose(kind: str, backbone: str = "") -> str:
@@ -51,13 +53,19 @@ def choose(kind: str, backbone: str = "") -> str:
     return made_for.get(backbone.rstrip("s"), min(own, default="small"))
 
 
-def for_method(tables: Mapping[str, Any], method: str, origin: str) -> Flat:
-    """The layer that a file's tables are for `method`. Raises UsageError for a table of a method there is not."""
+def for_method(tables: Mapping[str, Any], method: str, origin: str, added: Collection[str] = ()) -> Flat:
+    """The layer that a file's tables are for `method` with the plug-ins `added`.
+
+    Raises UsageError for a table of a method there is not.
+    """
     special = tables.get("methods", {})
     for name in special:
         if name not in METHODS:
             raise UsageError(f"there is no method '{name}' (from: {origin})", fix=did_you_mean(name, METHODS))
-    return flat({k: v for k, v in tables.items() if k != "methods"}) | flat(special.get(method, {}))
+    off = EXTRAS.keys() - set(added)
+    parts = ({k: v for k, v in tables.items() if k != "methods"}, special.get(method, {}))
+    plain, own = (flat({k: v for k, v in part.items() if k not in off}) for part in parts)
+    return plain | own
 
 
 def gather(
@@ -81,11 +89,12 @@ def gather(
 
     base = [flat({"method": tables.get("method", {})}) for _, tables in files] + [layer for _, layer in typed]
     method = _last(base, "method.name", DEFAULT_METHOD)
-    layers = [*((label, for_method(tables, method, label)) for label, tables in files), *typed]
+    added = added_in(base)
+    layers = [*((label, for_method(tables, method, label, added)) for label, tables in files), *typed]
     asked = _last([layer for _, layer in layers], "data.name", "")
     name, kind = dataset(asked)
     chosen = preset or choose(kind, _last([layer for _, layer in layers], "model.backbone", ""))
-    layers.insert(0, (f"preset {chosen}", load_preset(chosen, method)))
+    layers.insert(0, (f"preset {chosen}", load_preset(chosen, method, added)))
     if not asked:
         layers.append(("chosen: what is prepared", {"data.name": name}))
     return resolve(layers)

@@ -37,14 +37,14 @@ PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "safetens
 
 
 def run_name(config: Config) -> str:
-    """`<data>-<labeled>-<method>-<backbone>-s<seed>`.
+    """`<data>-<labeled>-<method>[+<plug-in>]-<backbone>-s<seed>`.
 
     1/8 is written 1of8, classic/183 classic-183; a list file goes by its name, a folder of lists by its last two parts.
     """
     labeled, path = config.data.labeled or "all", Path(config.data.labeled or "all")
     is_number = labeled.replace("/", "").isdecimal()
     words = labeled.replace("/", "of") if is_number else path.stem if path.suffix else "-".join(path.parts[-2:])
-    return "-".join((config.data.name, words, config.method_name, config.model.backbone, f"s{config.train.seed}"))
+    return "-".join((config.data.name, words, config.title, config.model.backbone, f"s{config.train.seed}"))
 
 
 def create_run(root: Path, name: str) -> Path:

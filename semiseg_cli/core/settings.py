@@ -7,7 +7,8 @@ Help texts, `semiseg methods` and errors read the same words. A method's own `Se
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Annotated as Doc
 from typing import Any, Literal, get_type_hints
@@ -113,7 +114,10 @@ class EvalConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Everything a run is made of. `method` is the settings dataclass of the method called `method_name`."""
+    """Everything a run is made of. `method` is the settings dataclass of the method called `method_name`.
+
+    `extras` are the settings of the plug-ins that are added to it, by their names.
+    """
 
     method_name: str
     method: Any
@@ -121,6 +125,12 @@ class Config:
     model: ModelConfig
     train: TrainConfig
     eval: EvalConfig
+    extras: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """The method with its plug-ins, e.g. unimatch+interpixel."""
+        return "+".join([self.method_name, *self.extras])
 
 
 @cache

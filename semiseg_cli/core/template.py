@@ -10,6 +10,7 @@ from semiseg_cli.core.config import SECTIONS
 from semiseg_cli.core.describe import describe_method
 from semiseg_cli.core.files import toml_value
 from semiseg_cli.core.methods import METHODS
+from semiseg_cli.core.methods.extras import EXTRAS
 from semiseg_cli.core.settings import doc, hints
 
 HEADER = """\
@@ -22,7 +23,10 @@ HEADER = """\
 
 def settings_template(method: str) -> str:
     """TOML of all settings, those of `method` included. Raises UsageError for a method there is not."""
-    name = [("name", method, "method: " + ", ".join(METHODS))]
+    name = [
+        ("name", method, "method: " + ", ".join(METHODS)),
+        ("add", (), "plug-ins, each with a table of settings of its own: " + ", ".join(EXTRAS)),
+    ]
     own = [(s.name, s.default, _with_choices(s.meaning, s.allowed)) for s in describe_method(method).settings]
     tables = {"method": [*name, *own], **{section: list(_section(cls)) for section, cls in SECTIONS.items()}}
     parts = [HEADER]

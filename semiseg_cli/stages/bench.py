@@ -57,7 +57,7 @@ def bench(
         records = session.partition.unlabeled or session.partition.labeled
         host = host_cost(records, config.train.crop, config.train.scale)
     return {
-        "method": config.method_name,
+        "method": config.title,
         "backbone": config.model.backbone,
         "crop": config.train.crop,
         "batch": config.train.batch,

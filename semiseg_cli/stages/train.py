@@ -229,7 +229,7 @@ class Keeper:
     def finish(self) -> dict[str, Any]:
         result = {
             "run": str(self.run) if self.run else None,
-            "method": self.session.config.method_name,
+            "method": self.session.config.title,
             "partition": self.session.partition.name,
             "steps": self.session.config.train.steps,
             "seconds": round(self.seconds, 1),

@@ -134,8 +134,8 @@ def _pseudo(session: Session, step: int, count: int, seed: int) -> tuple[Gallery
         f"as the teacher sees them ({found[0][1].name} view)"
     )
     columns = ("image", "pseudo-label", "confidence", "kept pixels")
-    gallery = Gallery(f"Pseudo-labels of {session.config.method_name}", subtitle, columns, rows, legend)
-    return gallery, {"method": session.config.method_name, "step": step, "images": images}
+    gallery = Gallery(f"Pseudo-labels of {session.config.title}", subtitle, columns, rows, legend)
+    return gallery, {"method": session.config.title, "step": step, "images": images}
 
 
 def _augment(session: Session, step: int, count: int, seed: int) -> tuple[Gallery, dict[str, Any]]:
@@ -152,9 +152,9 @@ def _augment(session: Session, step: int, count: int, seed: int) -> tuple[Galler
     plan = session.plan
     subtitle = f"{session.dataset.name}: {len(rows)} images, crops of {plan.crop} px, scale {plan.scale[0]:g} to "
     subtitle += f"{plan.scale[1]:g}; labels follow the crops, flips and CutMix"
-    gallery = Gallery(f"Views that {session.config.method_name} trains on", subtitle, columns, rows, legend)
+    gallery = Gallery(f"Views that {session.config.title} trains on", subtitle, columns, rows, legend)
     images = [{"id": record.id, "views": [view.name for view in views]} for record, views in found]
-    return gallery, {"method": session.config.method_name, "step": step, "images": images}
+    return gallery, {"method": session.config.title, "step": step, "images": images}
 
 
 def _mean(values: Array | None, valid: Array) -> float | None:

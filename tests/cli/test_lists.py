@@ -46,6 +46,18 @@ def test_one_method(capsys: Capture) -> None:
     assert found["settings"][0]["default"] is False
 
 
+def test_plug_ins(capsys: Capture) -> None:
+    assert main(["methods"]) == 0
+    assert "\n--add masked" in capsys.readouterr().out
+    assert main(["methods", "masked"]) == 0
+    out = capsys.readouterr().out
+    assert "\nmasked.ratio" in out
+    assert "semiseg train --method METHOD --add masked" in out
+    assert "needs:" not in out
+    main(["methods", "interpixel", "--json"])
+    assert document(capsys)["settings"][0]["name"] == "weight"
+
+
 def test_the_rows_of_a_methods_tables_are_commands(capsys: Capture) -> None:
     assert main(["methods", "unimatch"]) == 0
     out = capsys.readouterr().out

@@ -22,7 +22,7 @@ from semiseg_cli.core.data.spec import Dataset
 from semiseg_cli.core.errors import DeviceError
 
 OPTIONS = [
-    "RUN", "--method -m", "--backbone -b", "--weights", "--preset -p", "--init", "--config -c", "--set -s",
+    "RUN", "--method -m", "--add", "--backbone -b", "--weights", "--preset -p", "--init", "--config -c", "--set -s",
     "--data -d", "--labeled -l", "--root", "--steps", "--batch", "--gpus", "--device", "--seed",
     "--out -o", "--runs-root", "--resume", "--dry-run", "--json", "--quiet -q",
 ]  # fmt: skip
@@ -87,6 +87,19 @@ def test_flags_become_settings_of_the_command_line(asked: dict[str, Any]) -> Non
     assert {origins[name] for name in expected} == {"command line"}
     assert (found["train.crop"], origins["train.crop"]) == (64, "--set")
     assert "preset shapes" in origins.values()
+
+
+def test_plug_ins_are_added(asked: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["train", "-d", "park", "-m", "fixmatch", "--add", "masked", "--add", "interpixel", "-s", "masked.patch=8"]
+    assert main(line) == 0
+    found = asked.pop("resolved")
+    assert list(found.config.extras) == ["masked", "interpixel"]
+    assert (found.config.extras["masked"].patch, found.origins["masked.patch"]) == (8, "--set")
+    assert main([*line, "--add", "masked"]) == 2
+    assert "the plug-in 'masked' is added twice" in capsys.readouterr().err
+    assert main(["train", "-d", "park", "-m", "supervised", "--add", "masked"]) == 2
+    assert "supervised gives the plug-in 'masked' nothing to act on" in capsys.readouterr().err
+    assert "resolved" not in asked
 
 
 def test_paths_go_to_the_stage(asked: dict[str, Any], folder: Path) -> None:

@@ -97,6 +97,11 @@ def test_a_step_gives_finite_losses_that_reach_everything_that_is_trained(
     assert all(conv.weight.grad is not None and conv.weight.grad.any() for conv in convolutions)
 
 
+def test_plug_ins_get_what_a_method_says_it_offers(name: str, train_module: Make, host_batch: Batches) -> None:
+    out = run(train_module(name, **awake(name)), host_batch(), STEPS - 1)
+    assert load_method(name).offers == {*(["terms"] if out.terms else []), *(["weak"] if out.weak else [])}
+
+
 def test_only_labels_count_during_the_warm_up(name: str, train_module: Make, host_batch: Batches) -> None:
     if not has(name, "warmup"):
         assert load_method(name).inputs(load_method(name).Settings()) == frozenset()

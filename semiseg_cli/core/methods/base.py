@@ -124,6 +124,8 @@ class Method(nn.Module, ABC):
 
     Settings: ClassVar[type]  # frozen dataclass of `method.*` settings
     defaults: ClassVar[Mapping[str, Any]] = {}  # what the paper changes in the run's configuration
+    offers: ClassVar[frozenset[str]] = frozenset({"terms", "weak"})  # what its steps give plug-ins to act on
+    includes: ClassVar[frozenset[str]] = frozenset()  # plug-ins whose loss is part of the method
 
     def __init__(self, settings: Any, build: Build) -> None:
         super().__init__()

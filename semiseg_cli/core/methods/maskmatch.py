@@ -73,6 +73,7 @@ class MaskMatchSettings:
 
 class MaskMatch(Method):
     Settings = MaskMatchSettings
+    includes = frozenset({"masked"})
 
     def __init__(self, settings: MaskMatchSettings, build: Build) -> None:
         super().__init__(settings, build)

@@ -21,6 +21,7 @@ class SupervisedSettings:
 
 class Supervised(Method):
     Settings = SupervisedSettings
+    offers = frozenset[str]()
 
     def __init__(self, settings: SupervisedSettings, build: Build) -> None:
         super().__init__(settings, build)

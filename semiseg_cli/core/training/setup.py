@@ -23,7 +23,9 @@ from semiseg_cli.core.data.splits import class_pixels
 from semiseg_cli.core.errors import DataError, UsageError
 from semiseg_cli.core.evaluation import Evaluation, evaluate, resolve_window
 from semiseg_cli.core.methods import load_method
-from semiseg_cli.core.methods.base import Method
+from semiseg_cli.core.methods.base import Build, Method
+from semiseg_cli.core.methods.extras import load_extra
+from semiseg_cli.core.methods.extras.base import Extended
 from semiseg_cli.core.models import MEAN, STD, load_encoder
 from semiseg_cli.core.training.checkpoint import fit as fit_tensors
 from semiseg_cli.core.training.checkpoint import read
@@ -76,7 +78,7 @@ class Session:
         unlabeled = f" + {len(self.partition.unlabeled)} unlabeled" if "unlabeled" in plan.inputs else ""
         parts = f"{plan.batch} = {self.world.size} x {plan.accumulation} x {plan.micro}"
         return (
-            f"{config.method_name} on {self.dataset.name}: {self.partition.name}{unlabeled}; "
+            f"{config.title} on {self.dataset.name}: {self.partition.name}{unlabeled}; "
             f"{config.model.backbone}, crop {plan.crop}, batch {parts if plan.batch != plan.micro else plan.batch}, "
             f"{self.device_name}"
         )
@@ -162,7 +164,7 @@ def open_session(
         prepare=_preparation(config, init, note),
     )
     amp = train.amp == "bf16" or (train.amp == "auto" and native_bfloat16(world.device))
-    module = Train(method_class(config.method, builder), seed=train.seed, mean=MEAN, std=STD, amp=amp)
+    module = Train(_method(config, builder), seed=train.seed, mean=MEAN, std=STD, amp=amp)
     if train.channels_last:
         module = module.to(memory_format=torch.channels_last)
     module = module.to(world.device)
@@ -181,6 +183,13 @@ def open_session(
         note("one image per micro-batch: CutMix has no partner and pastes an image into itself")
     optimizer = build_optimizer(module.method.groups(), train)
     return Session(config, dataset, partition, world, module, wrapped, optimizer, plan)
+
+
+def _method(config: Config, build: Build) -> Method:
+    """The method, with its plug-ins where there are any."""
+    method = load_method(config.method_name)(config.method, build)
+    extras = {name: load_extra(name)(settings, build) for name, settings in config.extras.items()}
+    return Extended(method, extras) if extras else method
 
 
 def _preparation(config: Config, init: Path | None, note: Callable[[str], None]) -> Callable[[Any], None]:
@@ -259,7 +268,7 @@ def deployed_meta(
             "unlabeled": len(partition.unlabeled) if "unlabeled" in session.plan.inputs else 0,
         },
         "normalise": {"mean": list(MEAN), "std": list(STD)},
-        "method": config.method_name,
+        "method": config.title,
         "config": flat,
         "step": step,
         "miou": miou,
