@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -138,15 +139,18 @@ def choose(records: Sequence[Record], classes: int, count: int, *, balance: str,
         raise UsageError(f"no balance '{balance}'", fix="--balance classes or --balance random")
     has = np.array([np.array(class_pixels(record, classes)) > 0 for record in order])  # images x classes
     total, ties = has.sum(0), [draw_key(seed, f"class {k}") for k in range(classes)]
-    chosen = np.zeros(len(order), dtype=bool)
-    picks: list[int] = []
+    waiting = [deque(np.flatnonzero(has[:, k]).tolist()) for k in range(classes)] + [deque(range(len(order)))]
+    seen = np.zeros(classes, dtype=np.int64)
+    picks: dict[int, None] = {}  # in order
     while len(picks) < count:
-        seen, left = has[chosen].sum(0), ~chosen
-        usable = [k for k in range(classes) if has[left, k].any()]
-        rarest = min(usable, key=lambda k: (seen[k], total[k], ties[k]), default=None)
-        pick = int(np.argmax(left if rarest is None else left & has[:, rarest]))
-        chosen[pick] = True
-        picks.append(pick)
+        for images in waiting:
+            while images and images[0] in picks:
+                images.popleft()
+        usable = [k for k in range(classes) if waiting[k]]
+        rarest = min(usable, key=lambda k: (seen[k], total[k], ties[k]), default=classes)  # none: any image
+        pick = waiting[rarest][0]
+        seen += has[pick]
+        picks[pick] = None
     return [order[pick].id for pick in picks]
 
 
