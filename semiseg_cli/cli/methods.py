@@ -73,7 +73,8 @@ def _commands(rows: list[Row]) -> list[RenderableType]:
     lines = ["", "the paper's tables, a command a row (published: mIoU on val in percent)"] * bool(rows)
     for row in rows:
         published = "" if row.published is None else f", published {row.published:g}"
-        lines += ["", f"table {row.table}, {row.row}{published}", f"  {row.command}"]
+        place = row.table if row.table.startswith("fig") else f"table {row.table}"
+        lines += ["", f"{place}, {row.row}{published}", f"  {row.command}"]
     return [Text("\n".join(lines), no_wrap=True, overflow="ignore")] * bool(rows)
 
 
