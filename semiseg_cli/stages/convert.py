@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from semiseg_cli.core.data.benchmark import Task, convert
+from semiseg_cli.core.data.benchmark import Task, convert, is_current
 from semiseg_cli.core.data.classes import Classes
 from semiseg_cli.core.data.copies import Refusal, refuse
 from semiseg_cli.core.data.journal import Journal
@@ -23,21 +23,24 @@ def convert_all(
     progress: Progress,
     jpg: bool = False,
 ) -> dict[str, Record]:
-    """The record of every task, by id; `known` and journaled ones are taken as they are.
+    """The record of every task, by id; `known` ones are taken as they are, and journaled ones if nothing has changed.
 
     fix: what to try where files cannot be used. Raises DataError that lists all of these.
     """
-    records = {**known, **journal.done}
+    records = dict(known)
+    for task in tasks:
+        if (done := journal.done.get(task.id)) and is_current(task, done):
+            records[task.id] = done
     left = [task for task in tasks if task.id not in records]
     with progress(f"preparing {journal.folder.name}", len(tasks)) as advance:
         advance(len(tasks) - len(left))
 
         def one(task: Task) -> Record | Refusal:
-            done = convert(task, journal.folder, jpg=jpg)
-            if isinstance(done, Record):
-                journal.add(task.part, done)
+            result = convert(task, journal.folder, jpg=jpg)
+            if isinstance(result, Record):
+                journal.add(task.part, result)
             advance()
-            return done
+            return result
 
         results = on_all_cores(one, left)
     refuse([each for each in results if isinstance(each, Refusal)], classes, fix)

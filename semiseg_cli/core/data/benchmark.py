@@ -47,6 +47,13 @@ def convert(task: Task, folder: Path, *, jpg: bool = False) -> Record | Refusal:
     return Record(task.id, image, file, height, width, pixels)
 
 
+def is_current(task: Task, done: Record) -> bool:
+    """Whether neither the image nor its label was changed, or put there, after the mask was written."""
+    assert done.mask is not None
+    written = done.mask.stat().st_mtime_ns
+    return all(max(s.st_mtime_ns, s.st_ctime_ns) <= written for s in (task.image.stat(), task.label.stat()))
+
+
 def names(folder: Path) -> set[str]:
     """The files in a folder, one listing instead of a question for every file; empty where there is no folder."""
     return set(os.listdir(folder)) if folder.is_dir() else set()

@@ -12,8 +12,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from semiseg_cli.core.data.benchmark import Task, demand
-from semiseg_cli.core.data.classes import Classes, Translation, colour_code, translation
+from semiseg_cli.core.data.classes import Classes, Translation, colour_code
 from semiseg_cli.core.data.spec import IGNORE
 from semiseg_cli.core.errors import DataError
 
@@ -84,22 +86,23 @@ semiseg prepare cityscapes --archive {IMAGES}_trainvaltest.zip --archive {MASKS}
 UNPACK = f"unpack {IMAGES}_trainvaltest.zip and {MASKS}_trainvaltest.zip again, or give them with --archive"
 
 
-def _translation(values: Mapping[int, int]) -> Translation:
-    return translation(Classes(CLASSES.names), IGNORE, values)
+def _table(values: Mapping[int, int]) -> Translation:
+    known = sorted(values)
+    targets = [values[code] if values[code] in range(len(EVALUATED)) else IGNORE for code in known]
+    return Translation(np.array(known, np.int32), np.array(targets, np.uint8), len(EVALUATED))
 
 
 def _colours() -> dict[int, int]:
     """Colours to classes; of those that share one the evaluated counts. A mask of greys only is read as values."""
-    rows = sorted(LABELS, key=lambda label: label in EVALUATED)
-    classes = {label.colour: label.train_id if label in EVALUATED else IGNORE for label in rows}
-    codes = {colour_code(colour): target for colour, target in classes.items()}
-    return codes | {colour[0]: target for colour, target in classes.items() if len({*colour}) == 1}
+    classes = {label.colour: label.train_id for label in sorted(LABELS, key=lambda label: label in EVALUATED)}
+    greys = {colour[0]: target for colour, target in classes.items() if len({*colour}) == 1}
+    return greys | {colour_code(colour): target for colour, target in classes.items()}
 
 
 TRANSLATIONS = {  # by the end of the label file's name, the first that is there counts
-    "labelIds": _translation({label.id: label.train_id % 256 for label in LABELS if label.id >= 0}),
-    "labelTrainIds": _translation({}),
-    "color": _translation(_colours()),
+    "labelIds": _table({label.id: label.train_id for label in LABELS if label.id >= 0} | {IGNORE: IGNORE}),
+    "labelTrainIds": _table({label.train_id: label.train_id for label in EVALUATED} | {IGNORE: IGNORE}),
+    "color": _table(_colours()),
 }
 
 

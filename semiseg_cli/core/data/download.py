@@ -44,7 +44,9 @@ def download(
     if target.is_file() and target.stat().st_size == item.size:
         return target  # it got this name only after its digest was found right
     folder.mkdir(parents=True, exist_ok=True)
-    room(folder, item.size - (part.stat().st_size if part.exists() else 0), item.name)
+    if _length(part) > item.size:
+        part.unlink()
+    room(folder, item.size - _length(part), item.name)
     tried = []
     for url in item.urls:
         note(f"downloading {item.name} ({item.size / 1e6:,.0f} MB) from {url} to {target}")

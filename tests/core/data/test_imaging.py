@@ -7,6 +7,7 @@ from PIL import Image, ImageOps
 
 from semiseg_cli.core.data.imaging import (
     COLOUR,
+    image_size,
     is_plain,
     orient,
     orientation,
@@ -149,3 +150,16 @@ def test_plain_files_need_no_copy(tmp_path):
     Image.fromarray(PHOTO).convert("CMYK").save(tmp_path / "print.jpg")
     Image.fromarray(PHOTO).convert("P").save(tmp_path / "p.png")
     assert not any(is_plain(tmp_path / name) for name in ("turned.jpg", "print.jpg", "p.png"))
+
+
+@pytest.mark.parametrize("name", ["x.jpg", "x.png", "x.bmp"])
+def test_image_size_asks_whether_the_file_is_whole(tmp_path, name):
+    path = tmp_path / name
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 50, 3), np.uint8)).save(path)
+    whole = path.read_bytes()
+    assert image_size(path) == (30, 50)
+    path.write_bytes(whole + b"\0")  # something behind the end: every decoder reads it
+    assert image_size(path) == (30, 50)
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=rf"{name} cannot be read"):
+        image_size(path)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from semiseg_cli.core.data import index
 from semiseg_cli.core.data.index import default_name, load_dataset, manifest, prepared, to_toml, write_dataset
 from semiseg_cli.core.data.spec import Dataset, Record
 from semiseg_cli.core.errors import DataError, UsageError
@@ -129,3 +130,29 @@ tables = st.recursive(
 @given(tables)
 def test_toml_reads_back(table):
     assert tomllib.loads(to_toml(table)) == table
+
+
+def test_files_below_the_data_root_move_with_it(tmp_path):
+    root = tmp_path / "data"
+    images = [root / "d/images/a.png", root / "raw/b.png", tmp_path / "c.png"]
+    records = tuple(Record(path.stem, path, None, 3, 4) for path in images)
+    write_dataset(replace(dataset(root), train=records, val=()), {})
+    root.rename(tmp_path / "moved")
+    moved = [tmp_path / "moved/d/images/a.png", tmp_path / "moved/raw/b.png", tmp_path / "c.png"]
+    assert [record.image for record in load_dataset(tmp_path / "moved", "d").train] == moved
+
+
+def test_no_old_description_stands_beside_a_new_index(tmp_path, monkeypatch):
+    write_dataset(dataset(tmp_path), {})
+    written = index.write_text
+
+    def stops(path, text):
+        if path.name == "dataset.toml":
+            raise KeyboardInterrupt
+        written(path, text)
+
+    monkeypatch.setattr(index, "write_text", stops)
+    with pytest.raises(KeyboardInterrupt):
+        write_dataset(replace(dataset(tmp_path), val=()), {})
+    with pytest.raises(DataError, match="no prepared dataset"):
+        load_dataset(tmp_path, "d")
