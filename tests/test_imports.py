@@ -31,6 +31,7 @@ ALLOWED = {
     "core.deploy": ("core.training.checkpoint", "core.models", "core.ops"),
     "core.evaluation": ("core.data", "core.ops", "core.predictions"),
     "core.predictions": ("core.data", "core.ops"),
+    "core.features": ("core.data",),
     "core.methods": ("core.methods", "core.ops"),
     "core.models": ("core.models", "core.ops"),
     "core.views": ("core.views", "core.ops"),

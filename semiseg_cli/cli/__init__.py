@@ -23,6 +23,7 @@ from semiseg_cli.cli import (
     export,
     failure,
     methods,
+    pair,
     predict,
     prepare,
     presets,
@@ -43,6 +44,7 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.add_typer(prepare.app, name="prepare")
 app.command("split")(split.split)
+app.command("pair")(pair.pair)
 app.command("train")(train.train)
 app.command("eval")(eval.eval_)
 app.command("predict")(predict.predict)

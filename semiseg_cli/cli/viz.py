@@ -40,6 +40,13 @@ def viz(
     augment: Annotated[
         bool, typer.Option("--augment", help="weak and strong views with their labels", rich_help_panel=WHAT)
     ] = False,
+    pairs: Annotated[
+        bool,
+        typer.Option("--pairs", help="unlabeled images and their nearest labeled ones", rich_help_panel=WHAT),
+    ] = False,
+    mix: Annotated[
+        bool, typer.Option("--mix", help="guidedmix: mixtures and decoupled pseudo-masks", rich_help_panel=WHAT)
+    ] = False,
     count: Annotated[int, typer.Option("--n", help="images", rich_help_panel=WHAT)] = 12,
     seed: Annotated[int, typer.Option(min=0, help="another seed, other images", rich_help_panel=WHAT)] = 0,
     root: Annotated[
@@ -61,7 +68,7 @@ def viz(
 
     With no arguments: the newest run's pseudo-labels.
     """
-    chosen = {"pseudo": pseudo, "masks": masks, "errors": errors, "augment": augment}
+    chosen = {"pseudo": pseudo, "masks": masks, "errors": errors, "augment": augment, "pairs": pairs, "mix": mix}
     asked = [name for name, flag in chosen.items() if flag] or ["pseudo"]
     if len(asked) > 1:
         raise UsageError(f"one kind of picture at a time, not --{' and --'.join(asked)}", fix=f"--{asked[0]}")

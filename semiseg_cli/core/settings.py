@@ -37,6 +37,7 @@ class DataConfig:
     labeled: Doc[str, "labeled images: a count (183, classic/183), a fraction (1/8) or a list file; empty: all"] = ""
     balance: Doc[Literal["classes", "random"], "how an own partition is drawn"] = "classes"
     split_seed: Doc[int, "seed of an own partition; -1 takes train.seed"] = -1
+    pairs: Doc[str, "file of `semiseg pair`, where a method takes pairs; empty: the newest of this partition"] = ""
 
     def __post_init__(self) -> None:
         require(self.split_seed >= -1, "data.split_seed", self.split_seed, "-1 or more")

@@ -22,11 +22,13 @@ from semiseg_cli.core.viz.page import page
 from semiseg_cli.core.viz.sheets import Gallery, Row
 from semiseg_cli.core.viz.tiles import Heat, Labels, Photo, Tile
 from semiseg_cli.stages.evaluate import find_checkpoint
+from semiseg_cli.stages.pictures_mix import mixtures
+from semiseg_cli.stages.pictures_pairs import pairs_of_run
 from semiseg_cli.stages.progress import Progress, silent
 from semiseg_cli.stages.train import STATE, Silent, open_config, restore
 from semiseg_cli.stages.visualize_predictions import errors, legend_of, masks
 
-KINDS = ("pseudo", "masks", "errors", "augment")
+KINDS = ("pseudo", "masks", "errors", "augment", "pairs", "mix")
 Array = np.ndarray[Any, Any]
 
 
@@ -44,8 +46,9 @@ def visualize(
     """Draw `count` images of a run or checkpoint; returns the files written and what they show.
 
     kind: pseudo and augment take steps of the run's method as it stands in its resume state; masks (images drawn by
-    `seed`) and errors (lowest mIoU first) show predictions on the validation images. out: the folder; None: samples/
-    in the run. Raises UsageError, DataError and CheckpointError with what to do.
+    `seed`) and errors (lowest mIoU first) show predictions on the validation images; pairs shows unlabeled images
+    beside their nearest labeled ones, mix what GuidedMix-Net mixes and unmixes. out: the folder; None: samples/ in
+    the run. Raises UsageError, DataError and CheckpointError with what to do.
     """
     if kind not in KINDS:
         raise UsageError(f"there are no pictures called '{kind}'", fix=did_you_mean(kind, KINDS))
@@ -57,9 +60,12 @@ def visualize(
         path = find_checkpoint(source)
         draw: Callable[..., tuple[Gallery, dict[str, Any]]] = masks if kind == "masks" else errors
         gallery, facts = draw({"prediction": path}, root, count, seed, device, progress)
+    elif kind == "pairs":
+        gallery, facts = pairs_of_run(source, root, count, seed)
     else:
         session, step = _session(source, root, device)
-        gallery, facts = (_pseudo if kind == "pseudo" else _augment)(session, step, count, seed)
+        of_step = {"pseudo": _pseudo, "augment": _augment, "mix": mixtures}
+        gallery, facts = of_step[kind](session, step, count, seed)
     return {"kind": kind, "source": str(source), "seed": seed, **facts, **write(gallery, folder, kind)}
 
 

@@ -69,6 +69,39 @@ def augmented(session: Session, count: int, seed: int) -> list[tuple[Record, lis
     return list(_steps(session, count, seed, DeviceViews, shown))
 
 
+def pictured(session: Session, count: int, seed: int, needs: str) -> Iterator[tuple[Record, dict[str, Tensor]]]:
+    """Rows of `StepOutput.pictures` on the host, of `count` different unlabeled images, with the images' records.
+
+    needs: the picture without which there is nothing to show. Raises UsageError where the method has none.
+    """
+    records, seen = session.partition.unlabeled, set[int]()
+    session.train.train()
+    session.train.seed = seed
+    for number, host in enumerate(_batches(session, seed)):
+        micro = session.plan.micro
+        shown = _step(session, host, np.arange(number * micro, (number + 1) * micro)).pictures
+        if needs not in shown:
+            raise UsageError(
+                f"{session.config.title} has no pictures of this kind",
+                why=f"a step of it shows {', '.join(shown) or 'nothing'}",
+                fix="semiseg viz --pseudo, or semiseg viz --augment (what it is shown)",
+            )
+        for row, index in enumerate(host["unlabeled_index"].tolist()):
+            if index not in seen:
+                yield records[index], {name: value[row].cpu() for name, value in shown.items()}
+                seen.add(index)
+            if len(seen) == min(count, len(records)):
+                return
+
+
+def colours(session: Session, image_3HW: Tensor) -> Array:
+    """A normalised image as uint8 HxWx3 RGB."""
+    image = image_3HW.detach().to(session.train.mean.device)
+    mean, std = (values[:, None, None] for values in (session.train.mean, session.train.std))
+    rgb: Array = ((image.float() * std + mean).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    return np.ascontiguousarray(rgb)
+
+
 def _shown(out: StepOutput) -> tuple[str, Tensor, Pseudo, Tensor | None]:
     """Image, pseudo-labels and kept pixels that belong together."""
     terms = [term for term in out.terms if term.kept_BHW is not None]
@@ -117,12 +150,10 @@ def _step(session: Session, host: HostBatch, slots: Array) -> StepOutput:
 
 
 def _view(session: Session, row: int, name: str, image: Tensor, pseudo: Pseudo, kept: Tensor | None) -> View:
-    mean, std = (values[:, None, None] for values in (session.train.mean, session.train.std))
-    rgb = (image[row].detach().float() * std + mean).clamp(0, 1) * 255
     valid = pseudo.valid_BHW[row]
     return View(
         name,
-        rgb.round().byte().permute(1, 2, 0).contiguous().cpu().numpy(),
+        colours(session, image[row]),
         valid.cpu().numpy(),
         torch.where(valid, pseudo.label_BHW[row], IGNORE).byte().cpu().numpy(),
         pseudo.conf_BHW[row].float().cpu().numpy(),

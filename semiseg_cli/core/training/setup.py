@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from semiseg_cli import __version__
 from semiseg_cli.core.config import Config, with_steps
 from semiseg_cli.core.data.loader import HostBatch, Plan, loader, workers_for
+from semiseg_cli.core.data.pairs import command_for, find_pairs, folder_of
 from semiseg_cli.core.data.spec import Dataset, Partition, Record
 from semiseg_cli.core.data.splits import class_pixels
 from semiseg_cli.core.errors import DataError, UsageError
@@ -148,6 +149,9 @@ def open_session(
     absent = [name for name, share in zip(dataset.classes, frequencies, strict=True) if not share]
     if absent:
         note(f"no labeled pixel of: {', '.join(absent)} (they cannot be learned from this partition)")
+    nearest: tuple[int, ...] = ()
+    if "paired" in inputs:
+        config, nearest = _with_pairs(config, dataset, partition, note)
     torch.backends.cudnn.benchmark = True
     builder = Builder(
         {
@@ -177,7 +181,7 @@ def open_session(
             wrapped = DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)
     plan = Plan(
         seed=train.seed, start=0, steps=train.steps, batch=train.batch, micro=micro, crop=train.crop,
-        scale=train.scale, rotation=train.rotation, inputs=inputs, rank=world.rank, world=world.size,
+        scale=train.scale, rotation=train.rotation, inputs=inputs, pairs=nearest, rank=world.rank, world=world.size,
     )  # fmt: skip
     if "unlabeled" in inputs and micro == 1:
         note("one image per micro-batch: CutMix has no partner and pastes an image into itself")
@@ -190,6 +194,25 @@ def _method(config: Config, build: Build) -> Method:
     method = load_method(config.method_name)(config.method, build)
     extras = {name: load_extra(name)(settings, build) for name, settings in config.extras.items()}
     return Extended(method, extras) if extras else method
+
+
+def _with_pairs(
+    config: Config, dataset: Dataset, partition: Partition, note: Callable[[str], None]
+) -> tuple[Config, tuple[int, ...]]:
+    """The nearest labeled image of every unlabeled one, and the configuration with the file they are from.
+
+    A resumed run then takes the same file, whatever has been made since.
+    """
+    data = config.data
+    seed = config.train.seed if data.split_seed < 0 else data.split_seed
+    command = command_for(
+        dataset, data.labeled, balance=data.balance, seed=seed, encoder=config.model.backbone,
+        weights=config.model.weights,
+    )  # fmt: skip
+    pairs = find_pairs(dataset, partition, data.pairs, command)
+    note(f"pairs: {pairs.path} ({pairs.meta['encoder']}, {pairs.meta['metric']})")
+    name = pairs.path.name if pairs.path.parent == folder_of(dataset) else str(pairs.path.absolute())
+    return replace(config, data=replace(data, pairs=name)), pairs.nearest
 
 
 def _preparation(config: Config, init: Path | None, note: Callable[[str], None]) -> Callable[[Any], None]:

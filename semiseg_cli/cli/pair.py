@@ -1,0 +1,79 @@
+"""`semiseg pair`: find the labeled images most like each unlabeled one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from semiseg_cli.cli import console
+from semiseg_cli.cli.complete import complete_data
+from semiseg_cli.core.config import DataConfig, ModelConfig, doc
+
+HOW, DATA, OUTPUT = "How to compare", "Data", "Output"
+
+
+def pair(
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="[DATA]", help="prepared dataset; by default the only one", autocompletion=complete_data
+        ),
+    ] = "",
+    labeled: Annotated[
+        str, typer.Option("--labeled", "-l", help=doc(DataConfig, "labeled"), rich_help_panel=DATA)
+    ] = "",
+    balance: Annotated[
+        Literal["classes", "random"], typer.Option(help=doc(DataConfig, "balance"), rich_help_panel=DATA)
+    ] = "classes",
+    seed: Annotated[int, typer.Option(min=0, help="seed of an own partition", rich_help_panel=DATA)] = 0,
+    encoder: Annotated[
+        str, typer.Option(metavar="NAME|CKPT", help="a backbone, or a checkpoint or run", rich_help_panel=HOW)
+    ] = "resnet50",
+    weights: Annotated[str, typer.Option(help=doc(ModelConfig, "weights"), rich_help_panel=HOW)] = "auto",
+    k: Annotated[
+        int | None,
+        typer.Option("--k", help="neighbours of an image; 8, or all where they are fewer", rich_help_panel=HOW),
+    ] = None,
+    cosine: Annotated[
+        bool, typer.Option("--cosine", help="distance of features scaled to length 1", rich_help_panel=HOW)
+    ] = False,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(help="auto: CUDA if there is one", rich_help_panel=HOW)
+    ] = "auto",
+    root: Annotated[
+        Path, typer.Option(envvar="SEMISEG_DATA", help="folder of the prepared datasets", rich_help_panel=DATA)
+    ] = Path("data"),
+    json: Annotated[bool, typer.Option("--json", help="print one JSON document", rich_help_panel=OUTPUT)] = False,
+) -> None:
+    """Find the labeled images most like each unlabeled one, by an encoder's pooled features.
+
+    Writes a pairs file and a contact sheet beside the dataset; `train` finds the file by itself. What has been computed
+    is kept: a second run is immediate, an interrupted one goes on, another split uses the features again.
+    """
+    from semiseg_cli.core.data.index import default_name
+    from semiseg_cli.stages.pair import pair as find
+
+    found = find(
+        root,
+        data or default_name(root),
+        labeled,
+        balance=balance,
+        seed=seed,
+        encoder=encoder,
+        weights=weights,
+        k=k,
+        cosine=cosine,
+        device=device,
+        progress=console.progress,
+        note=console.note,
+    )
+    done = "found before" if found["cached"] else f"{found['encoded']} images encoded"
+    lines = (
+        f"{found['data']}: the {found['k']} nearest of {found['labeled']} labeled images for each of "
+        f"{found['unlabeled']} unlabeled ones",
+        f"{done}; {found['metric']} distance of the nearest {found['mean_distance']:.3f} on average",
+        found["pairs"], *found["sheets"], found["page"],
+    )  # fmt: skip
+    console.result("pair", found, "\n".join(lines), json)

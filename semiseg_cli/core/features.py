@@ -1,0 +1,155 @@
+"""Pooled features of many images in a file: one float16 row each, written as they come, resumed where they stopped.
+
+The rows are on disk, never all in memory: a million of 2,048 numbers are 4 GB. Images are shrunk to a long side of
+SIDE pixels, which their place among others does not need more of, and share a forward with others of their shape.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from semiseg_cli.core.data.decode import decode_image
+from semiseg_cli.core.data.loader import workers_for
+from semiseg_cli.core.data.spec import Record
+from semiseg_cli.core.errors import CheckpointError, DataError, SemisegError
+from semiseg_cli.core.files import write_text
+
+SIDE = 512
+TOGETHER, PIXELS = 32, 2**22  # images and pixels of a forward; no device's, so that another one can go on
+SAVED = 2**16  # rows between two entries in the record of progress: no more of the file than that is in memory
+
+
+@dataclass(frozen=True)
+class Features:
+    """The file of `count` rows of `width` numbers, and beside it (.json) how far it has been written."""
+
+    path: Path
+    count: int
+    width: int
+
+    def read(self, rows: Any) -> Tensor:
+        """Some rows as float32 (N, width). The file is mapped for this call only: a mapping counts as memory."""
+        mapped = np.memmap(self.path, np.float16, "r", shape=(self.count, self.width))
+        return torch.from_numpy(mapped[rows]).float()
+
+    @property
+    def done(self) -> int:
+        """Groups of images that are in the file; 0 where it is not as long as its record says."""
+        try:
+            record = json.loads(self.record.read_text(encoding="utf-8"))
+            fits = (record["count"], record["width"]) == (self.count, self.width)
+            whole = self.path.stat().st_size == 2 * self.count * self.width
+            return int(record["done"]) if fits and whole else 0
+        except (OSError, ValueError, KeyError, TypeError):
+            return 0
+
+    @property
+    def record(self) -> Path:
+        return self.path.with_suffix(".json")
+
+    def save(self, done: int) -> None:
+        write_text(self.record, json.dumps({"done": done, "count": self.count, "width": self.width}) + "\n")
+
+
+def extract(
+    encoder: nn.Module,
+    records: Sequence[Record],
+    features: Features,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    device: torch.device,
+    advance: Callable[[int], object] = lambda images: None,
+) -> int:
+    """Write the mean of the encoder's last map for every record that is not in the file yet; returns how many were.
+
+    encoder: images to maps, finest first; in eval mode. advance: told the number of images just done.
+    Raises DataError for an image that cannot be read and a disk that is full.
+    """
+    groups, begun = list(_groups(records)), features.done
+    files = DataLoader(
+        _Files([[records[row] for row in group] for group in groups[begun:]]),
+        batch_size=None,
+        num_workers=workers_for(-1, len(records), SIDE * SIDE * 3) if begun < len(groups) else 0,
+        generator=torch.Generator(),
+    )
+    mean_311, std_311 = (torch.tensor(values, device=device)[:, None, None] for values in (mean, std))
+    advance(sum(map(len, groups[:begun])))
+    try:
+        mapped = _map(features, fresh=begun == 0)
+        waiting = 0
+        for number, (group, loaded) in enumerate(zip(groups[begun:], files, strict=True), start=begun + 1):
+            if isinstance(loaded, SemisegError):
+                raise loaded
+            with torch.inference_mode():
+                rgb01_B3HW = loaded.to(device).permute(0, 3, 1, 2).float() / 255
+                pooled = encoder((rgb01_B3HW - mean_311) / std_311)[-1].float().mean((2, 3))
+                if not pooled.half().isfinite().all():
+                    raise CheckpointError(
+                        f"the encoder's features of {records[group[0]].image} are beyond float16",
+                        fix="another --encoder or --weights",
+                    )
+            mapped[group] = pooled.half().cpu().numpy()
+            waiting += len(group)
+            advance(len(group))
+            if waiting >= SAVED or number == len(groups):
+                mapped.flush()
+                features.save(number)
+                mapped, waiting = _map(features), 0
+    except OSError as error:
+        raise DataError(f"cannot write {features.path}", why=str(error), fix="free some disk space") from error
+    return sum(map(len, groups[begun:]))
+
+
+def _map(features: Features, fresh: bool = False) -> Any:
+    mode: Any = "w+" if fresh else "r+"
+    return np.memmap(features.path, np.float16, mode, shape=(features.count, features.width))
+
+
+def _shape(record: Record) -> tuple[int, int]:
+    """Height and width at which a record's image is shown to the encoder."""
+    scale = min(1.0, SIDE / max(record.height, record.width))
+    return max(32, round(record.height * scale)), max(32, round(record.width * scale))
+
+
+def _groups(records: Sequence[Record]) -> Iterator[list[int]]:
+    """Places of records that share a forward: of one shape, in the order of the list."""
+    shapes: dict[tuple[int, int], list[int]] = {}
+    for place, record in enumerate(records):
+        shapes.setdefault(_shape(record), []).append(place)
+    for (height, width), places in shapes.items():
+        count = max(1, min(TOGETHER, PIXELS // (height * width)))
+        yield from (places[i : i + count] for i in range(0, len(places), count))
+
+
+class _Files(Dataset[Any]):
+    """Decoded groups, uint8 BxHxWx3, or the error that a worker met (DataLoader would rebuild it from its text)."""
+
+    def __init__(self, groups: list[list[Record]]) -> None:
+        self.groups = groups
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __getitem__(self, index: int) -> Tensor | SemisegError:
+        try:
+            return torch.from_numpy(np.stack([_load(record) for record in self.groups[index]]))
+        except SemisegError as error:
+            return error
+
+
+def _load(record: Record) -> Any:
+    image, (height, width) = decode_image(record.image), _shape(record)
+    if image.shape[:2] == (height, width):
+        return image
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)

@@ -1,0 +1,182 @@
+"""Find the labeled images most like each unlabeled one, by an encoder's pooled features."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from semiseg_cli.core.data.index import load_dataset
+from semiseg_cli.core.data.pairs import Pairs, describe_lists, folder_of, read_pairs, write_pairs
+from semiseg_cli.core.data.spec import Dataset, Partition, Record
+from semiseg_cli.core.data.splits import class_pixels, resolve_partition
+from semiseg_cli.core.errors import DataError, UsageError, did_you_mean
+from semiseg_cli.core.features import SIDE, Features, extract
+from semiseg_cli.core.models import BACKBONES, MEAN, STD, build_segmenter, load_encoder
+from semiseg_cli.core.ops.similarity import Neighbours, chunk_rows
+from semiseg_cli.core.training.checkpoint import load_network
+from semiseg_cli.core.training.distributed import join
+from semiseg_cli.stages.evaluate import find_checkpoint
+from semiseg_cli.stages.pictures_pairs import pairs_gallery
+from semiseg_cli.stages.progress import Progress, silent
+from semiseg_cli.stages.visualize import write
+
+K = 8
+SHOWN = 12  # images of the contact sheet
+
+
+def pair(
+    root: Path,
+    data: str,
+    labeled: str,
+    *,
+    balance: str = "classes",
+    seed: int = 0,
+    encoder: str = "resnet50",
+    weights: str = "auto",
+    k: int | None = None,
+    cosine: bool = False,
+    device: str = "auto",
+    progress: Progress = silent,
+    note: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Write the k nearest labeled images of every unlabeled one, and a sheet that shows some; returns what and where.
+
+    labeled, balance, seed: the partition, as for `train`. encoder: a backbone with `weights`, or a checkpoint or run.
+    k: None is 8, or all that can be a neighbour where they are fewer. cosine: distances between features of length 1.
+    What has been computed is not computed again: the features serve every split, the pairs every run.
+    Raises UsageError, DataError and CheckpointError with what to do.
+    """
+    dataset = load_dataset(root, data)
+    partition = resolve_partition(dataset, labeled, balance=balance, seed=seed)
+    if not partition.unlabeled:
+        raise DataError(f"{dataset.name} has no unlabeled image for {partition.name}", fix="fewer labels: --labeled N")
+    known = _known(dataset, partition, note)
+    if k is not None and not 1 <= k <= len(known):
+        raise UsageError(f"{k} neighbours are not possible: {len(known)} labeled images", fix=f"--k {len(known)}")
+    count = k or min(K, len(known))
+    place = join(device).device
+    net, name, line = _encoder(encoder, weights, note)
+    net = net.to(place).eval()
+    mark = _fingerprint(net)
+    meta = {
+        "data": dataset.name, **describe_lists(partition), "partition_fingerprint": partition.fingerprint,
+        "encoder": name, "encoder_fingerprint": mark, "k": str(count), "metric": "cosine" if cosine else "euclidean",
+        "neighbours": _sha256(known.tobytes()),
+    }  # fmt: skip
+    listing = _sha256("\n".join(_listed(record) for record in dataset.train).encode())
+    path = folder_of(dataset) / f"{_sha256(json.dumps([meta, listing]).encode())[:16]}.safetensors"
+    result = {"data": dataset.name, "partition": partition.name, "pairs": str(path), "encoder": line, "k": count}
+    result |= {"metric": meta["metric"], "labeled": len(partition.labeled), "unlabeled": len(partition.unlabeled)}
+    if path.is_file():
+        path.touch()  # training takes the newest
+        return result | {"cached": True, "encoded": 0, **_sheet(dataset, partition, read_pairs(path))}
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    width = int(net.channels[-1])
+    name = f"features-{_sha256((mark + listing).encode())[:16]}.f16"
+    features = Features(path.with_name(name), len(dataset.train), width)
+    with progress("features", len(dataset.train)) as advance:
+        encoded = extract(net, dataset.train, features, mean=MEAN, std=STD, device=place, advance=advance)
+    with progress("neighbours", len(partition.unlabeled)) as advance:
+        index, distance = _neighbours(dataset, partition, features, known, count, cosine, place, advance)
+    pairs = Pairs(path, index, distance, meta)
+    write_pairs(pairs)
+    return result | {"cached": False, "encoded": encoded, **_sheet(dataset, partition, pairs)}
+
+
+def _known(dataset: Dataset, partition: Partition, note: Callable[[str], None]) -> Any:
+    """Places of the labeled images with a known class: others cannot guide anything."""
+    places = [
+        place for place, record in enumerate(partition.labeled) if any(class_pixels(record, len(dataset.classes)))
+    ]
+    empty = len(partition.labeled) - len(places)
+    if not places:
+        raise DataError(
+            f"none of the {empty} labeled images has a pixel of a known class",
+            why="every pixel of their masks is ignored",
+            fix="choose others: semiseg split --help",
+        )
+    if empty:
+        note(f"{empty} of {len(partition.labeled)} labeled images have no known class and are nobody's neighbour")
+    return np.array(places, np.int64)
+
+
+def _encoder(encoder: str, weights: str, note: Callable[[str], None]) -> tuple[Any, str, str]:
+    """Images to maps; its name; and what was loaded, in a line."""
+    if encoder in BACKBONES:
+        net = build_segmenter(encoder, "deeplabv3plus", 2, output_stride=32)
+        line = load_encoder(net, encoder, weights, note=note)
+        note(line)
+        return net.encoder, encoder, line
+    if not Path(encoder).exists():
+        raise UsageError(f"'{encoder}' is neither a backbone nor a checkpoint", fix=did_you_mean(encoder, BACKBONES))
+    if weights != "auto":
+        raise UsageError(f"{encoder} brings its own weights, so --weights {weights} has no place")
+    path = find_checkpoint(Path(encoder))
+    trained, meta = load_network(path)
+    return trained.encoder, meta["model"]["backbone"], f"encoder {meta['model']['backbone']}: {path}"
+
+
+def _fingerprint(net: nn.Module) -> str:
+    """sha256 of all that decides the features: parameters, statistics, strides, and the size images are shown at."""
+    digest = hashlib.sha256(str(SIDE).encode())
+    for name, module in net.named_modules():
+        if isinstance(module, nn.Conv2d):
+            digest.update(f"{name} {module.stride} {module.dilation}".encode())
+    for name, tensor in net.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _listed(record: Record) -> str:
+    """An image in a word: another file of this name is another image."""
+    found = record.image.stat() if record.image.is_file() else None
+    if found is None:
+        raise DataError(f"cannot read {record.image}", why="the file does not exist", fix="prepare the dataset again")
+    return f"{record.id} {found.st_size} {found.st_mtime_ns}"
+
+
+def _neighbours(
+    dataset: Dataset, partition: Partition, features: Features, known: Any, k: int, cosine: bool,
+    device: torch.device, advance: Callable[..., Any],
+) -> tuple[Any, Any]:  # fmt: skip
+    """Index and distance of the nearest labeled images, a chunk of unlabeled ones at a time."""
+    places = {record.id: place for place, record in enumerate(dataset.train)}
+
+    def rows(records: Sequence[Record]) -> Any:
+        return np.array([places[record.id] for record in records], np.int64)
+
+    search = Neighbours(features.read(rows(partition.labeled)[known]).to(device), k, cosine=cosine)
+    unlabeled = rows(partition.unlabeled)
+    index = np.empty((len(unlabeled), k), np.int64)
+    distance = np.empty((len(unlabeled), k), np.float32)
+    step = chunk_rows(len(known))
+    for start in range(0, len(unlabeled), step):
+        part = slice(start, start + step)
+        found, away = search(features.read(unlabeled[part]).to(device))
+        index[part], distance[part] = known[found.cpu().numpy()], away.cpu().numpy()
+        advance(len(found))
+    return index, distance
+
+
+def _sheet(dataset: Dataset, partition: Partition, pairs: Pairs) -> dict[str, Any]:
+    """The contact sheet beside the pairs, drawn if it is not there; and the mean distance of the nearest."""
+    name = pairs.path.stem
+    facts = {"mean_distance": float(pairs.distance[:, 0].mean())}
+    page = pairs.path.with_name(f"{name}.html")
+    if page.is_file():
+        return {**facts, "sheets": [str(path) for path in sorted(page.parent.glob(f"{name}-*.png"))], "page": str(page)}
+    gallery, _ = pairs_gallery(dataset, partition, pairs, SHOWN, 0)
+    return {**facts, **write(gallery, page.parent, name)}
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

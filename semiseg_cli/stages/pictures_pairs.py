@@ -1,0 +1,60 @@
+"""Pictures of pairs: unlabeled images, and the labeled ones that are most like them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from semiseg_cli.core import runs
+from semiseg_cli.core.config import resolve
+from semiseg_cli.core.data.decode import decode_image, decode_mask
+from semiseg_cli.core.data.index import load_dataset
+from semiseg_cli.core.data.pairs import Pairs, command_for, find_pairs
+from semiseg_cli.core.data.spec import Dataset, Partition
+from semiseg_cli.core.data.splits import resolve_partition
+from semiseg_cli.core.viz.sheets import Gallery, Row
+from semiseg_cli.core.viz.tiles import Labels, Photo, Tile
+from semiseg_cli.stages.visualize_predictions import legend_of
+
+NEIGHBOURS = 3
+
+
+def pairs_of_run(source: Path, root: Path, count: int, seed: int) -> tuple[Gallery, dict[str, Any]]:
+    """The pairs of a run's partition: those it was trained with, else the newest there are."""
+    run = source if source.is_dir() else source.parent
+    config = resolve([(str(run / "config.toml"), runs.read_config(run))]).config
+    data = config.data
+    dataset = load_dataset(root, data.name)
+    split = config.train.seed if data.split_seed < 0 else data.split_seed
+    partition = resolve_partition(dataset, data.labeled, balance=data.balance, seed=split)
+    command = command_for(
+        dataset, data.labeled, balance=data.balance, seed=split, encoder=config.model.backbone,
+        weights=config.model.weights,
+    )  # fmt: skip
+    return pairs_gallery(dataset, partition, find_pairs(dataset, partition, data.pairs, command), count, seed)
+
+
+def pairs_gallery(
+    dataset: Dataset, partition: Partition, pairs: Pairs, count: int, seed: int
+) -> tuple[Gallery, dict[str, Any]]:
+    """`count` unlabeled images drawn by `seed`, each beside its nearest labeled image, that one's mask, and others."""
+    legend = legend_of(dataset, "ignored")
+    chosen = np.random.default_rng(seed).permutation(len(partition.unlabeled))[:count]
+    others = min(NEIGHBOURS, pairs.index.shape[1])
+    rows, images = [], []
+    for place in sorted(chosen.tolist()):
+        record, near = partition.unlabeled[place], [partition.labeled[i] for i in pairs.index[place, :others]]
+        away = pairs.distance[place, :others].tolist()
+        assert near[0].mask is not None
+        tiles: list[Tile] = [Photo(decode_image(each.image)) for each in (record, *near)]
+        tiles.insert(2, Labels(decode_mask(near[0].mask), legend.colours))
+        told = ", ".join(f"{each.id} at {distance:.2f}" for each, distance in zip(near, away, strict=True))
+        rows.append(Row(f"{record.id}: {told}", tiles))
+        images.append({"id": record.id, "nearest": [each.id for each in near], "distance": away})
+    columns = ["unlabeled", "nearest labeled", "its mask", "second", "third"][: 2 + others]
+    subtitle = f"{dataset.name}: {len(rows)} of {len(partition.unlabeled)} unlabeled images, {pairs.meta['metric']} "
+    subtitle += f"distance of pooled features of {pairs.meta['encoder']}; {partition.name}"
+    gallery = Gallery("Nearest labeled images", subtitle, columns, rows, legend)
+    return gallery, {"pairs": str(pairs.path), "images": images}
