@@ -16,9 +16,11 @@ from typer.completion import get_completion_inspect_parameters
 from semiseg_cli import __version__
 from semiseg_cli.cli import (
     bench,
+    check,
     config,
     console,
     demo,
+    doctor,
     eval,
     export,
     failure,
@@ -44,6 +46,7 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.add_typer(prepare.app, name="prepare")
 app.command("split")(split.split)
+app.command("check")(check.check)
 app.command("pair")(pair.pair)
 app.command("train")(train.train)
 app.command("eval")(eval.eval_)
@@ -55,6 +58,7 @@ app.command("bench")(bench.bench)
 app.command("methods")(methods.methods)
 app.command("presets")(presets.presets_)
 app.add_typer(config.app, name="config")
+app.command("doctor")(doctor.doctor)
 
 
 def _version(asked: bool) -> None:

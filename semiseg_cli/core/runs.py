@@ -111,7 +111,7 @@ def write_environment(run: Path, device: str) -> None:
         **{name: metadata.version(name) for name in PACKAGES},
         "platform": platform.platform(),
         "device": device,
-        "commit": _commit(),
+        "commit": commit(),
         "command": shlex.join(sys.argv),
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
     }
@@ -177,7 +177,7 @@ def _last_written(run: Path) -> float:
     return max(path.stat().st_mtime for path in (run / "config.toml", run / "metrics.jsonl") if path.exists())
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """The commit of the checkout this package runs from; None if it is installed, or git is not there."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():

@@ -1,0 +1,88 @@
+"""What is wrong with one image and its mask on disk, and which pictures are there twice."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from semiseg_cli.core.data.decode import decode_mask
+from semiseg_cli.core.data.imaging import read_image
+from semiseg_cli.core.data.spec import Dataset, Record
+from semiseg_cli.core.errors import DataError
+
+
+@dataclass(frozen=True)
+class Look:
+    """A record and what its files hold: a digest of the decoded image, pixels of every class, and pixels ignored.
+
+    `problems` are (what, detail); a digest is empty and the pixels are () where a file could not be read.
+    """
+
+    record: Record
+    digest: bytes
+    pixels: tuple[int, ...]
+    ignored: int
+    problems: tuple[tuple[str, str], ...]
+
+
+def look(record: Record, dataset: Dataset) -> Look:
+    """Read both files to their ends and compare them with the index and with each other.
+
+    The image is read by Pillow, since OpenCV, which reads it in training, returns half a picture for a cut file.
+    """
+    problems = list[tuple[str, str]]()
+    digest, pixels, ignored = b"", tuple[int, ...](), 0
+    size = f"{record.width}x{record.height}"
+    try:
+        image = read_image(record.image)
+        digest = hashlib.blake2b(image.tobytes(), digest_size=16, person=f"{image.shape}".encode()[:16]).digest()
+        if image.shape[:2] != (record.height, record.width):
+            problems.append(("image of another size than in the index", f"{_size(image)}, not {size}: {record.image}"))
+    except (DataError, OSError) as error:
+        problems.append(("unreadable image", _reason(error)))
+    if record.mask is None:
+        return Look(record, digest, pixels, ignored, tuple(problems))
+    try:
+        mask = decode_mask(record.mask)
+    except (DataError, OSError) as error:
+        return Look(record, digest, pixels, ignored, (*problems, ("unreadable mask", _reason(error))))
+    if mask.shape != (record.height, record.width):
+        problems.append(("mask of another size than its image", f"{_size(mask)}, not {size}: {record.mask}"))
+    counts = np.bincount(mask.ravel(), minlength=256)
+    pixels = tuple(counts[: len(dataset.classes)].tolist())
+    ignored = int(counts[dataset.ignore]) if dataset.ignore >= len(dataset.classes) else 0
+    strange = [value for value in np.flatnonzero(counts).tolist() if value >= len(pixels) and value != dataset.ignore]
+    if strange:
+        values = ", ".join(f"{value} ({counts[value]} pixels)" for value in strange[:5])
+        problems.append(("mask with values that are no class", f"{values}: {record.mask}"))
+    elif record.pixels and record.pixels != pixels:
+        problems.append(("mask changed since it was prepared", str(record.mask)))
+    return Look(record, digest, pixels, ignored, tuple(problems))
+
+
+def same_pictures(looks: Iterable[Look]) -> list[list[Record]]:
+    """Records with exactly the same pixels, in groups of two and more."""
+    groups: dict[bytes, list[Record]] = {}
+    for each in looks:
+        if each.digest:
+            groups.setdefault(each.digest, []).append(each.record)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def histogram(looks: Sequence[Look], classes: int) -> tuple[list[int], list[int]]:
+    """Images that show every class, and its pixels in all of them."""
+    seen = [each.pixels for each in looks if each.pixels]
+    return [sum(p[k] > 0 for p in seen) for k in range(classes)], [sum(p[k] for p in seen) for k in range(classes)]
+
+
+def _size(array: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> str:
+    return f"{array.shape[1]}x{array.shape[0]}"
+
+
+def _reason(error: DataError | OSError) -> str:
+    what = error.what if isinstance(error, DataError) else str(error)
+    why = error.why if isinstance(error, DataError) else ""
+    return f"{what} ({why})" if why else what

@@ -1,0 +1,137 @@
+"""Check a prepared dataset: every file is read, compared with the index, and searched for pictures that leak."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from semiseg_cli.core.data.checks import Look, histogram, look, same_pictures
+from semiseg_cli.core.data.index import load_dataset
+from semiseg_cli.core.data.lists import fingerprint
+from semiseg_cli.core.data.protocols import protocols
+from semiseg_cli.core.data.spec import Dataset, Record
+from semiseg_cli.core.data.splits import resolve_partition
+from semiseg_cli.stages.building import on_all_cores
+from semiseg_cli.stages.progress import Progress, silent
+from semiseg_cli.stages.split import class_counts
+
+Finding = dict[str, str]
+
+
+def check(root: Path, data: str, *, labeled: str = "", progress: Progress = silent) -> dict[str, Any]:
+    """What `semiseg check` reports, as plain values; the data are sound where `problems` is empty.
+
+    labeled: a partition, as for `train`, whose classes are counted too. Problems spoil a training or its measure:
+    files that cannot be read or do not fit, values that are no class, validation pictures that are also trained on.
+    Warnings are what somebody should know: classes without a pixel, pictures that are there twice.
+    """
+    dataset = load_dataset(root, data)
+    records = [*dataset.train, *dataset.val]
+    with progress(f"checking {data}", len(records)) as advance:
+
+        def one(record: Record) -> Look:
+            found = look(record, dataset)
+            advance()
+            return found
+
+        looks = on_all_cores(one, records)
+    train, val = looks[: len(dataset.train)], looks[len(dataset.train) :]
+    problems = [{"what": what, "detail": detail} for each in looks for what, detail in each.problems]
+    leaks, warnings = _twice(dataset, looks)
+    problems += leaks + [
+        {"what": "validation image without a mask", "detail": str(record.image)}
+        for record in dataset.val
+        if record.mask is None
+    ]
+    classes = _classes(dataset, train, val)
+    warnings += _warnings(dataset, looks, classes)
+    result: dict[str, Any] = {
+        "data": data,
+        "kind": dataset.kind,
+        "images": {
+            "labeled": len(dataset.labeled),
+            "unlabeled": len(dataset.train) - len(dataset.labeled),
+            "val": len(dataset.val),
+        },
+        "sizes": {"smallest": _extreme(records, min), "largest": _extreme(records, max)},
+        "classes": classes,
+        "ignored_pixels": {"train": sum(each.ignored for each in train), "val": sum(each.ignored for each in val)},
+        "val_is_published": _val_is_published(dataset),
+        "partition": None,
+        "problems": problems,
+        "warnings": warnings,
+    }
+    if labeled:
+        result["partition"] = _partition(dataset, labeled, warnings)
+    return result
+
+
+def _twice(dataset: Dataset, looks: Sequence[Look]) -> tuple[list[Finding], list[Finding]]:
+    """Pictures in both sets, which are a problem, and pictures twice in one of them."""
+    val = {record.id for record in dataset.val}
+    leaks, repeats = list[Finding](), list[Finding]()
+    for group in same_pictures(looks):
+        detail = " = ".join(f"{'val' if record.id in val else 'train'} {record.id}" for record in group)
+        if len({record.id in val for record in group}) == 2:
+            leaks.append({"what": "picture both trained on and validated on", "detail": detail})
+        else:
+            repeats.append({"what": "picture that is there more than once", "detail": detail})
+    return leaks, repeats
+
+
+def _classes(dataset: Dataset, train: Sequence[Look], val: Sequence[Look]) -> dict[str, dict[str, int]]:
+    in_train, in_val = histogram(train, len(dataset.classes)), histogram(val, len(dataset.classes))
+    return {
+        name: {
+            "train_images": in_train[0][k], "train_pixels": in_train[1][k],
+            "val_images": in_val[0][k], "val_pixels": in_val[1][k],
+        }
+        for k, name in enumerate(dataset.classes)
+    }  # fmt: skip
+
+
+def _warnings(dataset: Dataset, looks: Sequence[Look], classes: dict[str, dict[str, int]]) -> list[Finding]:
+    parts = [("train", len(dataset.labeled)), ("val", len(dataset.val))]
+    found = [
+        {"what": f"class without a pixel in {part}", "detail": name}
+        for part, count in parts
+        for name, counts in classes.items()
+        if count and not counts[f"{part}_pixels"]
+    ]
+    found += [
+        {"what": "mask that ignores every pixel", "detail": str(each.record.mask)}
+        for each in looks
+        if each.pixels and not any(each.pixels)
+    ]
+    return found if dataset.val else [*found, {"what": "no validation image", "detail": "nothing can be measured"}]
+
+
+def _partition(dataset: Dataset, labeled: str, warnings: list[Finding]) -> dict[str, Any]:
+    partition = resolve_partition(dataset, labeled)
+    counts = class_counts(dataset, partition)
+    warnings += [
+        {"what": "class in none of the labeled images of the partition", "detail": each.name}
+        for each in counts
+        if not each.images
+    ]
+    return {
+        "name": partition.name,
+        "fingerprint": partition.fingerprint,
+        "labeled": len(partition.labeled),
+        "unlabeled": len(partition.unlabeled),
+        "classes": {each.name: {"images": each.images, "pixels": each.pixels} for each in counts},
+    }
+
+
+def _val_is_published(dataset: Dataset) -> bool | None:
+    """Whether the validation images are those that papers report on; None for data that no paper does."""
+    known = {protocol.val_sha256 for protocol in protocols(dataset.kind)}
+    return fingerprint(record.id for record in dataset.val) in known if known else None
+
+
+def _extreme(records: Sequence[Record], pick: Any) -> str:
+    if not records:
+        return ""
+    record = pick(records, key=lambda record: record.height * record.width)
+    return f"{record.width}x{record.height}"

@@ -1,0 +1,49 @@
+"""`semiseg check` as typed: what it prints, and its exit code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from semiseg_cli.cli import console, main
+from semiseg_cli.stages.prepare import prepare_shapes
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Iterator[Path]:
+    prepare_shapes(tmp_path, labeled=3, unlabeled=2, val=2, size=48)
+    yield tmp_path
+    console.state = console.State()
+
+
+def test_sound_data(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--root", str(root), "-l", "2"]) == 0
+    out, err = capsys.readouterr()
+    assert "shapes: 3 labeled and 2 unlabeled images, 2 for validation" in out
+    assert "partition: own partition, seed 0, 2 of 3 (classes); 3 unlabeled" in out
+    assert "nothing is wrong" in out
+    assert "error" not in err
+
+
+def test_something_wrong(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "shapes" / "images" / "val_0001.png").write_bytes((root / "shapes/images/train_0004.png").read_bytes())
+    (root / "shapes" / "masks" / "train_0001.png").unlink()
+    assert main(["check", "shapes", "--root", str(root)]) == 7
+    out, err = capsys.readouterr()
+    assert "nothing is wrong" not in out
+    assert "error: shapes: 2 things are wrong" in err
+    assert "1 x picture both trained on and validated on: train train_0004 = val val_0001" in err
+    assert main(["check", "shapes", "--root", str(root), "--json"]) == 7
+    document = json.loads(capsys.readouterr().out)
+    assert document["command"] == "check"
+    assert {each["what"] for each in document["result"]["problems"]} == {
+        "unreadable mask", "picture both trained on and validated on"
+    }  # fmt: skip
+
+
+def test_no_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "park", "--root", str(tmp_path)]) == 3
+    assert "semiseg prepare folder" in capsys.readouterr().err
