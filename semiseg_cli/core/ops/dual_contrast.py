@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from semiseg_cli.core.ops.anchors import assign, make_anchors
 from semiseg_cli.core.ops.classwise import nearest
-from semiseg_cli.core.ops.contrast import anchor_loss, first_of_class, similarity_loss
+from semiseg_cli.core.ops.contrast import anchor_loss, draw_pixels, first_of_class, similarity_loss
 from semiseg_cli.core.ops.memory import ClassMemory
 from semiseg_cli.core.ops.processes import gathered, summed
 from semiseg_cli.core.ops.teacher import Teacher
@@ -91,11 +91,10 @@ class DualContrast(nn.Module):
         vectors, classes, taken = [], [], []
         for head, map_BChw, label_BHW in zip(self.heads, features, labels, strict=True):
             pixels_PC, label_P = _rows(map_BChw, label_BHW)
-            chance = torch.randperm(len(label_P), device=label_P.device)
-            index_KM, exists_KM = first_of_class(chance, label_P, self.classes, self.pixels_per_class)
-            vectors.append(head(pixels_PC.index_select(0, index_KM.flatten())))
-            classes.append(torch.arange(self.classes, device=index_KM.device).repeat_interleave(index_KM.shape[1]))
-            taken.append(exists_KM.flatten())
+            index_S, drawn_S = draw_pixels(label_P, self.classes, self.pixels_per_class)
+            vectors.append(head(pixels_PC.index_select(0, index_S)))
+            classes.append(label_P[index_S].where(drawn_S, 0))
+            taken.append(drawn_S)
         f_SD, class_S, taken_S = torch.cat(vectors), torch.cat(classes), torch.cat(taken)
         anchors, assigned = self._own_anchors()
         return (
