@@ -49,6 +49,9 @@ class ModelConfig:
     decoder: Doc[str, "decoder"] = "deeplabv3plus"
     output_stride: Doc[Literal[8, 16, 32], "input size over the last feature map's size"] = 16
     weights: Doc[str, "encoder weights: imagenet, none or a safetensors file; auto: imagenet if it exists"] = "auto"
+    upsampling: Doc[
+        Literal["bilinear", "nearest"], "of maps and logits within the network; nearest repeats exactly on CUDA"
+    ] = "bilinear"
     freeze_bn: Doc[bool, "encoder batch norms keep their running statistics (for small batches)"] = False
 
 
@@ -81,6 +84,7 @@ class TrainConfig:
     sync_bn: Doc[bool, "batch norm over all processes (CUDA)"] = True
     compile: Doc[bool, "torch.compile of encoder and decoder (CUDA)"] = False
     seed: Doc[int, "every random draw follows from it"] = 0
+    deterministic: Doc[bool, "only operations that repeat exactly (slower on CUDA), an error where none does"] = False
 
     def __post_init__(self) -> None:
         require(self.steps >= (self.epochs == 0), "train.steps", self.steps, "1 or more, or 0 with train.epochs")

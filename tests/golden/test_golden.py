@@ -41,6 +41,11 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "meanteacher": ("meanteacher", {"tau": 0.45}),
     "meanteacher-confidence": ("meanteacher", {"weight": "confidence", "normaliser": "image", "lambda_u": 0.5}),
     "unimatch": ("unimatch", {"tau": 0.45}),
+    "ipixmatch": ("ipixmatch", {"tau": 0.45, "omega": 0.4, "ramp": 0.3}),
+    "ipixmatch-ema": (
+        "ipixmatch",
+        {"tau": 0.45, "omega": 0.4, "ramp": 0.0, "distance": "pearson", "ema_teacher": True},
+    ),
     "maskmatch": ("maskmatch", {"tau": 0.5, "patch": 8, "scales": (1.0, 1.5)}),
     "maskmatch-reconstruction": (
         "maskmatch",

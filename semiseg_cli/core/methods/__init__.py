@@ -19,6 +19,7 @@ METHODS = {
     "fixmatch": "semiseg_cli.core.methods.fixmatch:FixMatch",
     "unimatch": "semiseg_cli.core.methods.unimatch:UniMatch",
     "guidedmix": "semiseg_cli.core.methods.guidedmix:GuidedMix",
+    "ipixmatch": "semiseg_cli.core.methods.ipixmatch:IPixMatch",
     "maskmatch": "semiseg_cli.core.methods.maskmatch:MaskMatch",
     "stpg": "semiseg_cli.core.methods.stpg:STPG",
     "s4mim": "semiseg_cli.core.methods.s4mim:S4MIM",

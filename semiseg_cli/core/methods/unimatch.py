@@ -63,7 +63,7 @@ class UniMatch(Method):
         x_w = views.weak(unlabeled)
         second = self._second(batch, views)
         logits_l, logits_w, logits_fp = (self._exact if self.settings.exact_bn else self._lean)(x_l, x_w, views)
-        weak = Pseudo.of(logits_w, unlabeled.valid_BHW)
+        weak = Pseudo.of(self.weak_logits(x_w, logits_w), unlabeled.valid_BHW)
         x_s1, pseudo_1 = cutmixed(views, unlabeled, weak, "s1", second)
         x_s2, pseudo_2 = cutmixed(views, unlabeled, weak, "s2", second)
         logits_s1, logits_s2 = self.net(torch.cat([x_s1, x_s2])).chunk(2)
@@ -110,9 +110,14 @@ class UniMatch(Method):
             return None
         self.net.eval()
         with torch.no_grad():
-            pseudo = Pseudo.of(self.net(views.weak(batch.second)), batch.second.valid_BHW)
+            x = views.weak(batch.second)
+            pseudo = Pseudo.of(self.weak_logits(x, self.net(x)), batch.second.valid_BHW)
         self.net.train()
         return batch.second, pseudo
+
+    def weak_logits(self, x_w: Tensor, own: Tensor) -> Tensor:
+        """What labels a weak view: the student's own logits, but in methods built on this one."""
+        return own
 
     def deployed(self) -> Net:
         return self.net

@@ -52,9 +52,10 @@ def build_segmenter(
     output_stride: int = 16,
     seed: int = 0,
     head_seed: int = 0,
+    upsampling: str = "bilinear",
     freeze_bn: bool = False,
 ) -> Segmenter:
-    """A network with random weights.
+    """A network with random weights. upsampling: bilinear or nearest, of the maps and logits in its decoder.
 
     The encoder's are a function of `seed`, the decoder's of `seed` and `head_seed`: two networks of one seed and
     different head seeds share their initial encoder only. PyTorch's generators are left as they were.
@@ -62,19 +63,26 @@ def build_segmenter(
     from semiseg_cli.core.models.segmenter import Segmenter
 
     encoder = _encoder(backbone, output_stride, seed)
-    head = _decoder(decoder, encoder, classes, output_stride, seed, head_seed)
+    head = _decoder(decoder, encoder, classes, output_stride, seed, head_seed, upsampling)
     return Segmenter(encoder, head, freeze_bn=freeze_bn)
 
 
 def build_decoder(
-    backbone: str, decoder: str, classes: int, *, output_stride: int = 16, seed: int = 0, head_seed: int = 1
+    backbone: str,
+    decoder: str,
+    classes: int,
+    *,
+    output_stride: int = 16,
+    seed: int = 0,
+    head_seed: int = 1,
+    upsampling: str = "bilinear",
 ) -> Decoder:
     """The decoder that `build_segmenter` would make, alone, for methods with more than one."""
     import torch
 
     with torch.device("meta"):  # only its channels are wanted
         encoder = _encoder(backbone, output_stride, seed)
-    return _decoder(decoder, encoder, classes, output_stride, seed, head_seed)
+    return _decoder(decoder, encoder, classes, output_stride, seed, head_seed, upsampling)
 
 
 def _encoder(backbone: str, output_stride: int, seed: int) -> Any:
@@ -85,10 +93,17 @@ def _encoder(backbone: str, output_stride: int, seed: int) -> Any:
         return factory(output_stride)
 
 
-def _decoder(decoder: str, encoder: Any, classes: int, output_stride: int, seed: int, head_seed: int) -> Decoder:
+def _decoder(
+    decoder: str, encoder: Any, classes: int, output_stride: int, seed: int, head_seed: int, upsampling: str
+) -> Decoder:
+    from semiseg_cli.core.models.decoders.deeplabv3plus import Upsample
+
     factory = _factory(DECODERS, decoder, "decoder")
     with _seeded(seed, 1 + head_seed):
         head: Decoder = factory(encoder.channels, classes, output_stride)
+    for module in head.modules():
+        if isinstance(module, Upsample):
+            module.mode = upsampling
     return head
 
 

@@ -13,7 +13,8 @@ from semiseg_cli.core.types import Pseudo, at_least_float32
 
 def cross_entropy(logits_BKHW: Tensor, mask_BHW: Tensor, weight_K: Tensor | None = None, ignore: int = 255) -> Tensor:
     """Mean cross-entropy over labeled pixels, weighted by class as torch does; 0 when every pixel is ignored."""
-    loss = F.cross_entropy(at_least_float32(logits_BKHW), mask_BHW, weight_K, ignore_index=ignore, reduction="sum")
+    each = F.cross_entropy(at_least_float32(logits_BKHW), mask_BHW, weight_K, ignore_index=ignore, reduction="none")
+    loss = each.sum()  # CUDA's own sum does not repeat exactly
     labeled = mask_BHW != ignore
     if weight_K is None:
         return loss / labeled.sum().clamp(min=1)
@@ -32,7 +33,8 @@ def ohem(
     loss = F.cross_entropy(at_least_float32(logits_BKHW), mask_BHW, ignore_index=ignore, reduction="none")
     labeled = mask_BHW != ignore
     probability = torch.exp(-loss.detach()).where(labeled, torch.inf)
-    kth = probability.flatten().kthvalue(min(max(min_kept, 1), probability.numel())).values
+    least = probability.flatten().topk(min(max(min_kept, 1), probability.numel()), largest=False, sorted=False)
+    kth = least.values.max()  # `kthvalue` is refused where only deterministic operations are allowed
     kept = labeled & (probability <= kth.clamp(min=threshold))
     return loss.where(kept, 0.0).sum() / kept.sum().clamp(min=1)
 

@@ -85,8 +85,9 @@ def load_network(path: Path, device: str | torch.device = "cpu") -> tuple[Segmen
     tensors, meta = read_network(path, device)
     model = meta["model"]
     net = build_segmenter(
-        model["backbone"], model["decoder"], model["classes"], output_stride=model["output_stride"]
-    ).to(device)
+        model["backbone"], model["decoder"], model["classes"], output_stride=model["output_stride"],
+        upsampling=model.get("upsampling", "bilinear"),
+    ).to(device)  # fmt: skip
     fit(net, tensors, path)
     return net.eval(), meta
 

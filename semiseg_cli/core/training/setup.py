@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -152,12 +153,13 @@ def open_session(
     nearest: tuple[int, ...] = ()
     if "paired" in inputs:
         config, nearest = _with_pairs(config, dataset, partition, note)
-    torch.backends.cudnn.benchmark = True
+    set_deterministic(train.deterministic)
     builder = Builder(
         {
             "backbone": config.model.backbone,
             "decoder": config.model.decoder,
             "output_stride": config.model.output_stride,
+            "upsampling": config.model.upsampling,
             "freeze_bn": config.model.freeze_bn,
         },
         len(dataset.classes),
@@ -235,6 +237,14 @@ def _preparation(config: Config, init: Path | None, note: Callable[[str], None])
     return prepare
 
 
+def set_deterministic(on: bool) -> None:
+    """Only operations that repeat exactly, in the whole process; PyTorch raises where it has none."""
+    if on:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first product is computed
+    torch.use_deterministic_algorithms(on)
+    torch.backends.cudnn.benchmark = not on  # it may choose other kernels the next time
+
+
 def native_bfloat16(device: torch.device) -> bool:
     """CUDA, or a CPU whose instructions include bfloat16 products (elsewhere they are emulated, and slower)."""
     info = Path("/proc/cpuinfo")
@@ -271,6 +281,7 @@ def deployed_meta(
             "backbone": config.model.backbone,
             "decoder": config.model.decoder,
             "output_stride": config.model.output_stride,
+            "upsampling": config.model.upsampling,
             "classes": len(dataset.classes),
         },
         "data": {

@@ -20,7 +20,7 @@ from semiseg_cli.core.views import DeviceViews
 class Builder:
     """Makes networks and the labeled loss for one run: the `Build` that methods are given.
 
-    spec: backbone, decoder, output_stride, freeze_bn. prepare: called on every fresh network (weights, memory format).
+    spec: of `build_segmenter`, not classes and seeds. prepare: called on every fresh network (weights, memory format).
     """
 
     def __init__(

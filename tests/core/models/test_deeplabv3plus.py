@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from semiseg_cli.core.models.decoders.deeplabv3plus import DeepLabV3Plus, ImagePooling, upsample, width
+from semiseg_cli.core.models import DECODERS, build_decoder, build_segmenter
+from semiseg_cli.core.models.decoders.deeplabv3plus import DeepLabV3Plus, ImagePooling, Upsample, width
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,20 @@ def test_upsampling_keeps_the_corners_and_is_linear_between():
     rows, columns = torch.meshgrid(torch.arange(3.0), torch.arange(5.0), indexing="ij")
     ramp = (2 * rows - 3 * columns)[None, None]
     fine_rows, fine_columns = torch.meshgrid(torch.linspace(0, 2, 17), torch.linspace(0, 4, 33), indexing="ij")
-    torch.testing.assert_close(upsample(ramp, (17, 33))[0, 0], 2 * fine_rows - 3 * fine_columns)
+    torch.testing.assert_close(Upsample()(ramp, (17, 33))[0, 0], 2 * fine_rows - 3 * fine_columns)
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_nearest_upsampling_throughout(decoder):
+    """The mode changes no weight; logits of nearest upsampling are copies of those at stride 4."""
+    smooth, nearest = (build_segmenter("tiny", decoder, 3, upsampling=mode).eval() for mode in ("bilinear", "nearest"))
+    assert all(torch.equal(value, nearest.state_dict()[key]) for key, value in smooth.state_dict().items())
+    image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    logits, coarse = nearest(image), nearest.decode(nearest.encode(image), (16, 16)).logits_BKHW
+    assert not torch.allclose(logits, smooth(image), atol=1e-3)
+    torch.testing.assert_close(logits, coarse.repeat_interleave(4, 2).repeat_interleave(4, 3))
+    alone = build_decoder("tiny", decoder, 3, head_seed=0, upsampling="nearest").eval()
+    torch.testing.assert_close(alone(nearest.encode(image), (64, 64)).logits_BKHW, logits)
 
 
 @torch.no_grad()
@@ -85,7 +99,7 @@ def test_logits_are_the_classifiers_at_the_corners():
         torch.testing.assert_close(out.logits_BKHW[:, :, *corner], coarse[:, :, *corner])
 
     # The same holds for the deep map beside the low-level one: the fusing convolutions see both corners on corners.
-    low, deep = decoder.low(maps[0]), upsample(out.aspp, (17, 17))
+    low, deep = decoder.low(maps[0]), Upsample()(out.aspp, (17, 17))
     torch.testing.assert_close(deep[:, :, -1, -1], out.aspp[:, :, -1, -1])
     torch.testing.assert_close(decoder.fuse(torch.cat([low, deep], 1)), out.fused)
 

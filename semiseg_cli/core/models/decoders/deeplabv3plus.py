@@ -1,7 +1,7 @@
 """DeepLabV3+ (Chen et al., ECCV 2018, arXiv 1802.02611), as the field's semi-supervised methods wire it.
 
 The width follows the deep map's channels, see `width`. There is no dropout; every upsampling is bilinear with
-align_corners=True. Convolutions keep PyTorch's initialisation, as in the field's code.
+align_corners=True, unless nearest is asked for. Convolutions keep PyTorch's initialisation, as in the field's code.
 """
 
 from __future__ import annotations
@@ -27,8 +27,13 @@ def width(deep_channels: int) -> int:
     return 48 if deep_channels < 256 else max(deep_channels // 8, 64)
 
 
-def upsample(x_BChw: Tensor, size: tuple[int, int]) -> Tensor:
-    return F.interpolate(x_BChw, size, mode="bilinear", align_corners=True)
+class Upsample(nn.Module):
+    """Enlarges maps to a size, bilinearly or to the nearest neighbour; `build_segmenter` sets the mode."""
+
+    mode = "bilinear"
+
+    def forward(self, x_BChw: Tensor, size: tuple[int, int]) -> Tensor:
+        return F.interpolate(x_BChw, size, mode=self.mode, align_corners=True if self.mode == "bilinear" else None)
 
 
 class ConvNormReLU(nn.Sequential):
@@ -96,11 +101,12 @@ class DeepLabV3Plus(Decoder):
         self.low = ConvNormReLU(channels[0], LOW_WIDTH)
         self.fuse = nn.Sequential(ConvNormReLU(LOW_WIDTH + out, out, 3), ConvNormReLU(out, out, 3))
         self.classifier = nn.Conv2d(out, classes, 1)
+        self.upsample = Upsample()
 
     def features(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """The context of the deep map, and the classifier's input at stride 4."""
         aspp, low = self.context(maps[-1]), self.low(maps[0])
-        return aspp, self.fuse(torch.cat([low, upsample(aspp, (low.shape[2], low.shape[3]))], 1))
+        return aspp, self.fuse(torch.cat([low, self.upsample(aspp, (low.shape[2], low.shape[3]))], 1))
 
     def forward(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Out:
         """Logits at `size` (height, width) from the encoder's maps; at least float32, also under autocast."""
@@ -108,4 +114,4 @@ class DeepLabV3Plus(Decoder):
         logits = self.classifier(fused)
         # Confidence thresholds are finer than bfloat16, so the last upsampling is done in float32.
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        return Out(upsample(logits, size), aspp, fused, tuple(maps))
+        return Out(self.upsample(logits, size), aspp, fused, tuple(maps))

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from semiseg_cli.core.models.decoders.deeplabv3plus import ConvNormReLU, ImagePooling, upsample
+from semiseg_cli.core.models.decoders.deeplabv3plus import ConvNormReLU, ImagePooling, Upsample
 from semiseg_cli.core.types import Decoder, Out
 
 BINS = (2, 3, 6)  # of the pyramid, beside the image's mean
@@ -33,11 +33,12 @@ class PyramidPooling(nn.Module):
         self.whole = ImagePooling(channels, branch)
         self.parts = nn.ModuleList([ConvNormReLU(channels, branch) for _ in BINS])
         self.project = ConvNormReLU(channels + branch * (len(BINS) + 1), out, 3)
+        self.upsample = Upsample()
 
     def forward(self, x_BChw: Tensor) -> Tensor:
         size = (x_BChw.shape[2], x_BChw.shape[3])
         pooled = [F.adaptive_avg_pool2d(x_BChw, bins) for bins in BINS]
-        parts = [upsample(part(x), size) for part, x in zip(self.parts, pooled, strict=True)]
+        parts = [self.upsample(part(x), size) for part, x in zip(self.parts, pooled, strict=True)]
         out: Tensor = self.project(torch.cat([x_BChw, self.whole(x_BChw), *parts], 1))
         return out
 
@@ -100,6 +101,7 @@ class MITransDecoder(Decoder):
             width = out
         self.widths = {"aspp": max(channels[-1] // 4, LEAST), "fused": width}
         self.classifier = nn.Conv2d(width, classes, 1)
+        self.upsample = Upsample()
 
     def features(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """The pyramid's output, and the classifier's input at stride 4."""
@@ -113,7 +115,7 @@ class MITransDecoder(Decoder):
         context, fused = self.features(maps)
         logits = self.classifier(fused)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        return Out(upsample(logits, size), context, fused, tuple(maps))
+        return Out(self.upsample(logits, size), context, fused, tuple(maps))
 
 
 mitrans = MITransDecoder

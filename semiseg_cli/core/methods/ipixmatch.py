@@ -1,0 +1,59 @@
+"""IPixMatch. Wu et al., "IPixMatch: Boost Semi-supervised Semantic Segmentation with Inter-Pixel Relation", 2024,
+arXiv 2404.18891.
+
+UniMatch, and on top of it the inter-pixel loss: L_sum = L_o + alpha L_IPix (eq. 6). L_o is the step of
+`methods/unimatch.py`, L_IPix that of `methods/extras/interpixel.py`, in which the equations stand; this file is both,
+as the paper is, and `--method unimatch --add interpixel` is the same to the last bit.
+
+The paper speaks of an EMA teacher, UniMatch has none: `ema_teacher` is off by default, and then the teacher's logits
+are the student's own on the weak view. The paper's runs are deterministic: `train.deterministic = true` with
+`model.upsampling = "nearest"` and `train.seed = 12345`, which the presets of VOC and Cityscapes set.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated as Doc
+from typing import Any
+
+from torch import Tensor
+
+from semiseg_cli.core.methods.base import Batch, Build, Clock, Net, StepOutput, Views
+from semiseg_cli.core.methods.extras.interpixel import InterPixel, InterPixelSettings, check_inter_pixel
+from semiseg_cli.core.methods.unimatch import UniMatch, UniMatchSettings
+from semiseg_cli.core.settings import require
+
+
+@dataclass(frozen=True, kw_only=True)
+class IPixMatchSettings(InterPixelSettings, UniMatchSettings):
+    ema_teacher: Doc[bool, "pseudo-labels and logits from a moving average of the student, which is evaluated"] = False
+    ema_decay: Doc[float, "decay of that moving average, in [0, 1)"] = 0.99
+
+    def __post_init__(self) -> None:
+        UniMatchSettings.__post_init__(self)
+        check_inter_pixel(self, "method")
+        require(0 <= self.ema_decay < 1, "method.ema_decay", self.ema_decay, "in [0, 1)")
+
+
+class IPixMatch(UniMatch):
+    Settings = IPixMatchSettings
+    includes = frozenset({"interpixel"})
+
+    def __init__(self, settings: IPixMatchSettings, build: Build) -> None:
+        super().__init__(settings, build)
+        self.interpixel = InterPixel(settings, build)
+        self.teacher = build.teacher(self.net) if settings.ema_teacher else None
+
+    def step(self, batch: Batch, views: Views, phase: int = 0, carry: Any = None) -> StepOutput:
+        out = super().step(batch, views, phase, carry)  # L_o
+        return out.plus(self.interpixel.step(out, batch, views))  # + alpha L_IPix, eq. 6
+
+    def weak_logits(self, x_w: Tensor, own: Tensor) -> Tensor:
+        return own if self.teacher is None else self.teacher(x_w)
+
+    def after_step(self, clock: Clock) -> None:
+        if self.teacher is not None:
+            self.teacher.follow(self.net, clock.step, self.settings.ema_decay)
+
+    def deployed(self) -> Net:
+        return self.net if self.teacher is None else self.teacher.net
