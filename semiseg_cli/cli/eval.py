@@ -57,6 +57,12 @@ def eval_(
     save: Annotated[
         Path | None, typer.Option(metavar="DIR", help="write the predictions as index PNGs", rich_help_panel=OUTPUT)
     ] = None,
+    by_frequency: Annotated[
+        bool,
+        typer.Option(
+            "--by-frequency", help="classes by their pixels; means of frequent and rare ones", rich_help_panel=OUTPUT
+        ),
+    ] = False,
     require_miou: Annotated[
         float | None, typer.Option(metavar="X", help="exit with 7 when the mIoU is below", rich_help_panel=OUTPUT)
     ] = None,
@@ -86,14 +92,14 @@ def eval_(
         device=device,
         progress=console.progress,
     )
-    console.result("eval", found, _table(found), json)
+    console.result("eval", found, _table(found, by_frequency), json)
     if save is not None:
         console.note(f"predictions are in {save}")
     if require_miou is not None and found["miou"] < require_miou:
         raise CheckFailed(f"mIoU {found['miou']:.2f} is below the required {require_miou:g}")
 
 
-def _table(found: dict[str, Any]) -> RenderableType:
+def _table(found: dict[str, Any], by_frequency: bool) -> RenderableType:
     from rich import box
     from rich.console import Group
     from rich.table import Table
@@ -102,14 +108,26 @@ def _table(found: dict[str, Any]) -> RenderableType:
     table = Table(box=box.SIMPLE)
     table.add_column("class")
     table.add_column("IoU %", justify="right")
-    for name, value in found["iou"].items():
-        table.add_row(Text(name), "-" if value is None else f"{value:.2f}")
+    names, shares = list(found["iou"]), found["frequency"]
+    if by_frequency:
+        table.add_column("pixels %", justify="right")
+        names.sort(key=lambda name: -float(shares[name]))
+    for name in names:
+        share = [f"{shares[name]:.2f}"] if by_frequency else []
+        table.add_row(Text(name), _percent(found["iou"][name]), *share)
     table.add_section()
+    for half, which in (("head", "most frequent"), ("tail", "rarest")) if by_frequency else ():
+        part = found["by_frequency"][half]
+        table.add_row(f"{half}: the {len(part['classes'])} {which}", _percent(part["miou"]))
     table.add_row("mIoU", f"{found['miou']:.2f}", style="bold")
     table.add_row("pixel accuracy", f"{found['pixel_accuracy']:.2f}")
     if found["boundary_f"] is not None:
         table.add_row("boundary F-score", f"{found['boundary_f']:.2f}")
     return Group(table, Text(_what(found)))
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
 def _what(found: dict[str, Any]) -> str:

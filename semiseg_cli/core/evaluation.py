@@ -6,10 +6,12 @@ or processes do not change the result (beyond the rounding of a convolution that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +32,7 @@ class Evaluation:
 
     miou: float
     iou: dict[str, float | None]
+    frequency: dict[str, float]  # share of the labeled pixels
     pixel_accuracy: float
     images: int
     boundary_f: float | None  # None: not asked for
@@ -110,15 +113,28 @@ def evaluate(
             why=f"{len(labeled)} of {len(records)} images have a mask, and no pixel of them is labeled",
             fix="choose another --split, or prepare one with masks: semiseg prepare folder --val DIR --val-masks DIR",
         )
-    ious = metrics.iou(matrix_KK, absent_as_zero)
+    ious, pixels = metrics.iou(matrix_KK, absent_as_zero), matrix_KK.sum(1).tolist()
     return Evaluation(
         miou=metrics.miou(matrix_KK, absent_as_zero),
         iou=dict(zip(dataset.classes, ious, strict=True)),
+        frequency={name: 100.0 * n / sum(pixels) for name, n in zip(dataset.classes, pixels, strict=True)},
         pixel_accuracy=metrics.pixel_accuracy(matrix_KK),
         images=len(labeled),
         boundary_f=100.0 * (scores_2K[0] / scores_2K[1]).nanmean().item() if boundary else None,
         matrix_KK=matrix_KK.cpu(),
     )
+
+
+def head_and_tail(iou: Mapping[str, float | None], frequency: Mapping[str, float]) -> dict[str, dict[str, Any]]:
+    """The more frequent half of the classes that have an IoU (one more if they are odd) and the rarer half.
+
+    Each: its `classes`, the most frequent first, and their mean IoU as `miou`, None where there are none.
+    """
+    ranked = sorted((name for name, value in iou.items() if value is not None), key=lambda name: -frequency[name])
+    middle = (len(ranked) + 1) // 2
+    halves = {"head": ranked[:middle], "tail": ranked[middle:]}
+    values = {half: [value for name in names if (value := iou[name]) is not None] for half, names in halves.items()}
+    return {half: {"classes": halves[half], "miou": fmean(v) if v else None} for half, v in values.items()}
 
 
 def load_labeled(record: Record, classes: int, ignore: int) -> tuple[Array, Array]:

@@ -10,7 +10,7 @@ from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.data.loader import workers_for
 from semiseg_cli.core.data.spec import Dataset, Record
 from semiseg_cli.core.errors import CheckpointError, DataError, UsageError, did_you_mean
-from semiseg_cli.core.evaluation import evaluate, resolve_window
+from semiseg_cli.core.evaluation import evaluate, head_and_tail, resolve_window
 from semiseg_cli.core.training.checkpoint import load_network
 from semiseg_cli.core.training.distributed import join
 from semiseg_cli.stages.progress import Progress, silent
@@ -78,6 +78,8 @@ def evaluate_checkpoint(
     return {
         "miou": found.miou,
         "iou": found.iou,
+        "frequency": found.frequency,
+        "by_frequency": head_and_tail(found.iou, found.frequency),
         "pixel_accuracy": found.pixel_accuracy,
         "boundary_f": found.boundary_f,
         "images": found.images,

@@ -18,6 +18,8 @@ from semiseg_cli.core.errors import CheckFailed, UsageError
 FOUND: dict[str, Any] = {
     "miou": 61.25,
     "iou": {"sky": 80.0, "[red] tree": 42.5, "car": None},
+    "frequency": {"sky": 30.0, "[red] tree": 70.0, "car": 0.0},
+    "by_frequency": {"head": {"classes": ["[red] tree"], "miou": 42.5}, "tail": {"classes": ["sky"], "miou": 80.0}},
     "pixel_accuracy": 90.125,
     "boundary_f": None,
     "images": 3,
@@ -101,6 +103,17 @@ def test_table() -> None:
     assert "boundary" not in typed("ckpt").stdout
     assert "3 images of park val, windows of 801 px" in typed("ckpt").stdout
     assert "boundary F-score" in typed("ckpt", "--boundary").stdout
+
+
+@pytest.mark.usefixtures("asked")
+def test_classes_by_frequency() -> None:
+    assert "pixels" not in typed("ckpt").stdout
+    rows = [line.split() for line in typed("ckpt", "--by-frequency").stdout.splitlines() if line.strip()]
+    assert ["class", "IoU", "%", "pixels", "%"] in rows
+    start = rows.index(["[red]", "tree", "42.50", "70.00"])
+    assert rows[start + 1 : start + 3] == [["sky", "80.00", "30.00"], ["car", "-", "0.00"]]
+    assert ["head:", "the", "1", "most", "frequent", "42.50"] in rows
+    assert ["tail:", "the", "1", "rarest", "80.00"] in rows
 
 
 @pytest.mark.usefixtures("asked")

@@ -14,7 +14,7 @@ from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from semiseg_cli.core.data.spec import Dataset, Record
 from semiseg_cli.core.errors import DataError, UsageError
-from semiseg_cli.core.evaluation import Evaluation, evaluate, resolve_window
+from semiseg_cli.core.evaluation import Evaluation, evaluate, head_and_tail, resolve_window
 from semiseg_cli.core.predictions import predictions
 
 MEAN, STD = (0.2, 0.4, 0.6), (0.5, 0.25, 0.2)
@@ -241,3 +241,13 @@ def test_processes_share_the_images_and_agree_on_the_whole(dataset: Dataset, tmp
             wanted = evaluate(Reader(1), dataset, dataset.val[:n], mean=MEAN, std=STD, device="cpu", boundary=True)
             assert torch.equal(matrix_KK, wanted.matrix_KK)
             assert (boundary_f, count) == (pytest.approx(wanted.boundary_f, abs=1e-9), wanted.images)
+
+
+def test_head_and_tail() -> None:
+    iou = {"pole": 20.0, "sky": 90.0, "road": 80.0, "truck": None, "sign": 40.0, "car": 60.0}
+    frequency = {"pole": 2.0, "sky": 40.0, "road": 50.0, "truck": 0.0, "sign": 1.0, "car": 7.0}
+    assert head_and_tail(iou, frequency) == {
+        "head": {"classes": ["road", "sky", "car"], "miou": pytest.approx(230 / 3)},
+        "tail": {"classes": ["pole", "sign"], "miou": 30.0},
+    }
+    assert head_and_tail({"sky": 50.0}, {"sky": 100.0})["tail"] == {"classes": [], "miou": None}

@@ -97,6 +97,11 @@ def test_numbers_are_those_computed_by_hand(root: Path, run: Path) -> None:
     assert list(found["iou"].values()) == pytest.approx((100 * ious).tolist())
     assert found["miou"] == pytest.approx(100 * ious.mean().item())
     assert found["pixel_accuracy"] == pytest.approx(100 * (matrix.diagonal().sum() / matrix.sum()).item())
+    assert list(found["frequency"]) == list(CLASSES)
+    assert list(found["frequency"].values()) == pytest.approx((100 * matrix.sum(1) / matrix.sum()).tolist())
+    ranked = sorted(CLASSES, key=lambda name: found["frequency"][name], reverse=True)
+    assert found["by_frequency"]["head"]["classes"] == ranked[:2]
+    assert found["by_frequency"]["tail"] == {"classes": ranked[2:], "miou": found["iou"][ranked[2]]}
     assert found["images"] == 3
     assert found["boundary_f"] is None
 
