@@ -40,6 +40,12 @@ def viz(
     augment: Annotated[
         bool, typer.Option("--augment", help="weak and strong views with their labels", rich_help_panel=WHAT)
     ] = False,
+    reconstruction: Annotated[
+        bool, typer.Option("--reconstruction", help="s4mim: masked images and what it restores", rich_help_panel=WHAT)
+    ] = False,
+    features: Annotated[
+        bool, typer.Option("--features", help="the network's features by class (t-SNE)", rich_help_panel=WHAT)
+    ] = False,
     pairs: Annotated[
         bool,
         typer.Option("--pairs", help="unlabeled images and their nearest labeled ones", rich_help_panel=WHAT),
@@ -68,7 +74,10 @@ def viz(
 
     With no arguments: the newest run's pseudo-labels.
     """
-    chosen = {"pseudo": pseudo, "masks": masks, "errors": errors, "augment": augment, "pairs": pairs, "mix": mix}
+    chosen = {
+        "pseudo": pseudo, "masks": masks, "errors": errors, "augment": augment, "reconstruction": reconstruction,
+        "features": features, "pairs": pairs, "mix": mix,
+    }  # fmt: skip
     asked = [name for name, flag in chosen.items() if flag] or ["pseudo"]
     if len(asked) > 1:
         raise UsageError(f"one kind of picture at a time, not --{' and --'.join(asked)}", fix=f"--{asked[0]}")

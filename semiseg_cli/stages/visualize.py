@@ -22,13 +22,18 @@ from semiseg_cli.core.viz.page import page
 from semiseg_cli.core.viz.sheets import Gallery, Row
 from semiseg_cli.core.viz.tiles import Heat, Labels, Photo, Tile
 from semiseg_cli.stages.evaluate import find_checkpoint
+from semiseg_cli.stages.pictures_features import features
 from semiseg_cli.stages.pictures_mix import mixtures
 from semiseg_cli.stages.pictures_pairs import pairs_of_run
+from semiseg_cli.stages.pictures_reconstruction import reconstructions
 from semiseg_cli.stages.progress import Progress, silent
 from semiseg_cli.stages.train import STATE, Silent, open_config, restore
 from semiseg_cli.stages.visualize_predictions import errors, legend_of, masks
 
-KINDS = ("pseudo", "masks", "errors", "augment", "pairs", "mix")
+KINDS = ("pseudo", "masks", "errors", "augment", "reconstruction", "features", "pairs", "mix")
+OF_NETWORK: dict[str, Callable[..., tuple[Gallery, dict[str, Any]]]] = {
+    "masks": masks, "errors": errors, "features": features,
+}  # fmt: skip
 Array = np.ndarray[Any, Any]
 
 
@@ -46,9 +51,10 @@ def visualize(
     """Draw `count` images of a run or checkpoint; returns the files written and what they show.
 
     kind: pseudo and augment take steps of the run's method as it stands in its resume state; masks (images drawn by
-    `seed`) and errors (lowest mIoU first) show predictions on the validation images; pairs shows unlabeled images
-    beside their nearest labeled ones, mix what GuidedMix-Net mixes and unmixes. out: the folder; None: samples/ in
-    the run. Raises UsageError, DataError and CheckpointError with what to do.
+    `seed`) and errors (lowest mIoU first) show predictions on the validation images; reconstruction shows what S4MIM
+    masks and restores, features those of the network by t-SNE; pairs shows unlabeled images beside their nearest
+    labeled ones, mix what GuidedMix-Net mixes and unmixes. out: the folder; None: samples/ in the run. Raises
+    UsageError, DataError and CheckpointError with what to do.
     """
     if kind not in KINDS:
         raise UsageError(f"there are no pictures called '{kind}'", fix=did_you_mean(kind, KINDS))
@@ -56,15 +62,14 @@ def visualize(
         raise UsageError(f"{count} images are not possible: at least 1", fix="--n 12")
     folder = out or (source if source.is_dir() else source.parent) / "samples"
     _refuse_unwritable(folder)
-    if kind in ("masks", "errors"):
+    if kind in OF_NETWORK:
         path = find_checkpoint(source)
-        draw: Callable[..., tuple[Gallery, dict[str, Any]]] = masks if kind == "masks" else errors
-        gallery, facts = draw({"prediction": path}, root, count, seed, device, progress)
+        gallery, facts = OF_NETWORK[kind]({"prediction": path}, root, count, seed, device, progress)
     elif kind == "pairs":
         gallery, facts = pairs_of_run(source, root, count, seed)
     else:
         session, step = _session(source, root, device)
-        of_step = {"pseudo": _pseudo, "augment": _augment, "mix": mixtures}
+        of_step = {"pseudo": _pseudo, "augment": _augment, "reconstruction": reconstructions, "mix": mixtures}
         gallery, facts = of_step[kind](session, step, count, seed)
     return {"kind": kind, "source": str(source), "seed": seed, **facts, **write(gallery, folder, kind)}
 

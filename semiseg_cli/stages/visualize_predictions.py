@@ -50,7 +50,7 @@ def masks(
         dataset, meta, judged = _judge(path, root, drawn, device, progress)
         found[name] = {each.record.id: each for each in judged}
     if not found[name]:
-        raise _nothing(dataset)
+        raise nothing_to_show(dataset)
     legend = legend_of(dataset, "unlabeled")
     rows, images = [], []
     for id in sorted(found[name]):
@@ -77,7 +77,7 @@ def errors(
     for each in judged:
         worst = sorted([*worst, each], key=lambda one: (one.miou, one.record.id))[:count]
     if not worst:
-        raise _nothing(dataset)
+        raise nothing_to_show(dataset)
     legend = legend_of(dataset, "unlabeled", wrong=True)
     rows = []
     for each in worst:
@@ -115,7 +115,7 @@ def _judge(
     legend_of(dataset, "")  # a palette that is too short is told before the work
     records = choose([record for record in dataset.val if record.mask is not None])
     if not records:
-        raise _nothing(dataset)
+        raise nothing_to_show(dataset)
     parts = predictions(
         net,
         records,
@@ -144,7 +144,7 @@ def _judge(
     return dataset, meta, judged()
 
 
-def _nothing(dataset: Dataset) -> DataError:
+def nothing_to_show(dataset: Dataset) -> DataError:
     what = "no labeled pixel in its" if dataset.val else "no"
     return DataError(
         f"dataset {dataset.name} has {what} validation images to show",

@@ -55,6 +55,8 @@ from semiseg_cli.core.ops.prototypes import aggregation_loss, class_means
 from semiseg_cli.core.settings import Config, require
 from semiseg_cli.core.types import at_least_float32
 
+STREAMS = ("labeled", "strong", "feature")  # what phase II masks: x^l, x^s, and x^w under feature perturbation
+
 
 @dataclass(frozen=True, kw_only=True)
 class S4MIMSettings:
@@ -99,6 +101,7 @@ class S4MIMSettings:
 class Streams:
     """What phase I tells phase II, all without gradient: M = 3B labeled, strong and perturbed weak images in a row."""
 
+    index_M: Tensor  # of the image in its list
     image_M3HW: Tensor  # normalised
     group_MHW: Tensor  # class of every pixel: own prediction (labeled), mixed weak one (strong), weak one (perturbed)
     label_MHW: Tensor  # argmax of the image's own prediction
@@ -107,6 +110,13 @@ class Streams:
     known_MHW: Tensor  # nor ignored in the label
     prob_MKHW: Tensor | None  # the whole prediction, where the semantic loss is MSE
     maps: list[Tensor]  # of the weak images, unmasked and perturbed
+
+    def pictures(self, mask_MHW: Tensor, r_M3HW: Tensor) -> dict[str, Tensor]:
+        """What `semiseg viz --reconstruction` draws, e.g. "strong/mask"."""
+        shown = {"index": self.index_M, "image": self.image_M3HW, "group": self.group_MHW, "valid": self.valid_MHW}
+        shown |= {"mask": mask_MHW, "reconstruction": r_M3HW}
+        parts = ((name, zip(STREAMS, x.chunk(3), strict=True)) for name, x in shown.items())
+        return {f"{stream}/{name}": part for name, streams in parts for stream, part in streams}
 
 
 class S4MIM(Method):
@@ -180,6 +190,7 @@ class S4MIM(Method):
             own = Pseudo.of(p_l, labeled.valid_BHW), Pseudo.of(p_s, mixed.valid_BHW), Pseudo.of(p_fp, weak.valid_BHW)
             known_l = labeled.valid_BHW & (labeled.mask_BHW < self.build.classes)
             carry = Streams(
+                index_M=torch.cat([labeled.index_B, unlabeled.index_B, unlabeled.index_B]),
                 image_M3HW=torch.cat([x_l, x_s, x_w]),
                 group_MHW=torch.cat([own[0].label_BHW, mixed.label_BHW, weak.label_BHW]),
                 label_MHW=torch.cat([p.label_BHW for p in own]),
@@ -212,8 +223,7 @@ class S4MIM(Method):
                 r = self.pid.reconstruct(fea, streams.group_MHW, settings.mim == "classwise")
                 error = (r - self.target(streams)).square().mean(1)  # eq. 5
                 losses["pixel"] = settings.lambda_mp * stream_means(error, streams.valid_MHW)  # eq. 8
-                pictures = {"image": image, "mask": mask, "reconstruction": r.detach(), "group": streams.group_MHW}
-                pictures["valid"] = streams.valid_MHW
+                pictures = streams.pictures(mask, r.detach())
             else:
                 unused.append(self.pid.heads)
             if settings.lambda_mf:

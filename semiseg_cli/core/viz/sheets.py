@@ -27,7 +27,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Legend:
-    """What the colours mean. scale: the name of the values that a heat map shows; wrong: error maps are shown."""
+    """What the colours mean. unlabeled: what it means to have none of them; empty where every place has one.
+
+    scale: the name of the values that a heat map shows. wrong: error maps are shown.
+    """
 
     classes: Sequence[str]
     colours: Array
@@ -38,20 +41,24 @@ class Legend:
 
 @dataclass(frozen=True)
 class Gallery:
-    """A set of pictures: title, one line on what is shown, column captions, rows, legend. At least one row."""
+    """A set of pictures: title, one line on what is shown, column captions, rows, legend. At least one row.
+
+    box: what every tile is fitted into.
+    """
 
     title: str
     subtitle: str
     columns: Sequence[str]
     rows: Sequence[Row]
     legend: Legend
+    box: tuple[int, int] = BOX
 
     def sheets(self) -> list[Image.Image]:
         """RGB images of up to ROWS rows each."""
         return [self._sheet(self.rows[i : i + ROWS]) for i in range(0, len(self.rows), ROWS)]
 
     def _sheet(self, rows: Sequence[Row]) -> Image.Image:
-        sizes = [[fitted(tile.shape) for tile in row.tiles] for row in rows]
+        sizes = [[fitted(tile.shape, self.box) for tile in row.tiles] for row in rows]
         widths = [max(size[1] for size in column) for column in zip(*sizes, strict=True)]
         heights = [max(size[0] for size in row) for row in sizes]
         width = max(NARROWEST, 2 * MARGIN + sum(widths) + GAP * (len(widths) - 1))
@@ -76,9 +83,9 @@ class Gallery:
         return sheet
 
 
-def fitted(shape: tuple[int, int]) -> tuple[int, int]:
-    """Height and width of a tile: its shape scaled into BOX, by a whole factor if it is small (even pixels)."""
-    factor = min(BOX[0] / shape[1], BOX[1] / shape[0])
+def fitted(shape: tuple[int, int], box: tuple[int, int] = BOX) -> tuple[int, int]:
+    """Height and width of a tile: its shape scaled into the box, by a whole factor if it is small (even pixels)."""
+    factor = min(box[0] / shape[1], box[1] / shape[0])
     factor = float(int(factor)) if factor >= 2 else factor
     return max(1, round(shape[0] * factor)), max(1, round(shape[1] * factor))
 
@@ -90,7 +97,8 @@ def _legend(legend: Legend, width: int) -> Image.Image:
         (Image.new("RGB", swatch, tuple(colour)), name)
         for name, colour in zip(legend.classes, legend.colours.tolist(), strict=True)
     ]
-    entries.append((Image.fromarray(checks(SWATCH, SWATCH, 4)), legend.unlabeled))
+    if legend.unlabeled:
+        entries.append((Image.fromarray(checks(SWATCH, SWATCH, 4)), legend.unlabeled))
     if legend.wrong:
         entries.append((Image.new("RGB", swatch, WRONG), "wrong"))
     if legend.scale:

@@ -256,7 +256,10 @@ def test_the_three_streams_are_masked_alike_by_exactly_the_asked_number_of_patch
     seen = list[Tensor]()
     c.train.method.net.encoder.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
     out = losses(c)
-    image, mask = out.pictures["image"], out.pictures["mask"]
+    image, mask, r = (
+        torch.cat([out.pictures[f"{stream}/{name}"] for stream in ("labeled", "strong", "feature")])
+        for name in ("image", "mask", "reconstruction")
+    )
     assert len(seen) == 3
     assert torch.equal(seen[2], image * ~mask[:, None])
     assert torch.equal(mask[:3], mask[3:6])
@@ -265,7 +268,7 @@ def test_the_three_streams_are_masked_alike_by_exactly_the_asked_number_of_patch
     assert mask[:, ::4, ::4].sum((1, 2)).tolist() == [round(0.3 * 81)] * 9  # 9 x 9 patches, the last of a row cut
     assert torch.equal(image[:3], c.x_l)
     assert torch.equal(image[6:], c.x_w)
-    assert out.pictures["reconstruction"].shape == image.shape
+    assert r.shape == image.shape
     assert not any(picture.requires_grad for picture in out.pictures.values())
 
 
