@@ -227,7 +227,8 @@ def settings_text(resolved: Resolved) -> str:
 
 def _cost(found: dict[str, Any]) -> str:
     return "\n".join([
-        f"{found['labeled']} labeled and {found['unlabeled']} unlabeled images, on {found['device']}",
+        f"{found['partition']}: {found['labeled']} labeled and {found['unlabeled']} unlabeled images, "
+        f"on {found['device']}",
         f"{found['step_ms']:.0f} ms and {found['gflop_per_step']:.1f} GFLOP a step, "
         f"{found['images_per_second']:.1f} images/s, {found['peak_memory_bytes'] / 2**30:.1f} GiB at most",
         f"about {duration(found['estimated_hours'] * 3600)} in all, evaluations not counted",

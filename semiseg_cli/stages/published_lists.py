@@ -65,8 +65,11 @@ def _import_all(folders: Sequence[Path], datasets: Sequence[Dataset]) -> Outcome
             imported.append(_import(folder, datasets))
         except DataError as error:
             left.append(error)
-    if not imported:
+    if len(folders) == 1 and left:
         raise left[0]
+    if not imported:
+        why = "\n".join(dict.fromkeys(f"{error.what}: {error.why}" for error in left[:5]))
+        raise DataError(f"none of {len(left)} lists fits a prepared dataset", why=why, fix=left[0].fix)
     return Outcome(tuple(imported), tuple(f"{error.what} ({error.why})" for error in left))
 
 
@@ -107,13 +110,19 @@ def fetch_lists(
 
 
 def _import(folder: Path, datasets: Sequence[Dataset]) -> Imported:
-    """Check the lists of a folder and write them to their dataset."""
+    """Check the lists of a folder and write them to their dataset.
+
+    Unlabeled images that the dataset lacks stay on the list: they count when they come (VOC's with SBD).
+    """
     lines = read_lines(folder / "labeled.txt")
     known = recognise(fingerprint(lines))
     dataset = _target(folder, lines, known, datasets)
     partition = from_lists(dataset, folder)
     words = known.words if known else f"imported/{folder.resolve().name}"
-    write_lists(dataset.root / "splits" / words, partition)
+    here = {stem_of(record.id) for record in dataset.train}
+    pool = folder / "unlabeled.txt"
+    absent = {stem_of(line) for line in read_lines(pool)} - here if pool.is_file() else set[str]()
+    write_lists(dataset.root / "splits" / words, partition, sorted(absent))
     return Imported(dataset.name, words, partition, folder)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,11 +71,12 @@ def make_recipes(root: Path, data: str, protocol: str) -> list[Split]:
     ]
 
 
-def write_lists(folder: Path, partition: Partition) -> None:
-    """`unlabeled.txt`, then `labeled.txt`: a folder that has the latter is complete."""
+def write_lists(folder: Path, partition: Partition, absent: Sequence[str] = ()) -> None:
+    """`unlabeled.txt`, with absent images at its end, then `labeled.txt`: a folder that has the latter is complete."""
     folder.mkdir(parents=True, exist_ok=True)
-    for kind in ("unlabeled", "labeled"):
-        write_text(folder / f"{kind}.txt", "".join(f"{record.id}\n" for record in getattr(partition, kind)))
+    for kind, more in (("unlabeled", absent), ("labeled", ())):
+        ids = [*(record.id for record in getattr(partition, kind)), *more]
+        write_text(folder / f"{kind}.txt", "".join(f"{id}\n" for id in ids))
 
 
 def class_counts(dataset: Dataset, partition: Partition) -> tuple[ClassCount, ...]:

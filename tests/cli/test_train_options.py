@@ -33,7 +33,7 @@ DONE = {
 }  # fmt: skip
 COST = {
     "step_ms": 12.0, "images_per_second": 8.0, "gflop_per_step": 3.5, "peak_memory_bytes": 2**30,
-    "estimated_hours": 0.5, "device": "2 CPU cores", "labeled": 3, "unlabeled": 9,
+    "estimated_hours": 0.5, "device": "2 CPU cores", "labeled": 3, "unlabeled": 9, "partition": "classic 3",
 }  # fmt: skip
 
 
@@ -179,6 +179,7 @@ def test_a_dry_run_shows_every_setting_with_its_origin_and_the_cost(
         flatten(asked["resolved"].config)
     )
     assert lines[-1].startswith("about 30:00 in all")
+    assert "classic 3: 3 labeled and 9 unlabeled images, on 2 CPU cores" in lines
     assert main(["train", "-d", "park", "--dry-run", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["result"]
     assert found["cost"] == COST

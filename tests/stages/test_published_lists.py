@@ -80,6 +80,24 @@ def test_lists_that_do_not_fit_are_left_aside_or_refused(root: Path, tmp_path: P
         import_lists(root, tmp_path / "nowhere")
 
 
+def test_unlabeled_images_that_come_later_count_then(root: Path, small_voc: Dataset, tmp_path: Path) -> None:
+    write_dataset(Dataset(**{**vars(small_voc), "train": small_voc.train[:16]}), {})
+    with pytest.warns(UserWarning, match="24 of 38 unlabeled images"):
+        (found,) = import_lists(root, write(tmp_path / "x", LISTS["fine/2"])).imported
+    assert len(found.partition.unlabeled) == 14
+    write_dataset(small_voc, {})
+    assert len(resolve_partition(small_voc, "fine/2").unlabeled) == 38
+
+
+def test_when_no_list_fits_the_first_reasons_are_told(root: Path, tmp_path: Path) -> None:
+    write(tmp_path / "theirs" / "a", ["ulm_0"])
+    write(tmp_path / "theirs" / "b", [*FINE[:1], "ulm_1"])
+    with pytest.raises(DataError, match="none of 2 lists fits a prepared dataset") as caught:
+        import_lists(root, tmp_path / "theirs")
+    assert "not one of its labeled images is known" in caught.value.why
+    assert "not in the dataset: JPEGImages/ulm_1.jpg" in caught.value.why
+
+
 def test_a_recognised_list_goes_to_the_dataset_of_its_kind(root: Path, tmp_path: Path) -> None:
     folder = root / "photos"
     records = tuple(Record(id, folder / id, folder / f"{id}.png", 9, 9, (1, 1)) for id in ALL)

@@ -86,6 +86,7 @@ def measure(session: Session, steps: int = 3, *, parts: bool = False) -> dict[st
         "peak_memory_bytes": peak_memory(device),
         "estimated_hours": step_ms * session.plan.steps / 3.6e6,
         "device": session.device_name,
+        "partition": session.partition.name,
         "labeled": len(session.partition.labeled),
         "unlabeled": len(session.partition.unlabeled),
     }
