@@ -32,7 +32,7 @@ class PixelDecoder(nn.Module):
                 fix="fewer classes, or another method",
             )
         body.classifier = nn.Identity()
-        self.body, self.heads = body, nn.utils.skip_init(nn.Conv2d, width, 3 * classes, 3, bias=False)
+        self.body, self.heads = body, nn.Conv2d(width, 3 * classes, 3, bias=False)
         nn.init.kaiming_uniform_(self.heads.weight, 5**0.5, generator=torch.Generator().manual_seed(seed))
 
     def features(self, maps: Sequence[Tensor]) -> Tensor:
