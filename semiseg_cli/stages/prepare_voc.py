@@ -104,7 +104,7 @@ def _locate(
     folders = [unpack(file, root, voc.is_wanted, progress) for file in archive]
     if fetch:
         folders.append(_fetch(voc.ARCHIVE, root, note, progress))
-        if not (labels or any(_has_labels(folder) for folder in folders)):
+        if not labels and all(map(voc.find_devkit, folders)):
             try:
                 folders.append(_fetch(SBD, root, note, progress))
             except DataError as error:
@@ -112,7 +112,7 @@ def _locate(
     if labels and labels.is_file():
         labels = unpack(labels, root, voc.is_wanted, progress)
     elif labels is None:
-        labels = next((folder for folder in folders if _has_labels(folder)), None)
+        labels = next((folder for folder in folders if not voc.find_devkit(folder)), None)
     places = [source] if source else [*folders, *_usual_places(root, before)]
     devkit = next((found for place in places if (found := voc.find_devkit(place))), None)
     if not devkit and source:
@@ -132,14 +132,6 @@ def _usual_places(root: Path, before: Mapping[str, str]) -> Iterator[Path]:
     yield root
     yield from sorted(root.glob("*/VOCdevkit"))
     yield from (folder for folder in sorted(root.glob("unpacked/*")) if archives.is_complete(folder))
-
-
-def _has_labels(folder: Path) -> bool:
-    """Whether an unpacked archive holds labels of SBD."""
-    try:
-        return voc.find_devkit(folder) is None and bool(find_labels(folder))
-    except DataError:
-        return False
 
 
 def _fetch(item: Published, root: Path, note: Note, progress: Progress) -> Path:

@@ -111,6 +111,14 @@ def test_a_half_unpacked_tree(root: Path, tree: Path, damage: Callable[[Path], N
     assert not (root / "cityscapes").exists()
 
 
+def test_an_image_of_train_and_val(root: Path, tree: Path) -> None:
+    for kind in ("leftImg8bit", "gtFine"):
+        shutil.copytree(tree / kind / "val", tree / kind / "train", dirs_exist_ok=True)
+    with pytest.raises(DataError, match="1 images in train and in val") as caught:
+        prepare_cityscapes(root, source=tree)
+    assert caught.value.why == "lindau_000000_000019"
+
+
 def test_files_that_cannot_be_used(root: Path, tree: Path) -> None:
     label = tree / "gtFine/train/ulm/ulm_000002_000019_gtFine_labelIds.png"
     Image.fromarray(np.full((16, 34), 34, np.uint8)).save(label)

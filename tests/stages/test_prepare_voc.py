@@ -88,9 +88,16 @@ def test_vocs_own_labels(root: Path, tree: Path, below: str) -> None:
     assert counts == "VOC 2012 has 1,464 train and 1,449 val images, these lists 3 and 2"
 
 
-@pytest.mark.parametrize("form", ["cls", "dataset", "png", "png parent", "tgz", "png.zip", "in the devkit", "archives"])
+FORMS = ["cls", "dataset", "png", "png parent", "tgz", "png.zip", "in the devkit", "archives", "masks"]
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_sbd_in_every_form(root: Path, tmp_path: Path, tree: Path, form: str) -> None:
-    if form == "in the devkit":
+    if form == "masks":  # an archive of all 12,031 masks under the name of VOC's own folder
+        augmented_tree(tmp_path).rename(tmp_path / "SegmentationClass")
+        masks = packed(tmp_path / "SegmentationClass", tmp_path / "SegmentationClass.zip")
+        data = prepare_voc(root, archive=[masks, packed(tree, tmp_path / "voc.tar")])
+    elif form == "in the devkit":
         augmented_tree(tree / "VOC2012")
         data = prepare_voc(root, source=tree)
     elif form == "archives":

@@ -8,6 +8,7 @@ drawn, and two classes share the colour of poles; of these only `pole` is evalua
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -145,6 +146,9 @@ def gather(images: Path, masks: Path) -> list[Task]:
         for id in sorted(photos):
             kind, label = labels[id]
             tasks.append(Task(id, part, photos[id][1], label, TRANSLATIONS[kind]))
+    twice = sorted(id for id, count in Counter(task.id for task in tasks).items() if count > 1)
+    if twice:
+        raise DataError(f"{images} has {len(twice)} images in train and in val", why=", ".join(twice[:5]), fix=UNPACK)
     return tasks
 
 

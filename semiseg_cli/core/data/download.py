@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from semiseg_cli.core.errors import DataError
@@ -47,14 +48,14 @@ def download(
     if _length(part) > item.size:
         part.unlink()
     room(folder, item.size - _length(part), item.name)
+    note(f"downloading {item.name} ({item.size / 1e6:,.0f} MB) to {target}")
     tried = []
     for url in item.urls:
-        note(f"downloading {item.name} ({item.size / 1e6:,.0f} MB) from {url} to {target}")
+        note(f"  from {url}")
         failure = _complete(url, part, item, advance)
         if not failure:
             os.replace(part, target)
             return target
-        note(f"  failed: {failure}")
         tried.append(f"{url}: {failure}")
     raise DataError(f"{item.name} could not be downloaded", why="\n".join(["tried:", *tried]))
 
@@ -83,7 +84,7 @@ def _complete(url: str, part: Path, item: Published, advance: Callable[[float], 
                 _fetch(url, part, item.size, advance)
             failure = ""
         except (OSError, http.client.HTTPException, ValueError) as error:
-            failure = str(error) or type(error).__name__
+            failure = _reason(error)
         arrived = _length(part)
         if arrived == item.size:
             found = digest(part)
@@ -118,6 +119,12 @@ def _fetch(url: str, part: Path, size: int, advance: Callable[[float], None]) ->
                     raise OSError(f"it has more than {size} bytes")
                 file.write(chunk)
                 advance(len(chunk) / 1e6)
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, without the name of the library's class where there is more to say."""
+    reason = error.reason if isinstance(error, URLError) and not isinstance(error, HTTPError) else error
+    return str(reason) or type(error).__name__
 
 
 def _length(part: Path) -> int:

@@ -56,7 +56,7 @@ def find_devkit(place: Path) -> Path | None:
     """The folder VOC2012 at or below a folder; None where there is none."""
     for below in (".", "VOC2012", "VOCdevkit/VOC2012"):
         folder = place / below
-        if any((folder / part).is_dir() for part in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation")):
+        if any((folder / part).is_dir() for part in ("JPEGImages", "ImageSets/Segmentation")):
             return folder
     return None
 

@@ -68,7 +68,7 @@ def test_it_comes_whole_and_is_announced(server: str, tmp_path: Path) -> None:
     file = download(item(server, "good"), tmp_path / "new", note=notes.append, advance=megabytes.append)
     assert file == tmp_path / "new" / "data.tar"
     assert file.read_bytes() == DATA
-    assert notes == [f"downloading data.tar (1 MB) from {server}/good to {file}"]
+    assert notes == [f"downloading data.tar (1 MB) to {file}", f"  from {server}/good"]
     assert sum(megabytes) == pytest.approx(1.024)
     assert os.listdir(tmp_path / "new") == ["data.tar"]
     download(item(server, "good"), tmp_path / "new")
@@ -135,6 +135,7 @@ def test_an_unreachable_host_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(module, "TIMEOUT_SECONDS", 2)
     with pytest.raises(DataError) as caught:
         download(item("http://127.0.0.1:1", "good"), tmp_path)
+    assert "http://127.0.0.1:1/good: [Errno" in caught.value.why
     assert "refused" in caught.value.why
 
 
