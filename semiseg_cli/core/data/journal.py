@@ -34,8 +34,11 @@ class Journal:
         data = data[: data.rfind(b"\n") + 1]
         if not data.startswith(first):
             data = first
-        for line in data.decode("utf-8").split("\n")[1:-1]:
-            _, record = parse_record(line, folder)
+        for line in data.decode("utf-8", "replace").split("\n")[1:-1]:
+            try:
+                _, record = parse_record(line, folder)
+            except ValueError:
+                continue  # a full disk took the rest of the line
             if record.mask and record.mask.is_file() and record.mask.stat().st_size:
                 self.done[record.id] = record
         self.path.write_bytes(data)
