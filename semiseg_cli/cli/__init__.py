@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 from typer.completion import get_completion_inspect_parameters
@@ -79,10 +80,24 @@ def options(
     console.state.debug = debug
 
 
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Warnings of this package in plain words; those of libraries with the line they come from."""
+    ours = os.path.abspath(filename).startswith(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    console.warn(str(message) if ours else f"{category.__name__}: {message} ({filename}:{lineno})")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line (the program's by default) and return its exit code; errors are told, never raised."""
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch starts its threads: they must not spin
     console.state = console.State(sys.argv[1:] if arguments is None else list(arguments))
+    warnings.showwarning = _warn
     get_completion_inspect_parameters()  # registers the shells whose scripts, in completions/, ask this program
     try:
         app(args=console.state.arguments, prog_name="semiseg")

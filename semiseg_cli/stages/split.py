@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,7 +111,8 @@ def _of_dataset(dataset: Dataset) -> list[Known]:
     for file in sorted(splits.rglob("labeled.txt")):
         words = file.parent.relative_to(splits).as_posix()
         try:
-            partition = from_lists(dataset, file.parent)
+            with warnings.catch_warnings(action="ignore"):  # the counts are shown
+                partition = from_lists(dataset, file.parent)
             found.append(Known(dataset.name, words, partition, recognise(partition.fingerprint), ""))
         except DataError as error:
             found.append(Known(dataset.name, words, None, None, f"unusable: {error.why or error.what}"))

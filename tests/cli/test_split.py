@@ -2,12 +2,14 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import typer
 
-from semiseg_cli.cli import console
+from semiseg_cli.cli import console, main
 from semiseg_cli.cli.split import split
 from semiseg_cli.core.data.index import load_dataset, write_dataset
 from semiseg_cli.core.data.spec import Dataset, Record
@@ -95,3 +97,20 @@ def test_more_than_there_are(run, root):
 def test_words_without_a_meaning(run, words, message):
     with pytest.raises(UsageError, match=message):
         run(*words)
+
+
+def test_a_warning_is_told_in_plain_words(root, tmp_path, capsys):
+    lists = tmp_path / "few"
+    lists.mkdir()
+    (lists / "labeled.txt").write_text("1\n2\n2\n")
+    assert main(["split", "--import", str(lists), "--root", str(root)]) == 0
+    out, err = capsys.readouterr()
+    assert "imported/few" in out
+    assert err.replace("\n", "") == f"warning: {lists / 'labeled.txt'} names 1 images more than once"
+
+
+def test_drawing_importing_and_listing_without_torch(root):
+    code = f"import sys\nfrom semiseg_cli.cli import main\nmain({['split', '--list', '--root', str(root)]!r})\n"
+    line = [sys.executable, "-c", f"{code}print('torch' in sys.modules)"]
+    done = subprocess.run(line, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False"

@@ -107,7 +107,7 @@ class _Names:
             )
         if absent:
             what = f"{len(absent)} of {len(lines)} unlabeled images of {file} are not in the dataset"
-            warnings.warn(f"{what} and are left out: {_some(absent)}", stacklevel=4)
+            warnings.warn(f"{what} and are left out: {_some(absent)}", stacklevel=2)
         return ids
 
     def _read(self, file: Path, among: set[str]) -> tuple[list[str], frozenset[str], list[str]]:
@@ -117,7 +117,7 @@ class _Names:
         named = [len(ids) == 1 and ids[0] in among for ids in found]
         ids = frozenset(ids[0] for ids, good in zip(found, named, strict=True) if good)
         if twice := sum(named) - len(ids):
-            warnings.warn(f"{file} names {twice} images more than once", stacklevel=4)
+            warnings.warn(f"{file} names {twice} images more than once", stacklevel=2)
         return lines, ids, [line for line, good in zip(lines, named, strict=True) if not good]
 
     def _why(self, lines: list[str]) -> str:
