@@ -139,8 +139,8 @@ def restore(session: Session, state: Path) -> dict[str, Any]:
     if meta["partition"] != session.partition.fingerprint:
         raise CheckpointError(
             f"{state} was written for other labeled images",
-            why="the dataset or its splits changed since the run started",
-            fix="prepare the data as it was, or start a new run with --init",
+            why="the dataset or its splits changed since the run started; perhaps a published list was imported",
+            fix="put them back as they were (<dataset>/splits), or start a new run with --init",
         )
     return meta
 
