@@ -66,6 +66,7 @@ class Decoder(nn.Module, ABC):
     """Maps to `Out`: features, then a classifier. Without the classifier, features for another task."""
 
     classifier: nn.Module
+    upsample: nn.Module  # enlarges maps (B, C, h, w) to a size (height, width)
     widths: Mapping[str, int]  # channels of what `Out` calls "aspp" and "fused"
 
     @abstractmethod

@@ -46,5 +46,5 @@ class PixelDecoder(nn.Module):
             r = class_convolution(fea_BDhw, nearest(group_BHW, (fea_BDhw.shape[2], fea_BDhw.shape[3])), heads)
         else:
             r = at_least_float32(F.conv2d(fea_BDhw, heads.sum(0), padding=1))
-        height, width = group_BHW.shape[1:]
-        return F.interpolate(r, (height, width), mode="bilinear", align_corners=True)
+        enlarged: Tensor = self.body.upsample(r, (group_BHW.shape[1], group_BHW.shape[2]))
+        return enlarged
