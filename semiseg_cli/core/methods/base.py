@@ -63,6 +63,7 @@ class StepOutput:
 
     def plus(self, more: StepOutput) -> StepOutput:
         """This step with the losses, stats and terms of something added to it."""
+        assert not self.losses.keys() & more.losses.keys()
         return replace(
             self,
             losses={**self.losses, **more.losses},

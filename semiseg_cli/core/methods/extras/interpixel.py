@@ -6,9 +6,9 @@ where the teacher is confident, each class's logits become a distribution over p
 the student's is drawn to the teacher's. `weight` is alpha; it rises as exp(-5 (1 - i/w)^2) over the first `ramp` of the
 run (the paper: 5 of 80 epochs on VOC, 30 of 240 on Cityscapes).
 
-Decisions: the confident pixels are taken per image; the loss acts on every strong view, on the mean of them, but on no
-view that differs from the teacher's in its features alone; where images were mixed (CutMix), the teacher's logits were
-mixed alike.
+Decisions: the confident pixels are taken per image; the loss is the mean over the strong views, without those that
+differ from the teacher's in their features alone (with them where a method has no other); where images were mixed
+(CutMix), the teacher's logits were mixed alike.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ class InterPixel(Extra):
 
     def step(self, out: StepOutput, batch: Batch, views: Views) -> StepOutput:
         settings, weak = self.settings, out.weak
-        terms = [term for term in out.terms if weak is None or term.image_B3HW is not weak.image_B3HW]
-        if not terms:
+        if not out.terms:
             return StepOutput({})
+        strong = [term for term in out.terms if weak is None or term.image_B3HW is not weak.image_B3HW]
         losses = []
-        for term in terms:
+        for term in strong or out.terms:
             omega = (term.pseudo.conf_BHW > settings.omega) & term.pseudo.valid_BHW  # eq. 3
             teacher, student = term.pseudo.logits_BKHW, term.logits_BKHW
             losses.append(inter_pixel_loss(teacher, student, omega, settings.temperature, settings.distance))
