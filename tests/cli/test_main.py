@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -58,11 +57,13 @@ def test_starting_imports_nothing_slow(line: list[str]) -> None:
 
 def test_help_answers_at_once() -> None:
     def seconds() -> float:
-        began = time.perf_counter()
+        before = os.times()
         subprocess.run([sys.executable, "-m", "semiseg_cli", "--help"], capture_output=True, check=True)
-        return time.perf_counter() - began
+        after = os.times()
+        return after.children_user + after.children_system - before.children_user - before.children_system
 
-    assert min(seconds() for _ in range(3)) < 1.0  # 0.2 s on a quiet machine; importing torch alone takes longer
+    # 0.2 s of processor time, which a busy machine does not stretch; importing torch alone takes longer
+    assert min(seconds() for _ in range(3)) < 1.0
 
 
 def test_torch_threads_do_not_spin_while_they_wait() -> None:
