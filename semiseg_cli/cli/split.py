@@ -71,6 +71,11 @@ def split(
             "split needs one of --labeled (or --protocol), --import, --fetch and --list",
             fix="semiseg split --labeled 1/8",
         )
+    if protocol and not labeled and (seed or balance != "classes"):
+        raise UsageError(
+            "the recipes of a protocol have seeds and samplers of their own",
+            fix=f"semiseg split --protocol {protocol} --labeled COUNT --seed {seed} --balance {balance}",
+        )
     if url and not fetch:
         raise UsageError("--url goes with --fetch", fix=f"semiseg split --fetch unimatch --url {url}")
     if list_:

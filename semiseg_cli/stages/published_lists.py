@@ -22,7 +22,7 @@ from semiseg_cli.core.data.splits import from_lists
 from semiseg_cli.core.errors import DataError, UsageError, did_you_mean
 from semiseg_cli.core.models.weights import cache_folder
 from semiseg_cli.stages.progress import Progress, silent
-from semiseg_cli.stages.split import write_lists
+from semiseg_cli.stages.split import write_list
 
 TIMEOUT_SECONDS = 30
 
@@ -112,17 +112,22 @@ def fetch_lists(
 def _import(folder: Path, datasets: Sequence[Dataset]) -> Imported:
     """Check the lists of a folder and write them to their dataset.
 
-    Unlabeled images that the dataset lacks stay on the list: they count when they come (VOC's with SBD).
+    Unlabeled images that the dataset lacks stay on the list: they count when they come (VOC's with SBD). Without a list
+    of them, every other training image is one.
     """
     lines = read_lines(folder / "labeled.txt")
     known = recognise(fingerprint(lines))
     dataset = _target(folder, lines, known, datasets)
     partition = from_lists(dataset, folder)
     words = known.words if known else f"imported/{folder.resolve().name}"
-    here = {stem_of(record.id) for record in dataset.train}
-    pool = folder / "unlabeled.txt"
-    absent = {stem_of(line) for line in read_lines(pool)} - here if pool.is_file() else set[str]()
-    write_lists(dataset.root / "splits" / words, partition, sorted(absent))
+    target, pool = dataset.root / "splits" / words, folder / "unlabeled.txt"
+    if pool.is_file():
+        here = {stem_of(record.id) for record in dataset.train}
+        absent = sorted({stem_of(line) for line in read_lines(pool)} - here)
+        write_list(target / pool.name, [*(record.id for record in partition.unlabeled), *absent])
+    else:
+        (target / pool.name).unlink(missing_ok=True)
+    write_list(target / "labeled.txt", [record.id for record in partition.labeled])
     return Imported(dataset.name, words, partition, folder)
 
 

@@ -72,12 +72,15 @@ def make_recipes(root: Path, data: str, protocol: str) -> list[Split]:
     ]
 
 
-def write_lists(folder: Path, partition: Partition, absent: Sequence[str] = ()) -> None:
-    """`unlabeled.txt`, with absent images at its end, then `labeled.txt`: a folder that has the latter is complete."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for kind, more in (("unlabeled", absent), ("labeled", ())):
-        ids = [*(record.id for record in getattr(partition, kind)), *more]
-        write_text(folder / f"{kind}.txt", "".join(f"{id}\n" for id in ids))
+def write_lists(folder: Path, partition: Partition) -> None:
+    """`unlabeled.txt`, then `labeled.txt`: a folder that has the latter is complete."""
+    write_list(folder / "unlabeled.txt", [record.id for record in partition.unlabeled])
+    write_list(folder / "labeled.txt", [record.id for record in partition.labeled])
+
+
+def write_list(file: Path, ids: Sequence[str]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_text(file, "".join(f"{id}\n" for id in ids))
 
 
 def class_counts(dataset: Dataset, partition: Partition) -> tuple[ClassCount, ...]:

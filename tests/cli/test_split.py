@@ -89,6 +89,7 @@ def test_more_than_there_are(run, root):
         (["--list", "--import", "lists"], "one of"),
         (["--list", "--url", "x"], "goes with --fetch"),
         (["-l", "4", "--protocol", "classic"], "no protocol 'classic'"),
+        (["--protocol", "classic", "--seed", "2"], "seeds and samplers of their own"),
         (["--fetch", "unimach"], "no 'unimach' to fetch"),
         (["-l", "list.txt"], "neither a count, a fraction, nor"),
         (["-l", "4", "--balance", "x"], "no balance"),

@@ -89,6 +89,16 @@ def test_unlabeled_images_that_come_later_count_then(root: Path, small_voc: Data
     assert len(resolve_partition(small_voc, "fine/2").unlabeled) == 38
 
 
+def test_without_a_list_of_unlabeled_images_every_other_one_is(
+    root: Path, small_voc: Dataset, tmp_path: Path
+) -> None:
+    folder = write(tmp_path / "x", LISTS["fine/2"], ALL[30:])
+    assert len(import_lists(root, folder).imported[0].partition.unlabeled) == 10
+    (folder / "unlabeled.txt").unlink()
+    assert len(import_lists(root, folder).imported[0].partition.unlabeled) == 38
+    assert len(resolve_partition(small_voc, "fine/2").unlabeled) == 38
+
+
 def test_when_no_list_fits_the_first_reasons_are_told(root: Path, tmp_path: Path) -> None:
     write(tmp_path / "theirs" / "a", ["ulm_0"])
     write(tmp_path / "theirs" / "b", [*FINE[:1], "ulm_1"])

@@ -3,7 +3,7 @@
 On disk (read and written by `index.py`):
     <root>/<name>/dataset.toml   name, kind, classes, palette, ignore, licence, counts, fingerprints, where it came from
     <root>/<name>/index.tsv      one line per image: id, part, image, mask, height, width, pixels of every class
-    <root>/<name>/splits/<partition>/labeled.txt, unlabeled.txt (image ids)
+    <root>/<name>/splits/<partition>/labeled.txt, unlabeled.txt (image ids); a published one as <protocol>/<name>
 `part` is train or val; `mask` and `pixels` are `-` for an image without a mask. Paths are relative to the dataset's
 folder, begin with `../` for files elsewhere below the data root, or are absolute.
 """
