@@ -11,6 +11,7 @@ import pytest
 import semiseg_cli.stages.bench as stage
 from semiseg_cli.cli import main
 from semiseg_cli.core.config import flatten
+from semiseg_cli.core.presets import load_preset
 
 TIMES = {"median": 2.0, "min": 1.0, "max": 3.5}
 FOUND: dict[str, Any] = {
@@ -49,7 +50,7 @@ def test_as_typed_it_needs_no_data_and_no_weights(asked: dict[str, Any]) -> None
     assert (asked["data_root"], asked["steps"], asked["device"]) == (None, 10, "auto")
     assert (config["method.name"], config["data.name"], config["model.weights"]) == ("unimatch", "synthetic", "none")
     assert config["train.cache_mb"] == 0
-    assert config["train.crop"] == 128  # of the preset small
+    assert config["train.crop"] == load_preset("small", "unimatch")["train.crop"]
 
 
 def test_options_arrive(asked: dict[str, Any], shapes_root: Path) -> None:

@@ -78,7 +78,7 @@ def test_later_layers_win_and_every_value_knows_its_origin() -> None:
 
 
 def test_a_method_checks_what_is_only_impossible_together() -> None:
-    with pytest.raises(BadSetting, match="method.limit = 64 is not possible: it must be not the crop") as caught:
+    with pytest.raises(BadSetting, match=r"method\.limit = 64 is not possible: it must be not the crop") as caught:
         resolved(("a", {"method.limit": 64}), ("b", {"train.crop": 64}))
     assert caught.value.why == "it was set by: a"
     assert resolved(("a", {"method.limit": 64}), ("b", {"train.crop": 65})).config.method.limit == 64
