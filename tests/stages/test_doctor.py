@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from semiseg_cli.cli import console, main
+from semiseg_cli.cli.doctor import _device as device_line
 from semiseg_cli.stages import doctor
 from semiseg_cli.stages.prepare import prepare_shapes
-from semiseg_cli.stages.probe import probe
+from semiseg_cli.stages.probe import _device, probe
 
 WORKING = {"torch": "2.15", "torchvision": "0.29", "fit": True, "cuda": None, "threads": 2, "devices": [], "error": ""}
 
@@ -115,3 +118,26 @@ def test_opencv_that_does_not_import(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(doctor, "_probe", lambda: WORKING)
     monkeypatch.setattr(doctor, "_opencv", broken)
     assert "OpenCV does not work: ImportError: libGL" in whats(doctor.examine(tmp_path, tmp_path))
+
+
+def test_a_cuda_device_is_described_and_tried() -> None:
+    class Cuda:
+        @staticmethod
+        def get_device_properties(index: int) -> SimpleNamespace:
+            return SimpleNamespace(name="H200", total_memory=139 * 2**30, major=9, minor=0)
+
+        @staticmethod
+        def mem_get_info(index: int) -> tuple[int, int]:
+            return 130 * 2**30, 139 * 2**30
+
+    def ones(*size: int, device: str, dtype: torch.dtype) -> torch.Tensor:
+        assert (device, dtype) == ("cuda:0", torch.bfloat16)
+        return torch.ones(*size, dtype=dtype)
+
+    stand_in = SimpleNamespace(cuda=Cuda, bfloat16=torch.bfloat16, float32=torch.float32, ones=ones)
+    found = _device(stand_in, 0)
+    assert device_line(found) == "H200, 139 GiB, 130 free, capability 9.0, with bfloat16, works"
+    stand_in.ones = None
+    found = _device(stand_in, 0)
+    assert not found["works"]
+    assert "does not compute: TypeError" in device_line(found)
