@@ -9,11 +9,13 @@ far apart, and to a memory of good features of their class. Gen-Student is evalu
 L = L_s + lambda_u (L_gen + L_pro) + lambda_ctr (L_ac + L_sim).
 
 Where the paper is silent or printed otherwise: the decay of the teachers is min((1 + step) / (10 + step), alpha); the
-unlabeled losses are divided by the valid pixels of the batch; the projection heads are 1x1 convolutions, so only the
-pixels that take part pass them; `temperature` is the paper's tau; eq. 15 counts its positive once; a feature enters
-the memory if its class is also predicted right; features have unit length; classes are matched with anchors once all
-were seen in the labels, or after the first epoch those that were, and then for good. `warmup` delays everything but
-L_s in short runs; the paper has none.
+unlabeled losses are divided by the valid pixels of the batch; CutMix pastes the three rectangles of CPS, whose overlaps
+show the image again, and both students see the same strong view; the projection heads are 1x1 convolutions with dropout
+0.1, so only the pixels that take part pass them, and Gen-Teacher's follows Gen-Student's; labels are read at the places
+of the feature map's pixels; `temperature` is the paper's tau; eq. 15 counts its positive once; a feature enters the
+memory if its class is also predicted right; features have unit length; classes are matched with anchors once all were
+seen in the labels, or after the first epoch those that were, and then for good. The printed rate 1 - (i / n)^0.9 is
+read as (1 - i / n)^0.9. `warmup` delays everything but L_s in short runs; the paper has none.
 """
 
 from __future__ import annotations
