@@ -14,12 +14,13 @@ from PIL import Image
 from semiseg_cli.core.config import resolve
 from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.errors import DataError, UsageError
+from semiseg_cli.core.ops.streams import STREAMS
 from semiseg_cli.core.training.checkpoint import load_network
 from semiseg_cli.core.training.preview import pictured
 from semiseg_cli.core.viz.tiles import Labels, Photo
 from semiseg_cli.stages import pictures_features
 from semiseg_cli.stages.pictures_features import at_most, features, vectors
-from semiseg_cli.stages.pictures_reconstruction import COLUMNS, STREAMS, reconstructions
+from semiseg_cli.stages.pictures_reconstruction import COLUMNS, reconstructions
 from semiseg_cli.stages.progress import silent
 from semiseg_cli.stages.train import train
 from semiseg_cli.stages.visualize import _session, visualize

@@ -17,6 +17,8 @@ running statistics. A class without a prototype yet is not pulled. tau is UniMat
 divided by. The heads are computed in an exact cheap form, see `ops.classwise`.
 
 Departures: labeled images are not perturbed in phase I and the weak logits take no gradient, as in our lean UniMatch.
+Masked images leave the running statistics of encoder and semantic decoder alone (`masked_statistics`), for it is whole
+images that are evaluated. With several micro-batches a step, prototypes move at each.
 With `backward="phased"` each phase is differentiated before the next begins: the same gradients with less memory.
 `warmup` delays all but the labeled loss in short runs; the paper has none.
 """
@@ -52,10 +54,9 @@ from semiseg_cli.core.ops.mix import cat_maps, drop_channels
 from semiseg_cli.core.ops.pixel_decoder import PixelDecoder
 from semiseg_cli.core.ops.processes import idle
 from semiseg_cli.core.ops.prototypes import aggregation_loss, class_means
+from semiseg_cli.core.ops.streams import Streams, stream_means
 from semiseg_cli.core.settings import Config, require
 from semiseg_cli.core.types import at_least_float32
-
-STREAMS = ("labeled", "strong", "feature")  # what phase II masks: x^l, x^s, and x^w under feature perturbation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +75,7 @@ class S4MIMSettings:
     temperature: Doc[float, "what the cosine distance is divided by"] = 10.0
     patch: Doc[int, "side of a masked patch in pixels"] = 6
     ratio: Doc[float, "share of the patches that are masked, in (0, 1)"] = 0.4
+    masked_statistics: Doc[bool, "masked images move the running statistics of the batch norms too"] = False
     fp_target: Doc[Literal["model", "image"], "what the perturbed view is to be reconstructed as"] = "model"
     backward: Doc[Literal["phased", "joint"], "a backward pass for each phase (less memory) or one"] = "phased"
 
@@ -95,28 +97,6 @@ class S4MIMSettings:
     @property
     def divisor(self) -> float:
         return 1 + 2 * self.lambda_u + 3 * (self.lambda_mp + self.lambda_mf + self.lambda_ms)
-
-
-@dataclass(frozen=True)
-class Streams:
-    """What phase I tells phase II, all without gradient: M = 3B labeled, strong and perturbed weak images in a row."""
-
-    index_M: Tensor  # of the image in its list
-    image_M3HW: Tensor  # normalised
-    group_MHW: Tensor  # class of every pixel: own prediction (labeled), mixed weak one (strong), weak one (perturbed)
-    label_MHW: Tensor  # argmax of the image's own prediction
-    conf_MHW: Tensor  # its maximum
-    valid_MHW: Tensor  # not padding
-    known_MHW: Tensor  # nor ignored in the label
-    prob_MKHW: Tensor | None  # the whole prediction, where the semantic loss is MSE
-    maps: list[Tensor]  # of the weak images, unmasked and perturbed
-
-    def pictures(self, mask_MHW: Tensor, r_M3HW: Tensor) -> dict[str, Tensor]:
-        """What `semiseg viz --reconstruction` draws, e.g. "strong/mask"."""
-        shown = {"index": self.index_M, "image": self.image_M3HW, "group": self.group_MHW, "valid": self.valid_MHW}
-        shown |= {"mask": mask_MHW, "reconstruction": r_M3HW}
-        parts = ((name, zip(STREAMS, x.chunk(3), strict=True)) for name, x in shown.items())
-        return {f"{stream}/{name}": part for name, streams in parts for stream, part in streams}
 
 
 class S4MIM(Method):
@@ -207,14 +187,16 @@ class S4MIM(Method):
         settings, image = self.settings, streams.image_M3HW
         size, count = (image.shape[2], image.shape[3]), len(image) // 3
         mask = views.patches("mim", settings.patch, settings.ratio).repeat(3, 1, 1)
-        maps = self.net.encode(image.masked_fill(mask[:, None], 0))  # E(x * m)
-        maps_fp = [m[2 * count :] for m in maps]
-        maps_fp = drop_channels(maps_fp, views.channels("fp", maps_fp))
-        maps = cat_maps([m[: 2 * count] for m in maps], maps_fp)
+        with still_statistics(*([] if settings.masked_statistics else [self.net])):
+            maps = self.net.encode(image.masked_fill(mask[:, None], 0))  # E(x * m)
+            maps_fp = [m[2 * count :] for m in maps]
+            maps_fp = drop_channels(maps_fp, views.channels("fp", maps_fp))
+            maps = cat_maps([m[: 2 * count] for m in maps], maps_fp)
+            p_m = self.net.decode(maps, size).logits_BKHW if settings.lambda_ms else None
 
         losses, pictures, unused = dict[str, Tensor](), dict[str, Tensor](), list[nn.Module]()
-        if settings.lambda_ms:
-            losses["semantic"] = settings.lambda_ms * self.semantic(self.net.decode(maps, size).logits_BKHW, streams)
+        if p_m is not None:
+            losses["semantic"] = settings.lambda_ms * self.semantic(p_m, streams)
         else:
             unused.append(self.net.decoder)
         if self.pid is not None:
@@ -274,9 +256,3 @@ class S4MIM(Method):
 
     def deployed(self) -> Net:
         return self.net
-
-
-def stream_means(value_MHW: Tensor, valid_MHW: Tensor) -> Tensor:
-    """The sum over the three streams of each one's mean over its valid pixels."""
-    total, count = ((x.reshape(3, -1)).sum(1) for x in (value_MHW * valid_MHW, valid_MHW))
-    return (total / count.clamp(min=1)).sum()

@@ -98,6 +98,9 @@ def reference(c: Case, net: nn.Module, pid: PixelDecoder, **settings: object) ->
         (x_s, p_s, label_s, valid_s, valid_s),
         (c.x_w, p_fp, weak[0], valid_w, valid_w),
     ]
+    if not settings.get("masked_statistics"):
+        for norm in (m for m in net.modules() if isinstance(m, nn.BatchNorm2d)):
+            norm.momentum = 0.0
     maps = net.encode(torch.cat([x * ~mask[:, None] for x, *_ in streams]))
     maps = [torch.cat([m[:6], m[6:] * d]) for m, d in zip(maps, drops, strict=True)]
     with torch.no_grad():
@@ -160,8 +163,8 @@ def aggregation(fea: Tensor, mask: Tensor, streams: list[tuple[Tensor, ...]], se
 @pytest.mark.parametrize(
     "settings",
     [{}, {"backward": "phased"}, {"mim": "basic", "fp_target": "image"}, {"dictionary": False, "confidence": False},
-     {"semantic": "mse"}],
-    ids=["paper", "phased", "basic", "batch prototypes", "mse"],
+     {"semantic": "mse", "masked_statistics": True}],
+    ids=["paper", "phased", "basic", "batch prototypes", "mse and statistics"],
 )  # fmt: skip
 def test_the_step(case: Callable[..., Case], settings: dict[str, object]) -> None:
     c = case(**settings)

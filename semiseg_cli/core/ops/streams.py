@@ -1,0 +1,40 @@
+"""The images that S4MIM (arXiv 2411.08756) masks: three streams on one batch axis, each as long as the micro-batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+STREAMS = ("labeled", "strong", "feature")  # x^l, x^s, and x^w under feature perturbation
+
+
+@dataclass(frozen=True)
+class Streams:
+    """What phase I tells phase II, all without gradient: M = 3B labeled, strong and perturbed weak images in a row.
+
+    Every image is given by its own prediction of phase I, and by the classes it is reconstructed with.
+    """
+
+    index_M: Tensor  # of the image in its list
+    image_M3HW: Tensor  # normalised
+    group_MHW: Tensor  # class of every pixel: own prediction (labeled), mixed weak one (strong), weak one (perturbed)
+    label_MHW: Tensor  # argmax of the image's own prediction
+    conf_MHW: Tensor  # its maximum
+    valid_MHW: Tensor  # not padding
+    known_MHW: Tensor  # nor ignored in the label
+    prob_MKHW: Tensor | None  # the whole prediction, where the semantic loss is MSE
+    maps: list[Tensor]  # of the weak images, unmasked and perturbed
+
+    def pictures(self, mask_MHW: Tensor, r_M3HW: Tensor) -> dict[str, Tensor]:
+        """What `semiseg viz --reconstruction` draws, e.g. "strong/mask"."""
+        shown = {"index": self.index_M, "image": self.image_M3HW, "group": self.group_MHW, "valid": self.valid_MHW}
+        shown |= {"mask": mask_MHW, "reconstruction": r_M3HW}
+        parts = ((name, zip(STREAMS, x.chunk(3), strict=True)) for name, x in shown.items())
+        return {f"{stream}/{name}": part for name, streams in parts for stream, part in streams}
+
+
+def stream_means(value_MHW: Tensor, valid_MHW: Tensor) -> Tensor:
+    """The sum over the three streams of each one's mean over its valid pixels."""
+    total, count = ((x.reshape(3, -1)).sum(1) for x in (value_MHW * valid_MHW, valid_MHW))
+    return (total / count.clamp(min=1)).sum()
