@@ -22,13 +22,17 @@ HEADER = """\
 
 
 def settings_template(method: str) -> str:
-    """TOML of all settings, those of `method` included. Raises UsageError for a method there is not."""
+    """TOML of all settings with their defaults for `method`, its own included. UsageError for one there is not."""
     name = [
         ("name", method, "method: " + ", ".join(METHODS)),
         ("add", (), "plug-ins, each with a table of settings of its own: " + ", ".join(EXTRAS)),
     ]
-    own = [(s.name, s.default, _with_choices(s.meaning, s.allowed)) for s in describe_method(method).settings]
+    found = describe_method(method)
+    own = [(s.name, s.default, _with_choices(s.meaning, s.allowed)) for s in found.settings]
     tables = {"method": [*name, *own], **{section: list(_section(cls)) for section, cls in SECTIONS.items()}}
+    for changed, default in found.changes.items():
+        section, key = changed.split(".")
+        tables[section] = [(k, default if k == key else value, meaning) for k, value, meaning in tables[section]]
     parts = [HEADER]
     for section, rows in tables.items():
         lines = [f"# {meaning}\n#{key} = {toml_value(value)}" for key, value, meaning in rows]
