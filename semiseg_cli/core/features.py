@@ -1,12 +1,13 @@
 """Pooled features of many images in a file: one float16 row each, written as they come, resumed where they stopped.
 
 The rows are on disk, never all in memory: a million of 2,048 numbers are 4 GB. Images are shrunk to a long side of
-SIDE pixels, which their place among others does not need more of, and share a forward with others of their shape.
+SIDE pixels, which their place among others does not need more of.
 """
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +20,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from semiseg_cli.core.data.decode import decode_image
-from semiseg_cli.core.data.loader import workers_for
+from semiseg_cli.core.data.loader import begin_worker, workers_for
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.errors import CheckpointError, DataError, SemisegError
 from semiseg_cli.core.files import write_text
 
 SIDE = 512
-TOGETHER, PIXELS = 32, 2**22  # images and pixels of a forward; no device's, so that another one can go on
-SAVED = 2**16  # rows between two entries in the record of progress: no more of the file than that is in memory
+TOGETHER, PIXELS = 32, 2**22  # images and pixels of a group; no device's, so that another one can go on
+CPU_PIXELS = 2**18  # of a forward on a CPU, whose caches larger maps outgrow
+SAVED, SECONDS = 2**16, 10.0  # progress is recorded after so many rows, all of the file that is in memory, or so long
 
 
 @dataclass(frozen=True)
@@ -82,30 +84,34 @@ def extract(
         batch_size=None,
         num_workers=workers_for(-1, len(records), SIDE * SIDE * 3) if begun < len(groups) else 0,
         generator=torch.Generator(),
+        worker_init_fn=begin_worker,  # a forked process cannot use the threads that OpenCV has here
     )
     mean_311, std_311 = (torch.tensor(values, device=device)[:, None, None] for values in (mean, std))
     advance(sum(map(len, groups[:begun])))
     try:
         mapped = _map(features, fresh=begun == 0)
-        waiting = 0
+        waiting, saved = 0, time.monotonic()
         for number, (group, loaded) in enumerate(zip(groups[begun:], files, strict=True), start=begun + 1):
             if isinstance(loaded, SemisegError):
                 raise loaded
-            with torch.inference_mode():
-                rgb01_B3HW = loaded.to(device).permute(0, 3, 1, 2).float() / 255
-                pooled = encoder((rgb01_B3HW - mean_311) / std_311)[-1].float().mean((2, 3))
-                if not pooled.half().isfinite().all():
+            at_once = len(group) if device.type != "cpu" else max(1, CPU_PIXELS // (loaded.shape[1] * loaded.shape[2]))
+            for start in range(0, len(group), at_once):
+                part = slice(start, start + at_once)
+                with torch.inference_mode():
+                    rgb01_B3HW = loaded[part].to(device).permute(0, 3, 1, 2).float() / 255
+                    pooled = encoder((rgb01_B3HW - mean_311) / std_311)[-1].float().mean((2, 3)).half()
+                if not pooled.isfinite().all():
                     raise CheckpointError(
-                        f"the encoder's features of {records[group[0]].image} are beyond float16",
+                        f"the encoder's features of {records[group[start]].image} are beyond float16",
                         fix="another --encoder or --weights",
                     )
-            mapped[group] = pooled.half().cpu().numpy()
+                mapped[group[part]] = pooled.cpu().numpy()
+                advance(len(pooled))
             waiting += len(group)
-            advance(len(group))
-            if waiting >= SAVED or number == len(groups):
+            if waiting >= SAVED or time.monotonic() - saved >= SECONDS or number == len(groups):
                 mapped.flush()
                 features.save(number)
-                mapped, waiting = _map(features), 0
+                mapped, waiting, saved = _map(features), 0, time.monotonic()
     except OSError as error:
         raise DataError(f"cannot write {features.path}", why=str(error), fix="free some disk space") from error
     return sum(map(len, groups[begun:]))
@@ -123,7 +129,7 @@ def _shape(record: Record) -> tuple[int, int]:
 
 
 def _groups(records: Sequence[Record]) -> Iterator[list[int]]:
-    """Places of records that share a forward: of one shape, in the order of the list."""
+    """Places of records that are read together: of one shape, in the order of the list."""
     shapes: dict[tuple[int, int], list[int]] = {}
     for place, record in enumerate(records):
         shapes.setdefault(_shape(record), []).append(place)

@@ -138,12 +138,12 @@ def loader(
         num_workers=workers,
         pin_memory=pin,
         multiprocessing_context="fork" if fork else None,
-        worker_init_fn=_begin,
+        worker_init_fn=begin_worker,
         prefetch_factor=4 if workers else None,
     )
 
 
-def _begin(worker: int) -> None:
+def begin_worker(worker: int) -> None:
     """A worker computes on one thread, and leaves signals to the training process, which saves before it ends."""
     cv2.setNumThreads(0)
     for number in (signal.SIGINT, signal.SIGTERM):
