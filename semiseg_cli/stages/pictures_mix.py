@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from semiseg_cli.core.training.preview import colours, pictured
-from semiseg_cli.core.training.setup import Session
+from semiseg_cli.core.training.session import Session
 from semiseg_cli.core.viz.sheets import Gallery, Row
 from semiseg_cli.core.viz.tiles import Labels, Photo, Tile
 from semiseg_cli.stages.visualize_predictions import legend_of

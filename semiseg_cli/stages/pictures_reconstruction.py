@@ -8,7 +8,7 @@ import numpy as np
 
 from semiseg_cli.core.ops.streams import STREAMS
 from semiseg_cli.core.training.preview import colours, pictured
-from semiseg_cli.core.training.setup import Session
+from semiseg_cli.core.training.session import Session
 from semiseg_cli.core.viz.sheets import Gallery, Row
 from semiseg_cli.core.viz.tiles import Labels, Photo, Tile
 from semiseg_cli.stages.visualize_predictions import legend_of

@@ -20,7 +20,8 @@ from semiseg_cli.core.training.checkpoint import load_state, save_network, save_
 from semiseg_cli.core.training.distributed import World, barrier, joined
 from semiseg_cli.core.training.loop import Hooks, fit
 from semiseg_cli.core.training.measure import measure
-from semiseg_cli.core.training.setup import Session, deployed_meta, open_session
+from semiseg_cli.core.training.session import Session, deployed_meta
+from semiseg_cli.core.training.setup import open_session
 
 STATE = Path("resume") / "state.safetensors"
 

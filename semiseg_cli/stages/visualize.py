@@ -17,7 +17,7 @@ from semiseg_cli.core.errors import CheckpointError, DataError, UsageError, did_
 from semiseg_cli.core.files import write_text
 from semiseg_cli.core.training.distributed import join
 from semiseg_cli.core.training.preview import View, augmented, pseudo_labels
-from semiseg_cli.core.training.setup import Session
+from semiseg_cli.core.training.session import Session
 from semiseg_cli.core.viz.page import page
 from semiseg_cli.core.viz.sheets import Gallery, Row
 from semiseg_cli.core.viz.tiles import Heat, Labels, Photo, Tile

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from semiseg_cli.core.training.loop import Meter, one_step
 from semiseg_cli.core.training.optim import set_learning_rates
-from semiseg_cli.core.training.setup import Session
+from semiseg_cli.core.training.session import Session
 from semiseg_cli.core.types import Clock
 
 PARTS = ("data", "forward", "backward", "optimiser", "after_step")

@@ -18,7 +18,7 @@ from semiseg_cli.core.data.loader import HostBatch
 from semiseg_cli.core.data.spec import IGNORE, Record
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.methods.base import StepOutput
-from semiseg_cli.core.training.setup import Session
+from semiseg_cli.core.training.session import Session
 from semiseg_cli.core.types import Clock, Pseudo
 from semiseg_cli.core.views import DeviceViews
 

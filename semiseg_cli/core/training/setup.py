@@ -1,13 +1,11 @@
-"""From a configuration, a dataset and a partition to all that a loop needs: networks, optimiser, loader, evaluation."""
+"""From a configuration, a dataset and a partition to a `Session`: networks, optimiser, plan of the loader."""
 
 from __future__ import annotations
 
 import os
-import platform
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from semiseg_cli import __version__
 from semiseg_cli.core.config import Config, with_steps
-from semiseg_cli.core.data.loader import HostBatch, Plan, loader, workers_for
+from semiseg_cli.core.data.loader import Plan
 from semiseg_cli.core.data.pairs import command_for, find_pairs, folder_of
 from semiseg_cli.core.data.spec import Dataset, Partition, Record
 from semiseg_cli.core.data.splits import class_pixels
 from semiseg_cli.core.errors import DataError, UsageError
-from semiseg_cli.core.evaluation import Evaluation, evaluate, resolve_window
 from semiseg_cli.core.methods import load_method
 from semiseg_cli.core.methods.base import Build, Method
 from semiseg_cli.core.methods.extras import load_extra
@@ -33,89 +29,8 @@ from semiseg_cli.core.training.checkpoint import fit as fit_tensors
 from semiseg_cli.core.training.checkpoint import read
 from semiseg_cli.core.training.distributed import World
 from semiseg_cli.core.training.optim import build_optimizer
+from semiseg_cli.core.training.session import Session
 from semiseg_cli.core.training.step import Builder, Train
-
-
-@dataclass(frozen=True)
-class Session:
-    """One run in memory. `train` is the module whose state is saved, `wrapped` the same under DDP if need be."""
-
-    config: Config
-    dataset: Dataset
-    partition: Partition
-    world: World
-    train: Train
-    wrapped: nn.Module
-    optimizer: torch.optim.Optimizer
-    plan: Plan
-
-    @property
-    def method(self) -> Method:
-        return self.train.method
-
-    @property
-    def epoch_images(self) -> int:
-        """Images of one epoch: the unlabeled list, or the labeled one where a method takes no other."""
-        return len(self.partition.unlabeled if "unlabeled" in self.plan.inputs else self.partition.labeled)
-
-    @property
-    def images_per_label(self) -> int:
-        """Images that come into a step per labeled image."""
-        return 2 if "unlabeled" in self.plan.inputs else 1
-
-    @property
-    def workers(self) -> int:
-        images = self.plan.micro * self.images_per_label
-        return workers_for(self.config.train.workers, images, self.plan.crop**2 * 3)
-
-    @cached_property
-    def device_name(self) -> str:
-        if self.world.device.type == "cuda":
-            return torch.cuda.get_device_name(self.world.device)
-        return f"CPU, {torch.get_num_threads()} threads, {platform.processor() or platform.machine()}"
-
-    @property
-    def title(self) -> str:
-        config, plan = self.config, self.plan
-        unlabeled = f" + {len(self.partition.unlabeled)} unlabeled" if "unlabeled" in plan.inputs else ""
-        parts = f"{plan.batch} = {self.world.size} x {plan.accumulation} x {plan.micro}"
-        return (
-            f"{config.title} on {self.dataset.name}: {self.partition.name}{unlabeled}; "
-            f"{config.model.backbone}, crop {plan.crop}, batch {parts if plan.batch != plan.micro else plan.batch}, "
-            f"{self.device_name}"
-        )
-
-    def batches(self, plan: Plan) -> Iterator[HostBatch]:
-        """Host micro-batches of this process from `plan.start` on."""
-        return iter(
-            loader(
-                plan,
-                self.partition.labeled,
-                self.partition.unlabeled,
-                workers=self.workers,
-                cache_bytes=self.config.train.cache_mb * 2**20,
-                pin=self.world.device.type == "cuda",
-            )
-        )
-
-    def evaluate(self) -> Evaluation | None:
-        """The deployed network on the validation images as `semiseg eval` measures it; None if there are none."""
-        if not self.dataset.val:
-            return None
-        settings = self.config.eval
-        return evaluate(
-            self.method.deployed(),
-            self.dataset,
-            self.dataset.val,
-            mean=MEAN,
-            std=STD,
-            device=self.world.device,
-            window=resolve_window(settings.window, self.dataset.window),
-            stride=settings.stride,
-            batch=settings.batch,
-            amp=self.train.amp,
-            workers=self.workers,
-        )
 
 
 def open_session(
@@ -268,43 +183,3 @@ def class_weights(frequencies: Sequence[float], kind: str) -> Tensor | None:
     weights = f.clamp(min=1e-12) ** (-0.5 if kind == "sqrt" else -1.0)
     weights[f == 0] = 0.0
     return (weights * (f > 0).sum() / weights.sum()).float()
-
-
-def deployed_meta(
-    session: Session, flat: dict[str, Any], *, step: int, miou: float | None, best: bool
-) -> dict[str, Any]:
-    """What a deployed checkpoint says of itself: enough to evaluate, predict and cite without the run."""
-    config, dataset, partition = session.config, session.dataset, session.partition
-    return {
-        "version": __version__,
-        "model": {
-            "backbone": config.model.backbone,
-            "decoder": config.model.decoder,
-            "output_stride": config.model.output_stride,
-            "upsampling": config.model.upsampling,
-            "classes": len(dataset.classes),
-        },
-        "data": {
-            "name": dataset.name,
-            "kind": dataset.kind,
-            "classes": list(dataset.classes),
-            "palette": [list(colour) for colour in dataset.palette],
-            "ignore": dataset.ignore,
-            "window": resolve_window(config.eval.window, dataset.window),
-            "long_side": dataset.long_side,
-            "licence": dataset.licence,
-        },
-        "partition": {
-            "name": partition.name,
-            "fingerprint": partition.fingerprint,
-            "protocol": partition.protocol,
-            "labeled": len(partition.labeled),
-            "unlabeled": len(partition.unlabeled) if "unlabeled" in session.plan.inputs else 0,
-        },
-        "normalise": {"mean": list(MEAN), "std": list(STD)},
-        "method": config.title,
-        "config": flat,
-        "step": step,
-        "miou": miou,
-        "best": best,
-    }

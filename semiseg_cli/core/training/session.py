@@ -1,0 +1,144 @@
+"""One run in memory: what `setup.open_session` builds, and what a deployed checkpoint says of itself."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import nn
+
+from semiseg_cli import __version__
+from semiseg_cli.core.config import Config
+from semiseg_cli.core.data.loader import HostBatch, Plan, loader, workers_for
+from semiseg_cli.core.data.spec import Dataset, Partition
+from semiseg_cli.core.evaluation import Evaluation, evaluate, resolve_window
+from semiseg_cli.core.methods.base import Method
+from semiseg_cli.core.models import MEAN, STD
+from semiseg_cli.core.training.distributed import World
+from semiseg_cli.core.training.step import Train
+
+
+@dataclass(frozen=True)
+class Session:
+    """One run in memory. `train` is the module whose state is saved, `wrapped` the same under DDP if need be."""
+
+    config: Config
+    dataset: Dataset
+    partition: Partition
+    world: World
+    train: Train
+    wrapped: nn.Module
+    optimizer: torch.optim.Optimizer
+    plan: Plan
+
+    @property
+    def method(self) -> Method:
+        return self.train.method
+
+    @property
+    def epoch_images(self) -> int:
+        """Images of one epoch: the unlabeled list, or the labeled one where a method takes no other."""
+        return len(self.partition.unlabeled if "unlabeled" in self.plan.inputs else self.partition.labeled)
+
+    @property
+    def images_per_label(self) -> int:
+        """Images that come into a step per labeled image."""
+        return 2 if "unlabeled" in self.plan.inputs else 1
+
+    @property
+    def workers(self) -> int:
+        images = self.plan.micro * self.images_per_label
+        return workers_for(self.config.train.workers, images, self.plan.crop**2 * 3)
+
+    @cached_property
+    def device_name(self) -> str:
+        if self.world.device.type == "cuda":
+            return torch.cuda.get_device_name(self.world.device)
+        return f"CPU, {torch.get_num_threads()} threads, {platform.processor() or platform.machine()}"
+
+    @property
+    def title(self) -> str:
+        config, plan = self.config, self.plan
+        unlabeled = f" + {len(self.partition.unlabeled)} unlabeled" if "unlabeled" in plan.inputs else ""
+        parts = f"{plan.batch} = {self.world.size} x {plan.accumulation} x {plan.micro}"
+        return (
+            f"{config.title} on {self.dataset.name}: {self.partition.name}{unlabeled}; "
+            f"{config.model.backbone}, crop {plan.crop}, batch {parts if plan.batch != plan.micro else plan.batch}, "
+            f"{self.device_name}"
+        )
+
+    def batches(self, plan: Plan) -> Iterator[HostBatch]:
+        """Host micro-batches of this process from `plan.start` on."""
+        return iter(
+            loader(
+                plan,
+                self.partition.labeled,
+                self.partition.unlabeled,
+                workers=self.workers,
+                cache_bytes=self.config.train.cache_mb * 2**20,
+                pin=self.world.device.type == "cuda",
+            )
+        )
+
+    def evaluate(self) -> Evaluation | None:
+        """The deployed network on the validation images as `semiseg eval` measures it; None if there are none."""
+        if not self.dataset.val:
+            return None
+        settings = self.config.eval
+        return evaluate(
+            self.method.deployed(),
+            self.dataset,
+            self.dataset.val,
+            mean=MEAN,
+            std=STD,
+            device=self.world.device,
+            window=resolve_window(settings.window, self.dataset.window),
+            stride=settings.stride,
+            batch=settings.batch,
+            amp=self.train.amp,
+            workers=self.workers,
+        )
+
+
+def deployed_meta(
+    session: Session, flat: dict[str, Any], *, step: int, miou: float | None, best: bool
+) -> dict[str, Any]:
+    """What a deployed checkpoint says of itself: enough to evaluate, predict and cite without the run."""
+    config, dataset, partition = session.config, session.dataset, session.partition
+    return {
+        "version": __version__,
+        "model": {
+            "backbone": config.model.backbone,
+            "decoder": config.model.decoder,
+            "output_stride": config.model.output_stride,
+            "upsampling": config.model.upsampling,
+            "classes": len(dataset.classes),
+        },
+        "data": {
+            "name": dataset.name,
+            "kind": dataset.kind,
+            "classes": list(dataset.classes),
+            "palette": [list(colour) for colour in dataset.palette],
+            "ignore": dataset.ignore,
+            "window": resolve_window(config.eval.window, dataset.window),
+            "long_side": dataset.long_side,
+            "licence": dataset.licence,
+        },
+        "partition": {
+            "name": partition.name,
+            "fingerprint": partition.fingerprint,
+            "protocol": partition.protocol,
+            "labeled": len(partition.labeled),
+            "unlabeled": len(partition.unlabeled) if "unlabeled" in session.plan.inputs else 0,
+        },
+        "normalise": {"mean": list(MEAN), "std": list(STD)},
+        "method": config.title,
+        "config": flat,
+        "step": step,
+        "miou": miou,
+        "best": best,
+    }
