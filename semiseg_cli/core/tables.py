@@ -10,7 +10,7 @@
     method = "unimatch"                    # where it is another than the file's (a baseline)
     data = "voc"                           # the default
     add = ["interpixel"]                   # plug-ins, if any
-    set = { "method.masked" = "none" }     # settings, if any
+    set = { "method.masked_task" = "none" }     # settings, if any
     published = 72.62                      # the paper's mIoU in percent, if it gives one
 """
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 
 import pytest
 
 from semiseg_cli.core.config import flatten
+from semiseg_cli.core.data.protocols import protocols, published
 from semiseg_cli.core.methods import METHODS
 from semiseg_cli.core.presets import gather
 from semiseg_cli.core.tables import FOLDER, Row, table_rows
@@ -32,6 +34,37 @@ def test_a_row_resolves(row: Row, tmp_path: Path) -> None:
         assert settings[name] == (tuple(value) if isinstance(value, list) else value), name
     assert row.published is None or 0 < row.published < 100
     assert row.preset.startswith(row.data)
+
+
+@pytest.mark.parametrize("row", [pytest.param(row, id=f"{method}-{number}") for method, number, row in ROWS])
+def test_the_labels_of_a_row_are_a_size_or_a_published_list(row: Row) -> None:
+    name, _, size = row.labeled.partition("/")
+    if name in {protocol.name for protocol in protocols(row.data)}:
+        assert size.isdecimal() or row.labeled in {each.words for each in published(row.data)}
+    else:
+        assert re.fullmatch(r"\d+(/\d+)?", row.labeled)
+
+
+def test_maskmatch_has_its_blender_numbers_from_the_lists_of_u2pl() -> None:
+    sets = {each.words: each.sets for each in published("voc")}
+    blender = [row.labeled for row in table_rows("maskmatch") if row.labeled.startswith("blender/")]
+    assert blender
+    assert {sets[labeled][0] for labeled in blender} == {"U2PL"}
+
+
+def test_ipixmatch_and_its_baseline_train_alike(tmp_path: Path) -> None:
+    def trained(row: Row) -> dict[str, object]:
+        found = gather(
+            row.flags, row.pairs, dataset=lambda name: (name, name), preset=row.preset, directory=tmp_path
+        ).config
+        own = ("method.", "interpixel.")
+        return {name: value for name, value in flatten(found).items() if not name.startswith(own)}
+
+    rows = {row.row: row for row in table_rows("ipixmatch") if row.table == "I"}
+    for labels in ("1/16, 662 labels", "92 labels"):
+        baseline = trained(rows[f"UniMatch*, {labels}"])
+        assert baseline == trained(rows[f"L_KL, {labels}"]) == trained(rows[f"L_CR, {labels}"])
+        assert baseline["train.lr"] == 0.0005
 
 
 @pytest.mark.parametrize("method", dict.fromkeys(method for method, *_ in ROWS))
