@@ -64,6 +64,7 @@ class TrainConfig:
     crop: Doc[int, "side of the square training crop in pixels"] = 321
     scale: Doc[tuple[float, float], "range of the random rescaling of the weak view"] = (0.5, 2.0)
     rotation: Doc[float, "largest random rotation of the weak view in degrees, either way"] = 0.0
+    colour: Doc[float, "strength of the strong views' colour augmentation, in [0, 1]; 1 as published, 0 none"] = 1.0
     optimizer: Doc[Literal["sgd", "adamw"], "optimiser"] = "sgd"
     lr: Doc[float, "learning rate of the encoder at this batch"] = 0.002
     head_lr_multiplier: Doc[float, "everything but the encoder learns this many times faster"] = 10.0
@@ -100,6 +101,7 @@ class TrainConfig:
         require(self.crop >= 32, "train.crop", self.crop, "32 or more (the network's strides)")
         require(0 < self.scale[0] <= self.scale[1], "train.scale", self.scale, "two factors, 0 < smallest <= largest")
         require(0 <= self.rotation <= 180, "train.rotation", self.rotation, "in [0, 180]")
+        require(0 <= self.colour <= 1, "train.colour", self.colour, "in [0, 1]")
         require(0 <= self.momentum < 1, "train.momentum", self.momentum, "in [0, 1)")
         require(self.workers >= -1, "train.workers", self.workers, "-1 or more")
 

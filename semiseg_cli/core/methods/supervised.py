@@ -2,7 +2,7 @@
 
 It runs the same number of steps as the semi-supervised methods unless told otherwise, which is the fair comparison
 (the literature's supervised baselines often run a hundredth of the steps). `strong=true` gives it the strong
-augmentation of the others, to tell the gain of unlabeled images from the gain of augmentation.
+augmentation of the others, CutMix included, to tell the gain of unlabeled images from the gain of augmentation.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from typing import Annotated as Doc
 from typing import Any
 
 from semiseg_cli.core.methods.base import Batch, Build, Method, Net, StepOutput, Views
+from semiseg_cli.core.ops.mix import cutmix
 
 
 @dataclass(frozen=True, kw_only=True)
 class SupervisedSettings:
-    strong: Doc[bool, "colour jitter, grayscale and blur on the labeled images too"] = False
+    strong: Doc[bool, "colour jitter, grayscale, blur and CutMix on the labeled images too"] = False
 
 
 class Supervised(Method):
@@ -32,10 +33,14 @@ class Supervised(Method):
         return frozenset()
 
     def step(self, batch: Batch, views: Views, phase: int = 0, carry: Any = None) -> StepOutput:
-        images = batch.labeled
-        assert images.mask_BHW is not None
-        x = views.strong(images, "labeled", colour=self.settings.strong)
-        return StepOutput({"labeled": self.build.labeled_loss(self.net(x), images.mask_BHW)})
+        images, mask = batch.labeled, batch.labeled.mask_BHW
+        assert mask is not None
+        x = views.weak(images)
+        if self.settings.strong:
+            boxes, order = views.boxes("labeled"), views.partners("labeled")
+            strong = views.strong(images, "labeled")
+            x, mask = cutmix(strong, strong[order], boxes), mask[order].where(boxes, mask)
+        return StepOutput({"labeled": self.build.labeled_loss(self.net(x), mask)})
 
     def deployed(self) -> Net:
         return self.net

@@ -85,7 +85,7 @@ def open_session(
         prepare=_preparation(config, init, note),
     )
     amp = train.amp == "bf16" or (train.amp == "auto" and native_bfloat16(world.device))
-    module = Train(_method(config, builder), seed=train.seed, mean=MEAN, std=STD, amp=amp)
+    module = Train(_method(config, builder), seed=train.seed, mean=MEAN, std=STD, amp=amp, colour=train.colour)
     if train.channels_last:
         module = module.to(memory_format=torch.channels_last)
     module = module.to(world.device)

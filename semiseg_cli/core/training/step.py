@@ -60,24 +60,31 @@ class Builder:
 class Train(nn.Module):
     """A method under autocast, fed with uint8 micro-batches.
 
-    seed: of the run. amp: bfloat16 autocast. Draws depend on (seed, step, slot) alone; torch's own generator is
-    seeded per step too, for dropout inside networks.
+    seed: of the run. amp: bfloat16 autocast. colour: strength of the strong views' colour augmentation. Draws depend on
+    (seed, step, slot) alone; torch's own generator is seeded per step too, for dropout inside networks.
     """
 
     mean: Tensor
     std: Tensor
 
     def __init__(
-        self, method: Method, *, seed: int, mean: tuple[float, ...], std: tuple[float, ...], amp: bool = False
+        self,
+        method: Method,
+        *,
+        seed: int,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        amp: bool = False,
+        colour: float = 1.0,
     ) -> None:
         super().__init__()
-        self.method, self.seed, self.amp = method, seed, amp
+        self.method, self.seed, self.amp, self.colour = method, seed, amp, colour
         self.make_views: type[DeviceViews] = DeviceViews  # pictures are made with others
         self.register_buffer("mean", torch.tensor(mean), persistent=False)
         self.register_buffer("std", torch.tensor(std), persistent=False)
 
     def views(self, clock: Clock, slots: Any, size: tuple[int, int]) -> DeviceViews:
-        return self.make_views(Draws(self.seed, clock.step, slots), self.mean, self.std, size)
+        return self.make_views(Draws(self.seed, clock.step, slots), self.mean, self.std, size, self.colour)
 
     def forward(
         self, host: dict[str, Tensor], clock: Clock, slots: Any, phase: int = 0, carry: Any = None

@@ -19,10 +19,11 @@ class DeviceViews:
     """Views of the images in `draws.slots`. Two calls with one key give the same draw, whoever calls.
 
     mean, std: of the encoder's training images, per channel, in [0, 1]. size: height and width of the crops.
+    colour: strength of the strong views' colour augmentation, in [0, 1].
     """
 
-    def __init__(self, draws: Draws, mean: Tensor, std: Tensor, size: tuple[int, int]) -> None:
-        self.draws, self.mean, self.std, self.size = draws, mean, std, size
+    def __init__(self, draws: Draws, mean: Tensor, std: Tensor, size: tuple[int, int], colour: float = 1.0) -> None:
+        self.draws, self.mean, self.std, self.size, self.colour = draws, mean, std, size, colour
         self.device = mean.device
 
     def weak(self, images: Images) -> Tensor:
@@ -31,13 +32,13 @@ class DeviceViews:
 
     def strong(self, images: Images, key: str, colour: bool = True) -> Tensor:
         """Colour jitter, grayscale and blur of the weak crop, normalised. Geometry is untouched."""
-        if not colour:
+        if not colour or not self.colour:
             return self.weak(images)
         u = self.draws.uniform(f"strong/{key}", photometric.DRAWS)
-        matrix, luma = photometric.colour_matrices(u)
+        matrix, luma = photometric.colour_matrices(u, self.colour)
         with torch.autocast(self.device.type, enabled=False):
             out = photometric.recolour(images.rgb01_B3HW, self._to(matrix), self._to(luma))
-            return self._normalise(photometric.blur(out, self._to(photometric.blur_kernels(u))))
+            return self._normalise(photometric.blur(out, self._to(photometric.blur_kernels(u, self.colour))))
 
     def boxes(self, key: str, rectangles: int = 1) -> Tensor:
         """CutMix masks: bool (B, H, W), True where the partner goes.

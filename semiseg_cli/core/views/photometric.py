@@ -28,12 +28,15 @@ RADIUS = 6  # of the blur's kernel in pixels: three times the largest sigma
 DRAWS = 8  # uniform numbers per image
 
 
-def colour_matrices(u: Floats) -> tuple[Floats, Floats]:
-    """Matrices (B, 3, 3) and mean-luma weights (B,) from uniform draws (B, DRAWS): x' = M x + w * mean_luma(x)."""
+def colour_matrices(u: Floats, strength: float = 1.0) -> tuple[Floats, Floats]:
+    """Matrices (B, 3, 3) and mean-luma weights (B,) from uniform draws (B, DRAWS): x' = M x + w * mean_luma(x).
+
+    strength: factor of the ranges of jitter and of the probability of grayscale.
+    """
     jitter = u[:, 0] < 0.8
-    brightness, contrast, saturation = (np.where(jitter, 0.5 + u[:, i], 1.0) for i in (1, 2, 3))
-    angle = np.where(jitter, 2 * math.pi * (u[:, 4] - 0.5) / 2, 0.0)
-    saturation = np.where(u[:, 5] < 0.2, 0.0, saturation)
+    brightness, contrast, saturation = (np.where(jitter, 1.0 + strength * (u[:, i] - 0.5), 1.0) for i in (1, 2, 3))
+    angle = np.where(jitter, 2 * math.pi * strength * (u[:, 4] - 0.5) / 2, 0.0)
+    saturation = np.where(u[:, 5] < 0.2 * strength, 0.0, saturation)
     chroma = np.zeros((len(u), 3, 3))
     chroma[:, 0, 0] = 1
     chroma[:, 1, 1] = chroma[:, 2, 2] = saturation * np.cos(angle)
@@ -43,13 +46,16 @@ def colour_matrices(u: Floats) -> tuple[Floats, Floats]:
     return matrix, brightness * (1 - contrast)
 
 
-def blur_kernels(u: Floats) -> Floats:
-    """(B, 2 RADIUS + 1) Gaussian taps; the unit impulse where an image is not blurred."""
+def blur_kernels(u: Floats, strength: float = 1.0) -> Floats:
+    """(B, 2 RADIUS + 1) Gaussian taps; the unit impulse where an image is not blurred.
+
+    strength: factor of the probability of blur.
+    """
     sigma = 0.1 + 1.9 * u[:, 7]
     taps = np.exp(-0.5 * (np.arange(-RADIUS, RADIUS + 1) / sigma[:, None]) ** 2)
     taps /= taps.sum(1, keepdims=True)
     impulse = np.arange(-RADIUS, RADIUS + 1) == 0
-    return np.where((u[:, 6] < 0.5)[:, None], taps, impulse)
+    return np.where((u[:, 6] < 0.5 * strength)[:, None], taps, impulse)
 
 
 def recolour(rgb01_B3HW: Tensor, matrix_B33: Tensor, luma_weight_B: Tensor) -> Tensor:

@@ -113,3 +113,9 @@ def test_numbers_of_a_papers_own_follow_the_slot() -> None:
     assert torch.equal(both[1:], second)
     assert not torch.equal(both, views(0, 1).uniform("other", 3))
     assert ((both >= 0) & (both < 1)).all()
+
+
+def test_without_colour_the_strong_view_is_the_weak_one() -> None:
+    plain = DeviceViews(Draws(0, 0, np.array([0, 1])), MEAN, STD, (SIDE, SIDE), colour=0.0)
+    assert torch.equal(plain.strong(images(2), "s1"), plain.weak(images(2)))
+    assert not torch.equal(views(0, 1).strong(images(2), "s1"), plain.weak(images(2)))

@@ -182,3 +182,18 @@ def test_a_constant_image_does_not_change() -> None:
     u = RNG.random((2, DRAWS))
     u[:, 6] = 0
     assert torch.allclose(blur(x, torch.tensor(blur_kernels(u))), x)
+
+
+def test_strength_scales_the_jitter_and_how_often_there_is_grayscale_and_blur() -> None:
+    x = image()
+    matrix, weight = colour_matrices(draw(brightness=1.4, contrast=0.6, saturation=1.5, hue=0.1), 0.5)
+    half = draw(brightness=1.2, contrast=0.8, saturation=1.25, hue=0.05)
+    assert np.allclose(np.einsum("ij,jhw->ihw", matrix[0], x) + weight[0] * luma(x).mean(), recoloured(x, half))
+    assert np.allclose(colour_matrices(RNG.random((50, DRAWS)), 0.0)[0], np.eye(3))
+
+    u = RNG.random((20_000, DRAWS))
+    matrices = [colour_matrices(u, s)[0] for s in (1, 0.5)]
+    gray = [(np.abs(m - m[:, :1]).max((1, 2)) < 1e-9).mean() for m in matrices]
+    blurred = [(blur_kernels(u, s)[:, RADIUS] < 1).mean() for s in (1, 0.5, 0)]
+    assert gray == pytest.approx([0.2, 0.1], abs=0.01)
+    assert blurred == pytest.approx([0.5, 0.25, 0.0], abs=0.01)
