@@ -36,7 +36,7 @@ from semiseg_cli.core.methods.base import (
     cutmixed,
 )
 from semiseg_cli.core.ops.batchnorm import still_statistics
-from semiseg_cli.core.ops.losses import pseudo_label_loss, pseudo_stats, reconstruction_loss
+from semiseg_cli.core.ops.losses import confident, pseudo_label_loss, pseudo_stats, reconstruction_loss
 from semiseg_cli.core.ops.scales import logits_at, mean_softmax, scaled_side
 from semiseg_cli.core.settings import Config, require
 
@@ -109,13 +109,13 @@ class MaskMatch(Method):
         logits_l, logits_s = self.net(torch.cat([x_l, x_s])).split([len(x_l), len(x_s)])
         scaled = [logits_at(self.net, x_s, factor) for factor in settings.scales if factor != 1]
 
-        kept = self._confident(mixed)
+        kept = confident(mixed, settings.tau)
         loss_x = self.build.labeled_loss(logits_l, labeled.mask_BHW)  # eq. 1
         per_scale = [pseudo_label_loss(logits, mixed, kept, "image") for logits in (logits_s, *scaled)]
         loss_ms = torch.stack(per_scale).mean()  # eq. 8
         out = StepOutput(
             {"labeled": loss_x, "strong": settings.lambda_1 * loss_ms},
-            pseudo_stats(weak, self._confident(weak)),
+            pseudo_stats(weak, confident(weak, settings.tau)),
             (Term("strong", self.net, x_s, logits_s, mixed, kept),),
             Weak(self.net, x_w, weak),
         )
@@ -131,7 +131,7 @@ class MaskMatch(Method):
         if self.painter is not None:
             loss = reconstruction_loss(self.painter(out.fused), x_w, weak.valid_BHW)
             return StepOutput({"masked": settings.lambda_2 * loss})
-        kept = self._confident(weak) * (~hidden if settings.masked_task == "visible" else 1)
+        kept = confident(weak, settings.tau) * (~hidden if settings.masked_task == "visible" else 1)
         loss = pseudo_label_loss(out.logits_BKHW, weak, kept, "image")  # eq. 6
         term = Term("masked", self.net, x_m, out.logits_BKHW, weak, kept)
         return StepOutput({"masked": settings.lambda_2 * loss}, terms=(term,))
@@ -141,11 +141,6 @@ class MaskMatch(Method):
         """The mean of the teacher's predictions at all scales, eq. 7."""
         logits = [logits_at(self.teacher.net, x_w, factor) for factor in self.settings.scales]
         return Pseudo.of(mean_softmax(logits), valid_BHW)
-
-    def _confident(self, pseudo: Pseudo) -> Tensor:
-        """[p > tau], 0 on padding."""
-        tau: float = self.settings.tau
-        return ((pseudo.conf_BHW > tau) & pseudo.valid_BHW).to(pseudo.conf_BHW.dtype)
 
     def _unused(self) -> Tensor | float:
         """Zero, with a gradient for the head that is not used yet: processes that train together wait for it."""

@@ -50,6 +50,11 @@ def kept_weights(pseudo: Pseudo, tau: float, weight: Literal["threshold", "confi
     return weights * pseudo.valid_BHW
 
 
+def confident(pseudo: Pseudo, tau: float) -> Tensor:
+    """[conf > tau], strictly (MaskMatch, eq. 3), as a weight of every pixel, (B, H, W); 0 on padding."""
+    return ((pseudo.conf_BHW > tau) & pseudo.valid_BHW).to(pseudo.conf_BHW.dtype)
+
+
 def pseudo_label_loss(
     logits_BKHW: Tensor, pseudo: Pseudo, weights_BHW: Tensor, normaliser: Literal["valid", "image"] = "valid"
 ) -> Tensor:

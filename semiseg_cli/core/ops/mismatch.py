@@ -11,7 +11,7 @@ SETS = ("consistent", "high", "low")
 
 
 def mismatch_scores(pro_BHW: Tensor, gen_BHW: Tensor, valid_BHW: Tensor, classes: int, ignore: int = 255) -> Tensor:
-    """I of eq. 5 for each class, (K,) float64 in [0, 2], from one confusion matrix over the valid pixels of the batch.
+    """I of eq. 5 for each class, (K,) float64 in [0, 2], from one confusion matrix over the valid pixels given.
 
     pro, gen: the classes that Pro-Student and Gen-Teacher predict, int64. A class that one of the two never predicts
     has an empty row or column, which adds 0. float64, because eq. 6 compares the scores.

@@ -28,8 +28,14 @@ def logits_at(net: Net, image_B3HW: Tensor, factor: float) -> Tensor:
 
 
 def mean_softmax(logits_BKHW: Sequence[Tensor]) -> Tensor:
-    """Logits whose softmax is the mean of the softmaxes of several; of one, itself. At least float32."""
+    """Logits whose softmax is the mean of the softmaxes of several; of one, itself. At least float32.
+
+    A pixel's logits keep the mean of its logsumexps: the inter-pixel loss compares logits from pixel to pixel, where a
+    softmax forgets how high they are.
+    """
     if len(logits_BKHW) == 1:
         return logits_BKHW[0]
-    logs = (at_least_float32(logits).log_softmax(1) for logits in logits_BKHW)
-    return reduce(torch.logaddexp, logs) - math.log(len(logits_BKHW))
+    each, count = [at_least_float32(logits) for logits in logits_BKHW], len(logits_BKHW)
+    level = sum(logits.logsumexp(1, keepdim=True) for logits in each) / count
+    mixture: Tensor = reduce(torch.logaddexp, (logits.log_softmax(1) for logits in each)) - math.log(count)
+    return mixture + level

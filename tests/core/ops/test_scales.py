@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from semiseg_cli.core.ops.interpixel import inter_pixel_loss
 from semiseg_cli.core.ops.scales import logits_at, mean_softmax, scaled_side
 from semiseg_cli.core.types import Net, Out
 
@@ -67,6 +68,14 @@ def test_the_mean_of_softmaxes() -> None:
                     for k in range(3):
                         expected[k] += powers[k] / sum(powers) / 3
                 assert found[b, :, y, x].tolist() == pytest.approx(expected, rel=1e-9)
+
+
+def test_where_all_scales_agree_the_logits_are_theirs() -> None:
+    """Not their log-probabilities, from which a student with the same logits would be apart in the inter-pixel loss."""
+    logits = 5 * torch.randn(2, 3, 4, 5, dtype=torch.float64)
+    assert torch.allclose(mean_softmax([logits] * 3), logits)
+    everywhere = torch.ones(2, 4, 5, dtype=torch.bool)
+    assert inter_pixel_loss(mean_softmax([logits] * 3), logits, everywhere).item() == pytest.approx(0, abs=1e-12)
 
 
 def test_certainty_stays_finite() -> None:

@@ -16,14 +16,14 @@ from typing import Any, Literal
 from semiseg_cli.core.methods.base import Batch, StepOutput, Term, Views
 from semiseg_cli.core.methods.extras.base import Extra
 from semiseg_cli.core.ops.batchnorm import still_statistics
-from semiseg_cli.core.ops.losses import kept_weights, pseudo_label_loss
+from semiseg_cli.core.ops.losses import confident, pseudo_label_loss
 from semiseg_cli.core.settings import Config, require
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaskedSettings:
     weight: Doc[float, "weight of the masked view's loss, lambda_2"] = 1.0
-    tau: Doc[float, "confidence a pseudo-label needs, in [0, 1]"] = 0.9
+    tau: Doc[float, "a pseudo-label counts above this confidence, in [0, 1]"] = 0.9
     mask: Doc[Literal["random", "block", "grid"], "which patches are hidden; grid keeps one of four"] = "random"
     patch: Doc[int, "side of a patch in pixels, p"] = 32
     ratio: Doc[float, "probability that a patch is hidden, gamma, in [0, 1)"] = 0.7
@@ -52,7 +52,7 @@ class Masked(Extra):
         x_m = weak.image_B3HW.masked_fill(hidden[:, None], 0.0)  # eq. 5
         with still_statistics(weak.net):
             logits = weak.net(x_m)
-        kept = kept_weights(weak.pseudo, settings.tau)
+        kept = confident(weak.pseudo, settings.tau)
         loss = pseudo_label_loss(logits, weak.pseudo, kept, "image")  # eq. 6
         term = Term("masked", weak.net, x_m, logits, weak.pseudo, kept)
         return StepOutput({"masked": settings.weight * loss}, terms=(term,))

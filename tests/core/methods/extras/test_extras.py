@@ -114,9 +114,9 @@ def test_mixed_images_have_their_teachers_logits_mixed(train_module: Make, host_
     assert out.weak is not None
     differs = (term.pseudo.logits_BKHW != out.weak.pseudo.logits_BKHW).any(1)
     assert torch.equal(term.pseudo.logits_BKHW.softmax(1).max(1).values, term.pseudo.conf_BHW)
-    if differs.any():
-        other = out.weak.pseudo.logits_BKHW.flip(0)
-        assert torch.equal(term.pseudo.logits_BKHW.permute(0, 2, 3, 1)[differs], other.permute(0, 2, 3, 1)[differs])
+    assert differs.any()
+    other = out.weak.pseudo.logits_BKHW.flip(0)
+    assert torch.equal(term.pseudo.logits_BKHW.permute(0, 2, 3, 1)[differs], other.permute(0, 2, 3, 1)[differs])
 
 
 def test_the_weight_rises_like_a_gaussian(train_module: Make) -> None:
@@ -138,6 +138,19 @@ def test_the_masked_view_is_taught_the_labels_of_the_whole(train_module: Make, h
     assert hidden.any()
     assert torch.equal(term.image_B3HW, out.weak.image_B3HW.masked_fill(hidden[:, None], 0))
     assert (term.kept_BHW[hidden] > 0).any()  # hidden pixels are taught too
+
+
+def test_a_label_counts_above_tau_as_in_maskmatch(train_module: Make, host_batch: Batches) -> None:
+    """A network that is certain, in float32: its confidence of 1 is not above a tau of 1."""
+    cls = load_extra("masked")
+    base = train_module("meanteacher", tau=0.0)
+    with torch.no_grad():
+        base.method.teacher.net.decoder.classifier.bias.copy_(torch.tensor([99.0, 0, 0, 0]))
+    method = Extended(base.method, {"masked": cls(cls.Settings(tau=1.0, patch=8), base.method.build)})
+    out = step(Train(method, seed=0, mean=MEAN, std=STD).train(), host_batch())
+    assert out.weak is not None
+    assert (out.weak.pseudo.conf_BHW == 1).all()
+    assert out.losses["masked"].item() == 0
 
 
 def test_a_mean_teacher_with_masked_views_is_maskmatch_at_one_scale(
