@@ -6,17 +6,19 @@ import torch
 from torch import Tensor
 
 from semiseg_cli.core.ops.metrics import confusion
+from semiseg_cli.core.ops.processes import summed
 
 SETS = ("consistent", "high", "low")
 
 
 def mismatch_scores(pro_BHW: Tensor, gen_BHW: Tensor, valid_BHW: Tensor, classes: int, ignore: int = 255) -> Tensor:
-    """I of eq. 5 for each class, (K,) float64 in [0, 2], from one confusion matrix over the valid pixels given.
+    """I of eq. 5 for each class, (K,) float64 in [0, 2], from one confusion matrix over the valid pixels.
 
     pro, gen: the classes that Pro-Student and Gen-Teacher predict, int64. A class that one of the two never predicts
-    has an empty row or column, which adds 0. float64, because eq. 6 compares the scores.
+    has an empty row or column, which adds 0. float64, because eq. 6 compares the scores. The pixels of all processes
+    are counted together: alone, one with few images would score few classes.
     """
-    matrix_KK = confusion(gen_BHW, torch.where(valid_BHW, pro_BHW, ignore), classes, ignore).double()
+    matrix_KK = summed(confusion(gen_BHW, torch.where(valid_BHW, pro_BHW, ignore), classes, ignore)).double()
     agreed, row, column = matrix_KK.diagonal(), matrix_KK.sum(1), matrix_KK.sum(0)
     return (row - agreed) / row.clamp(min=1) + (column - agreed) / column.clamp(min=1)
 

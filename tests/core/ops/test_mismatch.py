@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -64,6 +67,23 @@ def test_all_disagree() -> None:
 def test_no_valid_pixel() -> None:
     pro, gen, valid = maps(0)
     assert mismatch_scores(pro, gen, torch.zeros_like(valid), K).tolist() == [0] * K
+
+
+def process(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)  # a forked process has none of its parent's threads
+    dist.init_process_group("gloo", store=dist.FileStore(f"{folder}/store", 2), rank=rank, world_size=2)
+    torch.save(mismatch_scores(*maps(rank), K), f"{folder}/{rank}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def test_two_processes_have_the_scores_of_the_whole_batch(tmp_path: Path) -> None:
+    torch.multiprocessing.start_processes(process, (str(tmp_path),), nprocs=2, start_method="fork")
+    pro, gen, valid = (torch.cat(both) for both in zip(maps(0), maps(1), strict=True))
+    alone = mismatch_scores(pro, gen, valid, K)
+    assert not torch.equal(alone, mismatch_scores(*maps(0), K))
+    for rank in range(2):
+        assert torch.equal(torch.load(tmp_path / f"{rank}.pt"), alone)
 
 
 @given(st.integers(0, 10_000), st.integers(2, 7), st.sampled_from([0.0, 0.2, 0.8, 1.0]))
