@@ -46,7 +46,12 @@ def prepare_cityscapes(
         described = {"images": place(images, root), "labels": place(masks, root), "convert": form}
         if there := ready(root, name, "cityscapes", described):
             return there
-        tasks = cityscapes.gather(images, masks)
+        try:
+            tasks = cityscapes.gather(images, masks)
+        except DataError:
+            archives.reopen(images, root)
+            archives.reopen(masks, root)
+            raise
         with resumable(root, name, described) as journal:
             records = convert_all(
                 tasks, journal, {}, cityscapes.CLASSES, jpg=form == "jpg", fix=cityscapes.UNPACK, progress=progress

@@ -65,7 +65,11 @@ def _prepare(
     if not grows and (there := ready(root, name, "voc", described)):
         return there
     extra, photos = (find_labels(labels), find_images(labels)) if labels else ({}, {})
-    tasks, fine = voc.gather(devkit, extra, photos)
+    try:
+        tasks, fine = voc.gather(devkit, extra, photos)
+    except DataError:
+        archives.reopen(devkit, root)
+        raise
     known = complete(root, name) if grows else None
     with resumable(root, name, described) as journal:
         old = {record.id: record for record in (*known.train, *known.val)} if known else {}

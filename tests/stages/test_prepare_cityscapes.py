@@ -69,6 +69,11 @@ def test_from_the_archives(root: Path, tree: Path, tmp_path: Path) -> None:
     check(data)
     assert not list(root.glob("unpacked/*/*/test"))
     assert prepare_cityscapes(root, archive=files) == data
+    shutil.rmtree(root / "cityscapes")
+    data.train[0].image.unlink()
+    with pytest.raises(DataError, match="1 of 3 images are missing"):
+        prepare_cityscapes(root, archive=files)
+    assert prepare_cityscapes(root, archive=files) == data, "the archive has brought it back"
 
 
 def test_copies_that_decode_faster(root: Path, tree: Path) -> None:

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -233,6 +232,25 @@ def test_from_an_archive_that_moves_with_the_data_root(root: Path, tree: Path, t
     assert prepare_voc(tmp_path / "moved", archive=[archive]) == moved
 
 
+def test_what_was_lost_after_unpacking_comes_back_with_the_archive(root: Path, tree: Path, tmp_path: Path) -> None:
+    archive = packed(tree, tmp_path / "VOCtrainval_11-May-2012.tar")
+    lost = prepare_voc(root, archive=[archive]).train[0].image
+    lost.unlink()
+    shutil.rmtree(root / "voc")
+    with pytest.raises(DataError, match="1 of 5 images are missing") as caught:
+        prepare_voc(root)
+    assert f"--archive {archive.name}" in caught.value.fix
+    check(prepare_voc(root, archive=[archive]), more=False)
+    assert lost.is_file()
+
+
+def test_an_image_listed_twice_is_told(root: Path, tree: Path) -> None:
+    names = tree / "VOC2012" / TRAIN_LIST
+    names.write_bytes("".join(f"{id}\r\n" for id in (*TRAIN, TRAIN[0])).encode())
+    with pytest.warns(UserWarning, match=r"train\.txt names 1 images more than once"):
+        check(prepare_voc(root, source=tree), more=False)
+
+
 def test_what_lies_below_the_data_root_is_found(root: Path, tmp_path: Path) -> None:
     voc_tree(root)
     data = prepare_voc(root)
@@ -377,11 +395,12 @@ def test_download(root: Path, tree: Path, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_downloaded_archive_is_the_published_one() -> None:
-    """Facts of torchvision 0.29."""
+    """Addresses as in torchvision 0.29; digests as in torchvision's prototype datasets."""
     from torchvision.datasets import SBDataset
     from torchvision.datasets.voc import DATASET_YEAR_DICT
 
-    assert voc.ARCHIVE.md5 == DATASET_YEAR_DICT["2012"]["md5"]
+    assert voc.ARCHIVE.sha256 == "e14f763270cf193d0b5f74b169f44157a4b0c6efa708f4dd0ff78ee691763bcb"
     assert voc.ARCHIVE.urls[0] == DATASET_YEAR_DICT["2012"]["url"]
-    assert (stage.SBD.md5, stage.SBD.urls[0]) == (SBDataset.md5, SBDataset.url)
-    assert replace(voc.ARCHIVE, urls=()).name == DATASET_YEAR_DICT["2012"]["filename"]
+    assert voc.ARCHIVE.name == DATASET_YEAR_DICT["2012"]["filename"]
+    assert stage.SBD.sha256 == "6a5a2918d5c73ce032fdeba876574d150d9d04113ab87540a1304cbcc715be53"
+    assert stage.SBD.urls[0] == SBDataset.url

@@ -46,6 +46,13 @@ def is_complete(folder: Path) -> bool:
     return (folder / ".complete").is_file()
 
 
+def reopen(place: Path, root: Path) -> None:
+    """Files of what was unpacked around `place` are gone: its archive, given again, brings them back."""
+    for folder in (root / "unpacked").glob("*"):
+        if place.is_relative_to(folder):
+            (folder / ".complete").unlink(missing_ok=True)
+
+
 def unpack(
     archive: Path,
     root: Path,
@@ -114,7 +121,7 @@ def _write(member: Member, target: Path) -> None:
 
 def _members(archive: Path, raw: IO[bytes]) -> Iterator[Member]:
     """The regular files of an archive. Raises DataError for links and devices."""
-    if zipfile.is_zipfile(raw):
+    if zipfile.is_zipfile(raw) or archive.suffix.lower() == ".zip":  # the former looks at the end, which may lack
         with zipfile.ZipFile(raw) as opened:
             for item in opened.infolist():
                 if (item.external_attr >> 16) & 0o170000 == 0o120000:
@@ -153,4 +160,5 @@ def _damage(archive: Path) -> Iterator[None]:
         size = archive.stat().st_size
         fix = "download or copy it again, and compare its size and checksum with the published ones"
         what = f"{archive} ({size:,} bytes) is truncated, damaged or no archive"
-        raise DataError(what, why=str(error) or type(error).__name__, fix=fix) from error
+        why = (str(error) or type(error).__name__).splitlines()[0].rstrip(":")  # tarfile adds a line per compression
+        raise DataError(what, why=why, fix=fix) from error

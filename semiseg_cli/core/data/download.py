@@ -25,7 +25,7 @@ class Published:
 
     name: str
     size: int
-    md5: str
+    sha256: str
     urls: tuple[str, ...]
 
 
@@ -69,9 +69,9 @@ def room(folder: Path, needed: int, what: str) -> None:
 
 
 def digest(path: Path) -> str:
-    """md5 of a file, hexadecimal."""
+    """sha256 of a file, hexadecimal."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _complete(url: str, part: Path, item: Published, advance: Callable[[float], None]) -> str:
@@ -88,10 +88,10 @@ def _complete(url: str, part: Path, item: Published, advance: Callable[[float], 
         arrived = _length(part)
         if arrived == item.size:
             found = digest(part)
-            if found == item.md5:
+            if found == item.sha256:
                 return ""
             part.unlink()
-            failure = f"its md5 is {found} instead of {item.md5}"
+            failure = f"its sha256 is {found} instead of {item.sha256}"
             if not resumed:
                 return failure
             resumed = False  # the beginning came from elsewhere and may be what was wrong: once more from the start

@@ -16,7 +16,7 @@ from semiseg_cli.core.errors import DataError
 ARCHIVE = Published(
     name="benchmark.tgz",
     size=1_419_539_633,
-    md5="82b4d87ceb2ed10f6038a1cba92111cb",
+    sha256="6a5a2918d5c73ce032fdeba876574d150d9d04113ab87540a1304cbcc715be53",
     urls=("https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/benchmark.tgz",),
 )
 FIX = (

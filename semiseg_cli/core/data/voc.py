@@ -7,12 +7,14 @@ validation, 10,582 together. Where both have a label VOC's own counts: SBD has n
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
 from semiseg_cli.core.data.benchmark import Task, demand, names
 from semiseg_cli.core.data.classes import Classes, colour_code, default_palette, translation
 from semiseg_cli.core.data.download import Published
+from semiseg_cli.core.data.lists import read_lines
 from semiseg_cli.core.data.spec import IGNORE
 from semiseg_cli.core.errors import DataError
 
@@ -32,7 +34,7 @@ MASKS = translation(CLASSES, IGNORE, {colour_code(VOID): IGNORE})
 ARCHIVE = Published(
     name="VOCtrainval_11-May-2012.tar",
     size=1_999_639_040,
-    md5="6cd6e144f989b92b3379bac3b3de84fd",
+    sha256="e14f763270cf193d0b5f74b169f44157a4b0c6efa708f4dd0ff78ee691763bcb",
     urls=(
         "https://thor.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
         "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
@@ -91,7 +93,10 @@ def _read_list(devkit: Path, part: str) -> list[str]:
     file = devkit / "ImageSets" / "Segmentation" / f"{part}.txt"
     if not file.is_file():
         raise DataError(f"{devkit} is incomplete: there is no {file}", fix=UNPACK)
-    ids = sorted({line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()})
-    if not ids:
+    lines = read_lines(file)
+    if not lines:
         raise DataError(f"{file} is empty", fix=UNPACK)
+    ids = sorted({*lines})
+    if twice := len(lines) - len(ids):
+        warnings.warn(f"{file} names {twice} images more than once", stacklevel=2)
     return ids

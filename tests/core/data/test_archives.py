@@ -94,6 +94,7 @@ def test_a_truncated_archive_is_refused_and_gone_on_with(tmp_path: Path, name: s
     with pytest.raises(DataError, match=r"x\.\w+ \([\d,]+ bytes\) is truncated") as caught:
         unpack(archive, tmp_path / "root", wanted)
     assert "download or copy it again" in caught.value.fix
+    assert len(caught.value.why.splitlines()) == 1
     folder = unpacked(archive, tmp_path / "root")
     assert not is_complete(folder)
     assert all(files[file] == found for file, found in everything(folder).items()), "no half file has a true name"

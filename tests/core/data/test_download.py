@@ -17,7 +17,7 @@ from semiseg_cli.core.data.download import Published, download
 from semiseg_cli.core.errors import DataError
 
 DATA = bytes(range(256)) * 4000  # 1,024,000 bytes
-MD5 = hashlib.md5(DATA).hexdigest()
+SHA256 = hashlib.sha256(DATA).hexdigest()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -59,7 +59,7 @@ def server() -> Iterator[str]:
 
 
 def item(server: str, *paths: str) -> Published:
-    return Published("data.tar", len(DATA), MD5, tuple(f"{server}/{path}" for path in paths))
+    return Published("data.tar", len(DATA), SHA256, tuple(f"{server}/{path}" for path in paths))
 
 
 def test_it_comes_whole_and_is_announced(server: str, tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_when_all_fail_everything_tried_is_told(server: str, tmp_path: Path) -> 
         download(item(server, "absent", "wrong", "page"), tmp_path)
     _, *tried = caught.value.why.splitlines()
     assert tried[0].startswith(f"{server}/absent: HTTP Error 404")
-    assert tried[1].startswith(f"{server}/wrong: its md5 is {hashlib.md5(DATA[::-1]).hexdigest()} instead of {MD5}")
+    assert tried[1] == f"{server}/wrong: its sha256 is {hashlib.sha256(DATA[::-1]).hexdigest()} instead of {SHA256}"
     assert tried[2] == f"{server}/page: it has 18 bytes instead of {len(DATA)}"
     assert os.listdir(tmp_path) == []
 
@@ -140,6 +140,6 @@ def test_an_unreachable_host_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_full_disk_is_told_before(tmp_path: Path) -> None:
-    huge = Published("data.tar", 10**18, MD5, ("http://127.0.0.1:1/good",))
+    huge = Published("data.tar", 10**18, SHA256, ("http://127.0.0.1:1/good",))
     with pytest.raises(DataError, match="too little room"):
         download(huge, tmp_path)
