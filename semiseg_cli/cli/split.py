@@ -164,6 +164,7 @@ def _imported(found: Outcome) -> RenderableType:
     from rich.text import Text
 
     table = Table("data", "--labeled", "labeled", "unlabeled", "partition", box=None, header_style="dim")
+    table.columns[1].no_wrap = True  # what is to be typed is never cut
     for each in found.imported:
         counts = (str(len(each.partition.labeled)), str(len(each.partition.unlabeled)))
         table.add_row(Text(each.data), Text(each.words), *counts, Text(each.partition.name))
@@ -178,6 +179,7 @@ def _list(root: Path, data: str, json: bool) -> None:
 
     found = list_splits(root, data)
     table = Table("data", "--labeled", "labeled", "unlabeled", "what it is", "", box=None, header_style="dim")
+    table.columns[1].no_wrap = True  # what is to be typed is never cut
     for each in found:
         counts = (len(each.partition.labeled), len(each.partition.unlabeled)) if each.partition else ("", "")
         what = each.partition.name if each.partition else str(each.published or "")

@@ -291,6 +291,22 @@ def test_a_run_starts_from_a_checkpoint(start: Callable[..., Path], shapes_root:
         start("third", "supervised", {"model.backbone": "mobilenet_v2"}, init=first / "last.safetensors")
 
 
+def test_two_students_that_start_from_a_checkpoint_differ(start: Callable[..., Path]) -> None:
+    first = start("first", method="supervised")
+    run = start("two", "stpg", {"train.lr": 1e-12, "train.steps": 1}, init=first / "last.safetensors")
+    state, given = load_file(run / "resume" / "state.safetensors"), load_file(first / "last.safetensors")
+    convolutions = [key for key, value in given.items() if value.dim() == 4]
+    shared = next(key for key in convolutions if key.startswith("encoder."))
+    head = next(key for key in convolutions if key.startswith("decoder."))
+
+    def student(name: str, key: str) -> torch.Tensor:
+        return next(value for path, value in state.items() if path.endswith(f"{name}.{key}"))
+
+    assert torch.allclose(student("gen", head), given[head], atol=1e-6)
+    assert not torch.allclose(student("pro", head), given[head], atol=1e-3)
+    assert torch.allclose(student("gen", shared), student("pro", shared), atol=1e-6)
+
+
 def test_a_method_of_unlabeled_images_needs_some(configured: Configured, shapes_root: Path) -> None:
     dataset = load_dataset(shapes_root, "shapes")
     partition = replace(resolve_partition(dataset, ""), unlabeled=())

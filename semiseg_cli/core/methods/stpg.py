@@ -33,7 +33,7 @@ from semiseg_cli.core.ops.losses import kept_weights, pseudo_label_loss, pseudo_
 from semiseg_cli.core.ops.mismatch import SETS, mismatch_scores, pixel_sets
 from semiseg_cli.core.ops.mix import cutmix
 from semiseg_cli.core.ops.processes import idle
-from semiseg_cli.core.settings import require
+from semiseg_cli.core.settings import Config, require
 
 IGNORE = 255
 
@@ -78,6 +78,11 @@ class STPGSettings:
 
 class STPG(Method):
     Settings = STPGSettings
+
+    @classmethod
+    def check(cls, config: Config) -> None:
+        asked = config.method.colour and config.train.colour == 0
+        require(not asked, "method.colour", True, "false where train.colour = 0 takes all colour augmentation away")
 
     def __init__(self, settings: STPGSettings, build: Build) -> None:
         super().__init__(settings, build)

@@ -133,13 +133,20 @@ def _with_pairs(
 
 
 def _preparation(config: Config, init: Path | None, note: Callable[[str], None]) -> Callable[[Any], None]:
-    """What happens to every fresh network: weights, and compilation if asked for. The weights are told of once."""
+    """What happens to every fresh network: weights, and compilation if asked for. The weights are told of once.
+
+    Of several networks the first alone starts as `init` whole, the others with its encoder: two students have to differ.
+    """
     told: set[str] = set()
 
     def prepare(net: Any) -> None:
         if init is not None:
-            fit_tensors(net, read(init)[0], init)
             line = f"network: {init}"
+            tensors = read(init)[0]
+            if line in told:
+                encoder = {name: value for name, value in tensors.items() if name.startswith("encoder.")}
+                tensors = net.state_dict() | encoder
+            fit_tensors(net, tensors, init)
         else:
             line = load_encoder(net, config.model.backbone, config.model.weights, note=note)
         if line not in told:

@@ -276,3 +276,9 @@ def test_few_dimensions_little_memory_nothing_confident(train_module: Make, host
     assert all(value.isfinite().all() for value in (*out.losses.values(), *out.stats.values()))
     assert out.losses["general"] == out.losses["professional"] == out.losses["similarity"] == 0
     assert out.losses["anchor"] > 0
+
+
+def test_colour_that_the_run_has_switched_off_is_refused(configured: Callable[..., Any]) -> None:
+    assert configured("stpg", {"method.colour": True}).config.method.colour
+    with pytest.raises(UsageError, match=r"method\.colour"):
+        configured("stpg", {"method.colour": True, "train.colour": 0.0})
