@@ -135,7 +135,7 @@ def _with_pairs(
 def _preparation(config: Config, init: Path | None, note: Callable[[str], None]) -> Callable[[Any], None]:
     """What happens to every fresh network: weights, and compilation if asked for. The weights are told of once.
 
-    Of several networks the first starts as `init` whole, the others with its encoder alone: two students have to differ.
+    Of several networks the first starts as `init` whole, the others with its encoder: two students must not be alike.
     """
     told: set[str] = set()
 
