@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 import typer
+from rich.console import Console
 
 from semiseg_cli.cli import console, main
 from semiseg_cli.cli.split import split
 from semiseg_cli.core.data.index import load_dataset, write_dataset
+from semiseg_cli.core.data.protocols import published
 from semiseg_cli.core.data.spec import Dataset, Record
 from semiseg_cli.core.data.splits import resolve_partition
 from semiseg_cli.core.errors import DataError, UsageError
@@ -73,6 +75,13 @@ def test_list(run):
         ("street", "4-classes-s0", 4, 13),
         ("street", "8-random-s2", 8, 9),
     ]
+
+
+def test_words_to_be_typed_are_whole_on_a_narrow_terminal(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(console, "stdout", lambda: Console(width=80))
+    assert main(["split", "cityscapes", "--list", "--root", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert all(each.words in out for each in published("cityscapes"))
 
 
 def test_more_than_there_are(run, root):
