@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 SHOWN = 5  # findings of a kind that the terminal shows; the JSON document has all
+LONGEST = 200  # characters of one: a group of equal images may have thousands of names
 
 
 def check(
@@ -85,7 +87,9 @@ def _findings(findings: list[dict[str, str]]) -> list[str]:
     for each in findings:
         kinds.setdefault(each["what"], []).append(each["detail"])
     return [
-        f"{len(details)} x {what}: " + "; ".join(details[:SHOWN]) + ("; ..." if len(details) > SHOWN else "")
+        f"{len(details)} x {what}: "
+        + "; ".join(shorten(each, LONGEST, placeholder=" ...") for each in details[:SHOWN])
+        + ("; ..." if len(details) > SHOWN else "")
         for what, details in kinds.items()
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import TextWrapper
 from typing import Annotated, Any
 
 import typer
@@ -35,7 +36,7 @@ def doctor(
 
 
 def _text(found: dict[str, Any]) -> str:
-    """The block for a bug report: a line per subject."""
+    """The block for a bug report: a paragraph of at most 79 columns per subject."""
     libraries, cpu = found["libraries"], found["cpu"]
     packages = [f"{name} {version}" for name, version in found["packages"].items() if version]
     cuda = f"CUDA {libraries['cuda']}" if libraries["cuda"] else "CPU build"
@@ -57,7 +58,8 @@ def _text(found: dict[str, Any]) -> str:
         *(("environment", f"{name}={value}") for name, value in found["environment"].items()),
     ]
     width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
+    wrap = TextWrapper(79, subsequent_indent=" " * (width + 2), break_long_words=False, break_on_hyphens=False)
+    return "\n".join(wrap.fill(f"{name:<{width}}  {text}") for name, text in rows)
 
 
 def _device(device: dict[str, Any] | None) -> str:

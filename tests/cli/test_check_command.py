@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from semiseg_cli.cli import console, main
+from semiseg_cli.cli.check import _findings
 from semiseg_cli.stages.prepare import prepare_shapes
 
 
@@ -42,6 +43,13 @@ def test_something_wrong(root: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert {each["what"] for each in document["result"]["problems"]} == {
         "unreadable mask", "picture both trained on and validated on"
     }  # fmt: skip
+
+
+def test_a_thousand_equal_pictures_do_not_fill_the_screen() -> None:
+    [line] = _findings([{"what": "equal pictures", "detail": " = ".join(f"train image_{n}" for n in range(1000))}])
+    assert line.startswith("1 x equal pictures: train image_0 = train image_1")
+    assert line.endswith("...")
+    assert len(line) < 250
 
 
 def test_no_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
