@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from semiseg_cli.core.methods.base import StepOutput
 from semiseg_cli.core.models.segmenter import Segmenter
+from semiseg_cli.core.ops.mix import cutmix
 from semiseg_cli.core.training.step import Train, to_batch
 from semiseg_cli.core.types import Batch, Clock, Images
 from semiseg_cli.core.views import DeviceViews
@@ -238,7 +239,7 @@ def test_a_batch_without_a_valid_pixel_is_no_harm(case: Callable[..., Case]) -> 
     assert [value.item() for name, value in out.losses.items() if name != "labeled"] == [0.0, 0.0, 0.0]
 
 
-def test_supervised_takes_colours_when_asked(train_module: Callable[..., Train], host_batch: Callable) -> None:
+def test_supervised_takes_the_strong_view_when_asked(train_module: Callable[..., Train], host_batch: Callable) -> None:
     host = {key: value for key, value in host_batch(3, count=3).items() if key.startswith("labeled")}
     seen = list[Tensor]()
     for strong in (False, True):
@@ -248,4 +249,5 @@ def test_supervised_takes_colours_when_asked(train_module: Callable[..., Train],
     views = train.views(CLOCK, SLOTS, (SIDE, SIDE))
     images = to_batch(host, CLOCK, torch.device("cpu")).labeled
     assert torch.equal(seen[0], views.weak(images))
-    assert torch.equal(seen[1], views.strong(images, "labeled"))
+    whole = views.strong(images, "labeled")
+    assert torch.equal(seen[1], cutmix(whole, whole[views.partners("labeled")], views.boxes("labeled")))
