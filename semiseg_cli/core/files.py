@@ -1,4 +1,4 @@
-"""Text files written whole or not at all, and values as TOML writes them."""
+"""Files written whole or not at all, and values as TOML writes them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from typing import Any
 
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 file in one step: after a crash or a full disk a reader finds the old text or the new one."""
-    data = text.encode("utf-8")
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """The same for bytes. A file that holds them already is left alone."""
     if path.is_file() and path.read_bytes() == data:
         return
     temporary = path.with_name(f".{path.name}.{os.getpid()}")

@@ -139,6 +139,11 @@ class Config:
         """The method with its plug-ins, e.g. unimatch+interpixel."""
         return "+".join([self.method_name, *self.extras])
 
+    @property
+    def split_seed(self) -> int:
+        """The seed of an own partition: `data.split_seed`, or that of the run where it is negative."""
+        return self.train.seed if self.data.split_seed < 0 else self.data.split_seed
+
 
 @cache
 def hints(cls: type) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from semiseg_cli.core import runs
 from semiseg_cli.core.config import resolve
 from semiseg_cli.core.data.decode import decode_image, decode_mask
 from semiseg_cli.core.data.index import load_dataset
-from semiseg_cli.core.data.pairs import Pairs, command_for, find_pairs
+from semiseg_cli.core.data.pairs import Pairs, pairs_of
 from semiseg_cli.core.data.spec import Dataset, Partition
 from semiseg_cli.core.data.splits import resolve_partition
 from semiseg_cli.core.viz.sheets import Gallery, Row
@@ -25,15 +25,9 @@ def pairs_of_run(source: Path, root: Path, count: int, seed: int) -> tuple[Galle
     """The pairs of a run's partition: those it was trained with, else the newest there are."""
     run = source if source.is_dir() else source.parent
     config = resolve([(str(run / "config.toml"), runs.read_config(run))]).config
-    data = config.data
-    dataset = load_dataset(root, data.name)
-    split = config.train.seed if data.split_seed < 0 else data.split_seed
-    partition = resolve_partition(dataset, data.labeled, balance=data.balance, seed=split)
-    command = command_for(
-        dataset, data.labeled, balance=data.balance, seed=split, encoder=config.model.backbone,
-        weights=config.model.weights,
-    )  # fmt: skip
-    return pairs_gallery(dataset, partition, find_pairs(dataset, partition, data.pairs, command), count, seed)
+    dataset = load_dataset(root, config.data.name)
+    partition = resolve_partition(dataset, config.data.labeled, balance=config.data.balance, seed=config.split_seed)
+    return pairs_gallery(dataset, partition, pairs_of(config, dataset, partition), count, seed)
 
 
 def pairs_gallery(

@@ -7,7 +7,6 @@ An imported list lies in `<dataset>/splits/<protocol>/<name>/` if its fingerprin
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from semiseg_cli.core.data.protocols import Published, Repository, recognise, re
 from semiseg_cli.core.data.spec import Dataset, Partition
 from semiseg_cli.core.data.splits import from_lists
 from semiseg_cli.core.errors import DataError, UsageError, did_you_mean
+from semiseg_cli.core.files import write_bytes
 from semiseg_cli.core.models.weights import cache_folder
 from semiseg_cli.stages.progress import Progress, silent
 from semiseg_cli.stages.split import write_list
@@ -162,6 +162,4 @@ def _fetch(address: str, file: Path, sha256: str, repository: Repository) -> Non
     if found != sha256:
         why = f"sha256 {found} instead of {sha256}"
         raise DataError(f"{address} is not the file that was published", why=why, fix=by_hand)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    os.replace(temporary, file)
+    write_bytes(file, content)

@@ -130,8 +130,7 @@ def open_config(
 ) -> Session:
     """Dataset, partition, networks and optimiser of a configuration."""
     dataset = load_dataset(data_root, config.data.name)
-    seed = config.train.seed if config.data.split_seed < 0 else config.data.split_seed
-    partition = resolve_partition(dataset, config.data.labeled, balance=config.data.balance, seed=seed)
+    partition = resolve_partition(dataset, config.data.labeled, balance=config.data.balance, seed=config.split_seed)
     return open_session(config, dataset, partition, world, screen.note, init)
 
 

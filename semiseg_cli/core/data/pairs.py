@@ -21,6 +21,7 @@ from safetensors.numpy import save_file
 
 from semiseg_cli.core.data.spec import Dataset, Partition, Record
 from semiseg_cli.core.errors import DataError
+from semiseg_cli.core.settings import Config
 
 SCHEMA = "1"
 
@@ -89,6 +90,16 @@ def read_pairs(path: Path) -> Pairs:
             return Pairs(path, file.get_tensor("index"), file.get_tensor("distance"), meta)
     except (OSError, SafetensorError) as error:
         raise DataError(f"cannot read {path}", why=f"truncated or not a safetensors file ({error})", fix=fix) from error
+
+
+def pairs_of(config: Config, dataset: Dataset, partition: Partition) -> Pairs:
+    """The pairs that a configuration asks for, as `find_pairs`; its errors name the command that would make them."""
+    data, model = config.data, config.model
+    command = command_for(
+        dataset, data.labeled, balance=data.balance, seed=config.split_seed, encoder=model.backbone,
+        weights=model.weights,
+    )  # fmt: skip
+    return find_pairs(dataset, partition, data.pairs, command)
 
 
 def find_pairs(dataset: Dataset, partition: Partition, named: str, command: str) -> Pairs:

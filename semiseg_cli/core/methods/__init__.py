@@ -5,10 +5,9 @@ A new paper is a file beside this one and a line below.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
-from semiseg_cli.core.errors import UsageError, did_you_mean
+from semiseg_cli.core.registry import load_named
 
 if TYPE_CHECKING:
     from semiseg_cli.core.methods.base import Method
@@ -28,8 +27,5 @@ METHODS = {
 
 def load_method(name: str) -> type[Method]:
     """The class of a method. Raises UsageError with a hint for a name that is not in METHODS."""
-    if name not in METHODS:
-        raise UsageError(f"there is no method '{name}'", fix=did_you_mean(name, METHODS))
-    module, attribute = METHODS[name].split(":")
-    method: type[Method] = getattr(import_module(module), attribute)
+    method: type[Method] = load_named(METHODS, name, f"there is no method '{name}'")
     return method

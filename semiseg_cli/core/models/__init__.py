@@ -9,13 +9,13 @@ turns maps and a size into `Out`.
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from semiseg_cli.core.errors import UsageError, did_you_mean
+from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.models.weights import imagenet_url, load_encoder
+from semiseg_cli.core.registry import load_named
 
 if TYPE_CHECKING:
     from semiseg_cli.core.models.segmenter import Segmenter
@@ -88,7 +88,7 @@ def build_decoder(
 def _encoder(backbone: str, output_stride: int, seed: int) -> Any:
     if output_stride not in (8, 16, 32):
         raise UsageError(f"output stride {output_stride} is not possible", fix="--set model.output_stride=16")
-    factory = _factory(BACKBONES, backbone, "backbone")
+    factory = load_named(BACKBONES, backbone, f"there is no backbone called '{backbone}'")
     with _seeded(seed):
         return factory(output_stride)
 
@@ -98,20 +98,13 @@ def _decoder(
 ) -> Decoder:
     from semiseg_cli.core.models.decoders.deeplabv3plus import Upsample
 
-    factory = _factory(DECODERS, decoder, "decoder")
+    factory = load_named(DECODERS, decoder, f"there is no decoder called '{decoder}'")
     with _seeded(seed, 1 + head_seed):
         head: Decoder = factory(encoder.channels, classes, output_stride)
     for module in head.modules():
         if isinstance(module, Upsample):
             module.mode = upsampling
     return head
-
-
-def _factory(registry: Mapping[str, str], name: str, what: str) -> Any:
-    if name not in registry:
-        raise UsageError(f"there is no {what} called '{name}'", fix=did_you_mean(name, registry))
-    module, attribute = registry[name].split(":")
-    return getattr(importlib.import_module(module), attribute)
 
 
 @contextmanager

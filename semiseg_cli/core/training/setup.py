@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from semiseg_cli.core.config import Config, with_steps
 from semiseg_cli.core.data.loader import Plan
-from semiseg_cli.core.data.pairs import command_for, find_pairs, folder_of
+from semiseg_cli.core.data.pairs import folder_of, pairs_of
 from semiseg_cli.core.data.spec import Dataset, Partition, Record
 from semiseg_cli.core.data.splits import class_pixels
 from semiseg_cli.core.errors import DataError, UsageError
@@ -120,16 +120,10 @@ def _with_pairs(
 
     A resumed run then takes the same file, whatever has been made since.
     """
-    data = config.data
-    seed = config.train.seed if data.split_seed < 0 else data.split_seed
-    command = command_for(
-        dataset, data.labeled, balance=data.balance, seed=seed, encoder=config.model.backbone,
-        weights=config.model.weights,
-    )  # fmt: skip
-    pairs = find_pairs(dataset, partition, data.pairs, command)
+    pairs = pairs_of(config, dataset, partition)
     note(f"pairs: {pairs.path} ({pairs.meta['encoder']}, {pairs.meta['metric']})")
     name = pairs.path.name if pairs.path.parent == folder_of(dataset) else str(pairs.path.absolute())
-    return replace(config, data=replace(data, pairs=name)), pairs.nearest
+    return replace(config, data=replace(config.data, pairs=name)), pairs.nearest
 
 
 def _preparation(config: Config, init: Path | None, note: Callable[[str], None]) -> Callable[[Any], None]:

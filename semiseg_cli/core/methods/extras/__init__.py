@@ -7,10 +7,10 @@ below.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from semiseg_cli.core.errors import UsageError, did_you_mean
+from semiseg_cli.core.errors import UsageError
+from semiseg_cli.core.registry import load_named
 
 if TYPE_CHECKING:
     from semiseg_cli.core.methods.extras.base import Extra
@@ -23,10 +23,7 @@ EXTRAS = {
 
 def load_extra(name: str) -> type[Extra]:
     """The class of a plug-in. Raises UsageError with a hint for a name that is not in EXTRAS."""
-    if name not in EXTRAS:
-        raise UsageError(f"there is no plug-in '{name}'", fix=did_you_mean(name, EXTRAS))
-    module, attribute = EXTRAS[name].split(":")
-    extra: type[Extra] = getattr(import_module(module), attribute)
+    extra: type[Extra] = load_named(EXTRAS, name, f"there is no plug-in '{name}'")
     return extra
 
 
