@@ -65,6 +65,7 @@ class TrainConfig:
     scale: Doc[tuple[float, float], "range of the random rescaling of the weak view"] = (0.5, 2.0)
     rotation: Doc[float, "largest random rotation of the weak view in degrees, either way"] = 0.0
     colour: Doc[float, "strength of the strong views' colour augmentation, in [0, 1]; 1 as published, 0 none"] = 1.0
+    cutmix: Doc[float, "probability that a strong view has a CutMix box, in [0, 1]; 0.5 as published"] = 0.5
     optimizer: Doc[Literal["sgd", "adamw"], "optimiser"] = "sgd"
     lr: Doc[float, "learning rate of the encoder at this batch"] = 0.002
     head_lr_multiplier: Doc[float, "everything but the encoder learns this many times faster"] = 10.0
@@ -102,6 +103,7 @@ class TrainConfig:
         require(0 < self.scale[0] <= self.scale[1], "train.scale", self.scale, "two factors, 0 < smallest <= largest")
         require(0 <= self.rotation <= 180, "train.rotation", self.rotation, "in [0, 180]")
         require(0 <= self.colour <= 1, "train.colour", self.colour, "in [0, 1]")
+        require(0 <= self.cutmix <= 1, "train.cutmix", self.cutmix, "in [0, 1]")
         require(0 <= self.momentum < 1, "train.momentum", self.momentum, "in [0, 1)")
         require(self.workers >= -1, "train.workers", self.workers, "-1 or more")
 

@@ -85,7 +85,10 @@ def open_session(
         prepare=_preparation(config, init, note),
     )
     amp = train.amp == "bf16" or (train.amp == "auto" and native_bfloat16(world.device))
-    module = Train(_method(config, builder), seed=train.seed, mean=MEAN, std=STD, amp=amp, colour=train.colour)
+    module = Train(
+        _method(config, builder),
+        seed=train.seed, mean=MEAN, std=STD, amp=amp, colour=train.colour, cutmix=train.cutmix,
+    )  # fmt: skip
     if train.channels_last:
         module = module.to(memory_format=torch.channels_last)
     module = module.to(world.device)

@@ -60,8 +60,9 @@ class Builder:
 class Train(nn.Module):
     """A method under autocast, fed with uint8 micro-batches.
 
-    seed: of the run. amp: bfloat16 autocast. colour: strength of the strong views' colour augmentation. Draws depend on
-    (seed, step, slot) alone; torch's own generator is seeded per step too, for dropout inside networks.
+    seed: of the run. amp: bfloat16 autocast. colour, cutmix: strength of the strong views' colour augmentation, and
+    probability of their box. Draws depend on (seed, step, slot) alone; torch's own generator is seeded per step too,
+    for dropout inside networks.
     """
 
     mean: Tensor
@@ -76,15 +77,17 @@ class Train(nn.Module):
         std: tuple[float, ...],
         amp: bool = False,
         colour: float = 1.0,
+        cutmix: float = 0.5,
     ) -> None:
         super().__init__()
-        self.method, self.seed, self.amp, self.colour = method, seed, amp, colour
+        self.method, self.seed, self.amp = method, seed, amp
+        self.colour, self.cutmix = colour, cutmix
         self.make_views: type[DeviceViews] = DeviceViews  # pictures are made with others
         self.register_buffer("mean", torch.tensor(mean), persistent=False)
         self.register_buffer("std", torch.tensor(std), persistent=False)
 
     def views(self, clock: Clock, slots: Any, size: tuple[int, int]) -> DeviceViews:
-        return self.make_views(Draws(self.seed, clock.step, slots), self.mean, self.std, size, self.colour)
+        return self.make_views(Draws(self.seed, clock.step, slots), self.mean, self.std, size, self.colour, self.cutmix)
 
     def forward(
         self, host: dict[str, Tensor], clock: Clock, slots: Any, phase: int = 0, carry: Any = None

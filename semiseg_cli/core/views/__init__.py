@@ -19,11 +19,20 @@ class DeviceViews:
     """Views of the images in `draws.slots`. Two calls with one key give the same draw, whoever calls.
 
     mean, std: of the encoder's training images, per channel, in [0, 1]. size: height and width of the crops.
-    colour: strength of the strong views' colour augmentation, in [0, 1].
+    colour: strength of the strong views' colour augmentation, in [0, 1]. cutmix: probability of a CutMix box.
     """
 
-    def __init__(self, draws: Draws, mean: Tensor, std: Tensor, size: tuple[int, int], colour: float = 1.0) -> None:
-        self.draws, self.mean, self.std, self.size, self.colour = draws, mean, std, size, colour
+    def __init__(
+        self,
+        draws: Draws,
+        mean: Tensor,
+        std: Tensor,
+        size: tuple[int, int],
+        colour: float = 1.0,
+        cutmix: float = 0.5,
+    ) -> None:
+        self.draws, self.mean, self.std, self.size = draws, mean, std, size
+        self.colour, self.cutmix = colour, cutmix
         self.device = mean.device
 
     def weak(self, images: Images) -> Tensor:
@@ -43,11 +52,11 @@ class DeviceViews:
     def boxes(self, key: str, rectangles: int = 1) -> Tensor:
         """CutMix masks: bool (B, H, W), True where the partner goes.
 
-        One rectangle: UniMatch's box, empty for half of the images. More: see `draw_rectangles`; where two of them
+        One rectangle: UniMatch's box, empty where `cutmix` says so. More: see `draw_rectangles`; where two of them
         overlap, the image comes back.
         """
         if rectangles == 1:
-            boxes = cutmix.draw_boxes(self.draws.uniform(f"boxes/{key}", cutmix.DRAWS), *self.size)
+            boxes = cutmix.draw_boxes(self.draws.uniform(f"boxes/{key}", cutmix.DRAWS), *self.size, self.cutmix)
             return cutmix.box_mask(self._to(boxes), *self.size)
         u = self.draws.uniform(f"boxes/{key}", 4 * rectangles)
         corners = self._to(cutmix.draw_rectangles(u, *self.size, rectangles))

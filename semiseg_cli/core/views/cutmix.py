@@ -13,11 +13,11 @@ TRIES = 128  # the box that fits least often (area 0.4) is missed once in a mill
 DRAWS = 2 + 3 * TRIES
 
 
-def draw_boxes(u: Floats, height: int, width: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Boxes (B, 4) as top, left, bottom, right in pixels from uniform draws (B, DRAWS); empty with probability 0.5.
+def draw_boxes(u: Floats, height: int, width: int, probability: float = 0.5) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Boxes (B, 4) as top, left, bottom, right in pixels from uniform draws (B, DRAWS).
 
-    The area is U(0.02, 0.4) of the image, height / width U(0.3, 1/0.3). Ratio and corner are redrawn until the box
-    fits, the area is not.
+    A box is empty with probability 1 - `probability`. The area is U(0.02, 0.4) of the image, height / width
+    U(0.3, 1/0.3). Ratio and corner are redrawn until the box fits, the area is not.
     """
     area = (0.02 + 0.38 * u[:, 1, None]) * height * width
     ratio, top, left = np.split(u[:, 2:], 3, axis=1)
@@ -29,7 +29,7 @@ def draw_boxes(u: Floats, height: int, width: int) -> np.ndarray[Any, np.dtype[n
     box_h, box_w = np.minimum(box_h[rows, first], height), np.minimum(box_w[rows, first], width)
     top, left = np.minimum(top[rows, first], height - box_h), np.minimum(left[rows, first], width - box_w)
     boxes = np.stack([top, left, top + box_h, left + box_w], axis=1)
-    return np.where((u[:, 0] < 0.5)[:, None], boxes, 0)
+    return np.where((u[:, 0] < probability)[:, None], boxes, 0)
 
 
 def draw_rectangles(u: Floats, height: int, width: int, count: int) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -122,3 +122,9 @@ def test_rectangles_lie_inside_and_keep_their_area(seed: int, height: int, width
     other = u.copy()
     other[1:] = 0.5
     assert (draw_rectangles(other, height, width, count)[0] == boxes[0]).all()
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.3, 1.0])
+def test_how_often_there_is_a_box(probability: float) -> None:
+    boxes = draw_boxes(np.random.default_rng(2).random((4000, DRAWS)), 64, 64, probability)
+    assert (boxes.any(1)).mean() == pytest.approx(probability, abs=0.03)
