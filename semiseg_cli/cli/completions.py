@@ -5,6 +5,7 @@ They ask `semiseg` itself, so that methods, datasets and runs are those that are
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -25,7 +26,9 @@ def _script(shell: str) -> str:
 
 
 if __name__ == "__main__":
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "completions")
+    parser = argparse.ArgumentParser(description="Write the completion scripts of every shell.")
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("completions"))
+    folder = parser.parse_args().folder
     folder.mkdir(exist_ok=True)
     for name, text in scripts().items():
         (folder / name).write_text(text, encoding="utf-8")
