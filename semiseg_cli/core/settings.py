@@ -61,7 +61,7 @@ class TrainConfig:
     epochs: Doc[int, "passes over the unlabeled images, which become train.steps where those are 0"] = 0
     batch: Doc[int, "labeled images per step over all devices; as many unlabeled ones come with them"] = 16
     micro_batch: Doc[int, "labeled images per forward on one device; 0: no accumulation"] = 0
-    crop: Doc[int, "side of the square training crop in pixels"] = 321
+    crop: Doc[int, "side of the square training crop in pixels; 16 n + 1 keeps maps and pixels in register"] = 321
     scale: Doc[tuple[float, float], "range of the random rescaling of the weak view"] = (0.5, 2.0)
     rotation: Doc[float, "largest random rotation of the weak view in degrees, either way"] = 0.0
     colour: Doc[float, "strength of the strong views' colour augmentation, in [0, 1]; 1 as published, 0 none"] = 1.0

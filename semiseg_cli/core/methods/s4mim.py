@@ -16,7 +16,8 @@ unmasked image, is a constant, as are all predictions of phase I; it passes PiD 
 running statistics. A class without a prototype yet is not pulled. tau is UniMatch's, and so is what a pixel loss is
 divided by. The heads are computed in an exact cheap form, see `ops.classwise`.
 
-Departures: labeled images are not perturbed in phase I and the weak logits take no gradient, as in our lean UniMatch.
+Departures: labeled images are not perturbed in phase I and the weak logits take no gradient, as in our lean UniMatch;
+CutMix takes another image of the batch, never a second draw of the same one.
 Masked images leave the running statistics of encoder and semantic decoder alone (`masked_statistics`), for it is whole
 images that are evaluated. With several micro-batches a step, prototypes move at each.
 With `backward="phased"` each phase is differentiated before the next begins: the same gradients with less memory.
@@ -25,6 +26,7 @@ With `backward="phased"` each phase is differentiated before the next begins: th
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated as Doc
 from typing import Any, Literal
@@ -114,8 +116,11 @@ class S4MIM(Method):
 
     @classmethod
     def check(cls, config: Config) -> None:
-        patch, crop = config.method.patch, config.train.crop
+        patch, ratio, crop = config.method.patch, config.method.ratio, config.train.crop
         require(patch <= crop, "method.patch", patch, f"no larger than train.crop = {crop}")
+        count = math.ceil(crop / patch) ** 2
+        some = 0 < round(ratio * count) < count
+        require(some, "method.ratio", ratio, f"such that some of a crop's {count} patches are masked and some are not")
 
     def groups(self) -> list[Group]:
         encoder, decoder = self.net.encoder.parameters(), self.net.decoder.parameters()

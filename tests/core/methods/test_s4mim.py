@@ -351,6 +351,12 @@ def test_a_crop_that_is_smaller_than_a_patch(configured: Callable) -> None:
         configured("s4mim", {"method.patch": 40})
 
 
+@pytest.mark.parametrize(("ratio", "patch"), [(0.001, 4), (0.9999, 4), (0.4, 33)])
+def test_a_mask_of_nothing_or_of_everything(configured: Callable, ratio: float, patch: int) -> None:
+    with pytest.raises(UsageError, match=r"method\.ratio = .* some of a crop's \d+ patches are masked"):
+        configured("s4mim", {"method.ratio": ratio, "method.patch": patch})
+
+
 def test_more_classes_than_heads_can_be_made_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("semiseg_cli.core.ops.pixel_decoder.LARGEST_HEADS", 1)
     spec = {"backbone": "tiny", "decoder": "deeplabv3plus", "output_stride": 16}
