@@ -9,11 +9,16 @@ encoder of output stride 32 (decoder `mitrans`; `mitrans_local` is it without at
 This is the paper; its released code implements another method. Where the paper is silent: lambda is drawn per image;
 masks M are softmax maps (`space`); MSE is the mean over pixels and classes, pixels that are padded or ignored in
 either image left out; L_usup trains M_u towards the fixed M_dec, L_dec trains M_mix with M_l and the other mask fixed,
-and decouples as L_usup does (eq. 12 prints the hard form); mixtures leave the batch norms' running statistics alone,
+and decouples as L_usup does (eq. 12 prints the hard form); the other labeled image is never a second crop of the same
+one, and an image without a known pixel is nobody's nearest; mixtures leave the batch norms' running statistics alone,
 for only whole images are met later; omega rises to 30 as in CCT (arXiv 2003.09005); and mixing begins after `warmup`,
 while CE and L_cla train ("first trained on the labeled samples before mixing"). `pairing="random"` is the paper's
 choice for Cityscapes, without classifier and L_cla; "precomputed" takes the nearest of the whole labeled list instead
 of the batch's (`semiseg pair`).
+
+What eq. 8 leaves of a mixture of probabilities sums to 1 - lambda, and the mask that learns it to 1, so that L_usup
+also flattens every prediction. `rescale` divides by 1 - lambda: a mixture predicted as the mixture of both masks then
+gives the unlabeled image's own. The paper does not divide, and neither does the default.
 """
 
 from __future__ import annotations
@@ -43,6 +48,7 @@ class GuidedMixSettings:
     ] = "batch"
     cap: Doc[float, "largest share of the labeled image in a mixture, in (0, 0.5]; 0.5 on VOC, 0.3 on Cityscapes"] = 0.5
     decoupling: Doc[Literal["soft", "hard"], "take lambda times the labeled image's mask away, or all of it"] = "soft"
+    rescale: Doc[bool, "what soft decoupling leaves is divided by 1 - lambda, so that it sums to 1"] = False
     space: Doc[Literal["prob", "logit"], "masks are softmax maps, or logits"] = "prob"
     omega: Doc[float, "weight of the unlabeled loss once it has risen, 0 or more"] = 30.0
     ramp: Doc[float, "fraction of the run after the warm-up over which it rises, in [0, 1]"] = 0.1
@@ -50,6 +56,8 @@ class GuidedMixSettings:
 
     def __post_init__(self) -> None:
         require(0 < self.cap <= 0.5, "method.cap", self.cap, "in (0, 0.5]")
+        soft = self.decoupling == "soft" or not self.rescale
+        require(soft, "method.rescale", self.rescale, "false where decoupling is hard: what it leaves sums to 0")
         require(self.omega >= 0, "method.omega", self.omega, "0 or more")
         require(0 <= self.ramp <= 1, "method.ramp", self.ramp, "in [0, 1]")
         require(0 <= self.warmup < 1, "method.warmup", self.warmup, "in [0, 1)")
@@ -91,11 +99,11 @@ class GuidedMix(Method):
         m_l, m_u, known_l = self._masks(logits_l), self._masks(logits_u), labeled.mask_BHW < self.build.classes
 
         # L_dec: each labeled image with the most similar other one of the batch
-        other = self._others(pooled_l, views)
+        other = self._others(pooled_l, labeled.index_B, views)
         share = settings.cap * views.uniform("guidedmix/labeled", 1)[:, :, None, None]
         with still_statistics(self.net):
             m_mix = self._masks(self.net(share * x_l + (1 - share) * x_l[other]))  # eq. 2
-        decoupled = m_mix - self._weight(share) * m_l.detach()
+        decoupled = self._decoupled(m_mix, m_l.detach(), share)
         error = mean_square(decoupled, m_l[other].detach(), known_l & known_l[other])  # eq. 12
         losses["dec"] = error if count > 1 else 0 * error  # alone in its batch it has no other
 
@@ -105,7 +113,7 @@ class GuidedMix(Method):
             x_p, m_p, known_p = self._partners(batch.paired, x_l, m_l, known_l, pooled_l, pooled_u, views)
             x_mix = share * x_p + (1 - share) * x_u  # eq. 2
             m_mix = self._masks(self.net(x_mix))
-            decoupled = m_mix - self._weight(share) * m_p  # eqs. 7 and 8
+            decoupled = self._decoupled(m_mix, m_p, share)
         counted = unlabeled.valid_BHW & known_p
         losses["unlabeled"] = self._omega(batch.clock.progress) * mean_square(m_u, decoupled, counted)  # eq. 10
 
@@ -135,10 +143,10 @@ class GuidedMix(Method):
             losses["classifier"] = presence_loss(self.classifier(pooled_l), mask_BHW)
         return losses
 
-    def _others(self, pooled_l: Tensor, views: Views) -> Tensor:
+    def _others(self, pooled_l: Tensor, index_B: Tensor, views: Views) -> Tensor:
         if self.settings.pairing == "random":
             return views.partners("guidedmix/other")
-        return nearest_in_batch(pooled_l, pooled_l, itself=False)
+        return nearest_in_batch(pooled_l, pooled_l, index_B[:, None] == index_B)
 
     def _partners(
         self, paired: Images | None, x_l: Tensor, m_l: Tensor, known_l: Tensor, pooled_l: Tensor, pooled_u: Tensor,
@@ -151,17 +159,22 @@ class GuidedMix(Method):
             return x_p, self._masks(self.net(x_p)), paired.mask_BHW < self.build.classes
         if self.settings.pairing == "random":
             order = (views.uniform("guidedmix/partner", 1)[:, 0] * len(x_l)).long()
+            order = order.clamp(max=len(x_l) - 1)  # a draw next to 1 is 1 in float32
         else:
-            order = nearest_in_batch(pooled_u, pooled_l)  # eq. 3
+            unknown_l = ~known_l.flatten(1).any(1)
+            order = nearest_in_batch(pooled_u, pooled_l, unknown_l.expand(len(pooled_u), -1))  # eq. 3
         return x_l[order], m_l[order], known_l[order]
 
     def _masks(self, logits_BKHW: Tensor) -> Tensor:
         logits = at_least_float32(logits_BKHW)
         return logits if self.settings.space == "logit" else logits.softmax(1)
 
-    def _weight(self, share: Tensor) -> Tensor:
-        """What is taken away of the labeled image's mask: lambda of it (soft, eq. 8) or all (hard, eq. 7)."""
-        return share if self.settings.decoupling == "soft" else torch.ones_like(share)
+    def _decoupled(self, m_mix: Tensor, m_l: Tensor, share: Tensor) -> Tensor:
+        """The mixture's mask less the labeled image's (hard, eq. 7) or lambda of it (soft, eq. 8)."""
+        if self.settings.decoupling == "hard":
+            return m_mix - m_l
+        rest = m_mix - share * m_l
+        return rest / (1 - share) if self.settings.rescale else rest
 
     def _omega(self, progress: float) -> float:
         """Of eq. 9: exp(-5 (1 - t)^2) of its full value, t from 0 to 1 over the ramp."""

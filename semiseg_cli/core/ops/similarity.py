@@ -22,16 +22,14 @@ MEASURED = 2**22  # numbers measured again at once in float64: 32 MB
 ROUNDING = 2 * 2.0**-24
 
 
-def nearest_in_batch(query_BD: Tensor, reference_MD: Tensor, *, itself: bool = True) -> Tensor:
+def nearest_in_batch(query_BD: Tensor, reference_MD: Tensor, barred_BM: Tensor) -> Tensor:
     """For each of a few queries the index (B,) of the nearest reference; the first one where several are.
 
-    itself: False, where both are the same images, leaves each image's own out (with one image there is no other).
+    barred_BM: bool, references that are out of the question; 0 for a query that is left none.
     """
     query, reference = at_least_float32(query_BD), at_least_float32(reference_MD)
     distance_BM = torch.cdist(query, reference, compute_mode="donot_use_mm_for_euclid_dist")
-    if not itself:
-        distance_BM.diagonal().fill_(torch.inf)
-    nearest: Tensor = distance_BM.argmin(1)
+    nearest: Tensor = distance_BM.masked_fill(barred_BM, torch.inf).argmin(1)
     return nearest
 
 

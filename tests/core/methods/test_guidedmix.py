@@ -24,7 +24,7 @@ CLASSES, SIDE, COUNT = 3, 6, 4
 ALL = [
     {"pairing": pairing, "decoupling": decoupling, "space": space}
     for pairing, decoupling, space in product(("batch", "precomputed", "random"), ("soft", "hard"), ("prob", "logit"))
-]
+] + [{"pairing": "batch", "rescale": True}]
 
 
 class PixelNet(Net):
@@ -120,12 +120,14 @@ def expected(method: GuidedMix, at: Batch) -> dict[str, Tensor]:
                 mixed = mask_of(share * x_l[i, :, y, x] + (1 - share) * x_l[j, :, y, x])
                 taken = share if s.decoupling == "soft" else 1.0
                 left = mixed - taken * mask_of(x_l[i, :, y, x]).detach()
+                left = left / (1 - share) if s.rescale else left
                 dec.append((left - mask_of(x_l[j, :, y, x]).detach()).square().mean())
             share = shares["guidedmix"][i]
             if at.unlabeled.valid_BHW[i, y, x] and y_p[y, x] != 255:
                 mixed = mask_of(share * x_p[:, y, x] + (1 - share) * x_u[i, :, y, x])
                 taken = share if s.decoupling == "soft" else 1.0
                 left = (mixed - taken * mask_of(x_p[:, y, x])).detach()
+                left = left / (1 - share) if s.rescale else left
                 usup.append((left - mask_of(x_u[i, :, y, x])).square().mean())
     begun = (at.clock.step / at.clock.steps - s.warmup) / s.ramp
     omega = s.omega * math.exp(-5 * (1 - min(begun, 1.0)) ** 2)
@@ -135,7 +137,7 @@ def expected(method: GuidedMix, at: Batch) -> dict[str, Tensor]:
     return found
 
 
-@pytest.mark.parametrize("settings", ALL, ids=lambda s: "-".join(s.values()))
+@pytest.mark.parametrize("settings", ALL, ids=lambda s: "-".join(map(str, s.values())))
 def test_losses_and_gradients_are_those_of_the_equations(settings: dict[str, Any]) -> None:
     at = batch(step=12, steps=100)  # on the ramp
     method, out = step(settings | {"cap": 0.4}, at)
@@ -149,6 +151,35 @@ def test_losses_and_gradients_are_those_of_the_equations(settings: dict[str, Any
             theirs = torch.autograd.grad(value, parameters, retain_graph=True)
             for a, b in zip(ours, theirs, strict=True):
                 torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+
+
+def test_rescaled_a_mixture_of_the_masks_gives_the_other_mask() -> None:
+    method, _ = step({"rescale": True}, batch())
+    rng = torch.Generator().manual_seed(0)
+    m_l, m_u = (torch.rand(2, CLASSES, 3, 3, generator=rng).softmax(1) for _ in range(2))
+    share = torch.tensor([0.1, 0.45])[:, None, None, None]
+    torch.testing.assert_close(method._decoupled(share * m_l + (1 - share) * m_u, m_l, share), m_u)
+
+
+def test_the_other_labeled_image_is_no_second_crop_of_the_same() -> None:
+    method, _ = step({}, batch())
+    pooled = torch.tensor([[0.0], [0.1], [5.0], [5.2]])
+    assert method._others(pooled, torch.tensor([3, 3, 4, 4]), views()).tolist() == [2, 2, 1, 1]
+
+
+def test_a_labeled_image_without_a_known_pixel_is_mixed_with_nobody() -> None:
+    at = batch()
+    at.labeled.mask_BHW[1:] = 255
+    _, out = step({}, at)
+    assert torch.equal(out.pictures["labeled"], at.labeled.rgb01_B3HW[:1].expand(COUNT, -1, -1, -1))
+
+
+def test_the_largest_draw_still_picks_an_image_of_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In float32 a draw next to 1 is 1."""
+    monkeypatch.setattr(Views64, "uniform", lambda self, key, count: torch.ones(COUNT, count, dtype=torch.float64))
+    at = batch()
+    _, out = step({"pairing": "random"}, at)
+    assert torch.equal(out.pictures["labeled"], at.labeled.rgb01_B3HW[-1:].expand(COUNT, -1, -1, -1))
 
 
 @pytest.mark.parametrize("cap", [0.5, 0.3, 0.1])
@@ -233,3 +264,8 @@ def test_settings_that_cannot_be(setting: str, value: float) -> None:
 def test_what_the_loader_brings() -> None:
     assert GuidedMix.inputs(GuidedMixSettings()) == {"unlabeled"}
     assert GuidedMix.inputs(GuidedMixSettings(pairing="precomputed")) == {"unlabeled", "paired"}
+
+
+def test_what_is_left_of_a_hard_decoupling_is_not_rescaled() -> None:
+    with pytest.raises(UsageError, match=r"method\.rescale"):
+        GuidedMixSettings(decoupling="hard", rescale=True)

@@ -107,6 +107,8 @@ def test_what_cannot_be() -> None:
 def test_nearest_in_batch() -> None:
     reference = torch.tensor([[0.0, 0.0], [3.0, 4.0], [3.0, 4.0], [1.0, 0.0]])
     query = torch.tensor([[3.0, 4.1], [0.1, 0.0], [0.5, 0.0]])
-    assert nearest_in_batch(query, reference).tolist() == [1, 0, 0]
-    assert nearest_in_batch(reference, reference, itself=False).tolist() == [3, 2, 1, 0]
-    assert nearest_in_batch(reference.half(), reference).tolist() == [0, 1, 1, 3]
+    none = torch.zeros(len(query), len(reference), dtype=torch.bool)
+    assert nearest_in_batch(query, reference, none).tolist() == [1, 0, 0]
+    assert nearest_in_batch(reference, reference, torch.eye(len(reference)).bool()).tolist() == [3, 2, 1, 0]
+    assert nearest_in_batch(reference.half(), reference, none[:1].expand(4, -1)).tolist() == [0, 1, 1, 3]
+    assert nearest_in_batch(query, reference, ~none).tolist() == [0, 0, 0]

@@ -6,9 +6,9 @@ where the teacher is confident, each class's logits become a distribution over p
 the student's is drawn to the teacher's. `weight` is alpha; it rises as exp(-5 (1 - i/w)^2) over the first `ramp` of the
 run (the paper: 5 of 80 epochs on VOC, 30 of 240 on Cityscapes).
 
-Decisions: the confident pixels are taken per image; the loss is the mean over the strong views, without those that
-differ from the teacher's in their features alone (with them where a method has no other); where images were mixed
-(CutMix), the teacher's logits were mixed alike.
+Decisions: the confident pixels are taken per image; the loss is the mean over the strong views, without the weak view
+masked or with dropped features (with it where a method has no other); where images were mixed (CutMix), the teacher's
+logits were mixed alike.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ class InterPixel(Extra):
         settings, weak = self.settings, out.weak
         if not out.terms:
             return StepOutput({})
-        strong = [term for term in out.terms if weak is None or term.image_B3HW is not weak.image_B3HW]
+        # a view that is taught the weak view's own labels is the weak view, masked or with dropped features
+        strong = [term for term in out.terms if weak is None or term.pseudo is not weak.pseudo]
         losses = []
         for term in strong or out.terms:
             omega = (term.pseudo.conf_BHW > settings.omega) & term.pseudo.valid_BHW  # eq. 3

@@ -108,6 +108,14 @@ def test_interpixel_is_the_mean_over_strong_views(train_module: Make, host_batch
     assert torch.equal(out.losses["interpixel"], torch.stack(losses).mean())
 
 
+def test_interpixel_leaves_out_the_masked_view(train_module: Make, host_batch: Batches) -> None:
+    out = step(extended(train_module, "maskmatch", "interpixel", patch=8), host_batch())
+    assert [term.name for term in out.terms] == ["strong", "masked"]
+    t = out.terms[0]
+    omega = (t.pseudo.conf_BHW > 0) & t.pseudo.valid_BHW
+    assert torch.equal(out.losses["interpixel"], inter_pixel_loss(t.pseudo.logits_BKHW, t.logits_BKHW, omega))
+
+
 def test_mixed_images_have_their_teachers_logits_mixed(train_module: Make, host_batch: Batches) -> None:
     out = step(extended(train_module, "fixmatch", "interpixel"), host_batch())
     term = out.terms[0]
