@@ -7,9 +7,10 @@ L = L_x + lambda_1 L_MSWS + lambda_2 L_LCR. Unlabeled terms count pixels with co
 its own count of them. The teacher is evaluated.
 
 Departures. A scaled image's logits are brought back by the decoder's last upsampling, not by a second one after it.
-Labeled and strong images pass the network as one batch; masked images, whose statistics are those of no image that is
-ever evaluated, pass it apart and leave the running statistics as they are. A hidden patch has the mean colour. The
-paper does not say by what the loss of `masked_task = "visible"` is divided: by the confident pixels that are visible.
+Labeled and strong images pass the network as one batch; scaled and masked images pass it apart and leave the running
+statistics as they are, which would be mostly theirs, and the teacher is evaluated with them. A hidden patch has the
+mean colour. The paper does not say by what the loss of `masked_task = "visible"` is divided: by the confident pixels
+that are visible.
 The teacher's decay is min((1 + step) / (10 + step), alpha), and `warmup` delays the pseudo-labels, for short runs.
 """
 
@@ -107,7 +108,8 @@ class MaskMatch(Method):
         weak = self._pseudo_labels(x_w, unlabeled.valid_BHW)
         x_s, mixed = cutmixed(views, unlabeled, weak, "s1")
         logits_l, logits_s = self.net(torch.cat([x_l, x_s])).split([len(x_l), len(x_s)])
-        scaled = [logits_at(self.net, x_s, factor) for factor in settings.scales if factor != 1]
+        with still_statistics(self.net):
+            scaled = [logits_at(self.net, x_s, factor) for factor in settings.scales if factor != 1]
 
         kept = confident(mixed, settings.tau)
         loss_x = self.build.labeled_loss(logits_l, labeled.mask_BHW)  # eq. 1
