@@ -133,10 +133,13 @@ def test_the_head_gets_a_gradient_during_the_warm_up(train_module: Make, host_ba
     assert all(p.grad is not None for p in train.parameters() if p.requires_grad)
 
 
-def test_masked_images_leave_the_running_statistics_alone(train_module: Make, host_batch: Batches) -> None:
+@pytest.mark.parametrize("more", [{"masked_task": "everywhere"}, {"scales": (1.0, 0.7, 1.5)}], ids=["masked", "scaled"])
+def test_altered_images_leave_the_running_statistics_alone(
+    more: dict[str, Any], train_module: Make, host_batch: Batches
+) -> None:
     buffers = []
-    for task in ("none", "everywhere"):
-        train = train_module("maskmatch", tau=0.0, patch=8, scales=(1.0,), masked_task=task)
+    for added in ({}, more):
+        train = train_module("maskmatch", **{"tau": 0.0, "patch": 8, "scales": (1.0,), "masked_task": "none"} | added)
         step(train, host_batch())
         named = train.method.net.named_buffers()
         buffers.append({name: value for name, value in named if "num_batches" not in name})
