@@ -50,7 +50,9 @@ class ModelConfig:
     output_stride: Doc[Literal[8, 16, 32], "input size over the last feature map's size"] = 16
     weights: Doc[str, "encoder weights: imagenet, none or a safetensors file; auto: imagenet if it exists"] = "auto"
     upsampling: Doc[
-        Literal["bilinear", "nearest"], "of maps and logits within the network; nearest repeats exactly on CUDA"
+        Literal["bilinear", "corners", "nearest"],
+        "of maps and logits within the network: bilinear; the same with corners aligned, as published, which shifts maps "
+        "unless sides are 16 n + 1; or nearest, which repeats exactly on CUDA",
     ] = "bilinear"
     freeze_bn: Doc[bool, "encoder batch norms keep their running statistics (for small batches)"] = False
 
@@ -61,7 +63,7 @@ class TrainConfig:
     epochs: Doc[int, "passes over the unlabeled images, which become train.steps where those are 0"] = 0
     batch: Doc[int, "labeled images per step over all devices; as many unlabeled ones come with them"] = 16
     micro_batch: Doc[int, "labeled images per forward on one device; 0: no accumulation"] = 0
-    crop: Doc[int, "side of the square training crop in pixels; 16 n + 1 keeps maps and pixels in register"] = 321
+    crop: Doc[int, "side of the square training crop in pixels"] = 321
     scale: Doc[tuple[float, float], "range of the random rescaling of the weak view"] = (0.5, 2.0)
     rotation: Doc[float, "largest random rotation of the weak view in degrees, either way"] = 0.0
     colour: Doc[float, "strength of the strong views' colour augmentation, in [0, 1]; 1 as published, 0 none"] = 1.0

@@ -50,12 +50,13 @@ from semiseg_cli.core.methods.base import (
     cutmixed,
 )
 from semiseg_cli.core.ops.batchnorm import still_statistics
-from semiseg_cli.core.ops.classwise import nearest, one_hot
+from semiseg_cli.core.ops.classwise import one_hot
 from semiseg_cli.core.ops.losses import kept_weights, pseudo_label_loss, pseudo_stats
 from semiseg_cli.core.ops.mix import cat_maps, drop_channels
 from semiseg_cli.core.ops.pixel_decoder import PixelDecoder
 from semiseg_cli.core.ops.processes import idle
 from semiseg_cli.core.ops.prototypes import aggregation_loss, class_means
+from semiseg_cli.core.ops.register import sample
 from semiseg_cli.core.ops.streams import Streams, stream_means
 from semiseg_cli.core.settings import Config, require
 from semiseg_cli.core.types import at_least_float32
@@ -235,7 +236,7 @@ class S4MIM(Method):
         """Section III-C without lambda. Moves the dictionary, whose vectors are zero until their class was seen."""
         settings, classes, labeled = self.settings, self.build.classes, len(fea) // 3
         group, conf, known, hidden = (
-            nearest(x, (fea.shape[2], fea.shape[3]))
+            sample(x, (fea.shape[2], fea.shape[3]))
             for x in (streams.group_MHW, streams.conf_MHW, streams.known_MHW, mask_MHW)
         )
         weight = (conf if settings.confidence else torch.ones_like(conf)) * known

@@ -55,7 +55,7 @@ def build_segmenter(
     upsampling: str = "bilinear",
     freeze_bn: bool = False,
 ) -> Segmenter:
-    """A network with random weights. upsampling: bilinear or nearest, of the maps and logits in its decoder.
+    """A network with random weights. upsampling: see `Upsample`, of the maps and logits in its decoder.
 
     The encoder's are a function of `seed`, the decoder's of `seed` and `head_seed`: two networks of one seed and
     different head seeds share their initial encoder only. PyTorch's generators are left as they were.

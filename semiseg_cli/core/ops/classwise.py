@@ -61,12 +61,3 @@ def one_hot(group_Bhw: Tensor, classes: int, weight_Bhw: Tensor) -> Tensor:
     """(B, K, h, w): the pixel's weight at its class, 0 at the others."""
     of = torch.arange(classes, device=group_Bhw.device)[:, None, None]
     return torch.where(group_Bhw[:, None] == of, weight_Bhw[:, None], 0)
-
-
-def nearest(x_BHW: Tensor, size: tuple[int, int]) -> Tensor:
-    """Pixels of a map at the places of a coarser (h, w), with corners on corners as in the network's upsampling."""
-    rows, columns = (
-        (torch.arange(n, device=x_BHW.device) * ((full - 1) / max(n - 1, 1))).round().long()
-        for n, full in zip(size, x_BHW.shape[1:], strict=True)
-    )
-    return x_BHW[:, rows[:, None], columns]

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from semiseg_cli.core.ops.anchors import assign, make_anchors
-from semiseg_cli.core.ops.classwise import nearest
 from semiseg_cli.core.ops.contrast import anchor_loss, draw_pixels, first_of_class, similarity_loss
 from semiseg_cli.core.ops.memory import ClassMemory
 from semiseg_cli.core.ops.processes import gathered, summed
+from semiseg_cli.core.ops.register import sample
 from semiseg_cli.core.ops.teacher import Teacher
 from semiseg_cli.core.types import Clock, at_least_float32
 
@@ -110,7 +110,7 @@ class DualContrast(nn.Module):
         sums = f_PD.new_zeros(self.classes + 1, f_PD.shape[1]).index_add_(0, bins, f_PD)
         count = f_PD.new_zeros(self.classes + 1).index_add_(0, bins, torch.ones_like(f_PD[:, 0]))
 
-        small = nearest(at_least_float32(logits_BKHW).flatten(0, 1), (map_BChw.shape[2], map_BChw.shape[3]))
+        small = sample(at_least_float32(logits_BKHW).flatten(0, 1), (map_BChw.shape[2], map_BChw.shape[3]))
         conf, predicted = small.unflatten(0, logits_BKHW.shape[:2]).softmax(1).max(1)
         anchors, assigned = self._own_anchors()
         own = label_P.where(label_P < self.classes, 0)
@@ -150,5 +150,5 @@ class DualContrast(nn.Module):
 
 def _rows(map_BChw: Tensor, label_BHW: Tensor) -> tuple[Tensor, Tensor]:
     """Features as rows (P, C), and the label of each."""
-    label = nearest(label_BHW, (map_BChw.shape[2], map_BChw.shape[3]))
+    label = sample(label_BHW, (map_BChw.shape[2], map_BChw.shape[3]))
     return map_BChw.permute(0, 2, 3, 1).flatten(0, 2), label.flatten()

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from semiseg_cli.core.ops.register import enlarge
 from semiseg_cli.core.types import Pseudo, at_least_float32
 
 
@@ -72,7 +73,7 @@ def pseudo_label_loss(
 def reconstruction_loss(rgb_B3hw: Tensor, image_B3HW: Tensor, valid_BHW: Tensor) -> Tensor:
     """Mean squared difference to the image over channels and valid pixels; a coarser map is enlarged bilinearly."""
     size = (image_B3HW.shape[2], image_B3HW.shape[3])
-    rgb = F.interpolate(at_least_float32(rgb_B3hw), size, mode="bilinear", align_corners=True)
+    rgb = enlarge(at_least_float32(rgb_B3hw), size)
     error = (rgb - image_B3HW).square().mean(1) * valid_BHW
     return error.sum() / valid_BHW.sum().clamp(min=1)
 

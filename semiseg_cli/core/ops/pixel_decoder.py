@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from semiseg_cli.core.errors import UsageError
-from semiseg_cli.core.ops.classwise import class_convolution, nearest
+from semiseg_cli.core.ops.classwise import class_convolution
+from semiseg_cli.core.ops.register import sample
 from semiseg_cli.core.types import Decoder, at_least_float32
 
 LARGEST_HEADS = 256  # MB
@@ -43,7 +44,7 @@ class PixelDecoder(nn.Module):
         """r = sum_c Head_c(fea_c), eqs. 6 and 7, at the size of `group`; or sum_c Head_c(fea), basic MIM."""
         heads = self.heads.weight.unflatten(0, (-1, 3))
         if classwise:
-            r = class_convolution(fea_BDhw, nearest(group_BHW, (fea_BDhw.shape[2], fea_BDhw.shape[3])), heads)
+            r = class_convolution(fea_BDhw, sample(group_BHW, (fea_BDhw.shape[2], fea_BDhw.shape[3])), heads)
         else:
             r = at_least_float32(F.conv2d(fea_BDhw, heads.sum(0), padding=1))
         enlarged: Tensor = self.body.upsample(r, (group_BHW.shape[1], group_BHW.shape[2]))

@@ -75,6 +75,28 @@ def test_upsampling_keeps_the_corners_and_is_linear_between():
     torch.testing.assert_close(Upsample()(ramp, (17, 33))[0, 0], 2 * fine_rows - 3 * fine_columns)
 
 
+@pytest.mark.parametrize("side", [60, 64, 65])
+def test_a_column_is_found_where_it_is_at_any_size(side):
+    """Logits that are the deep map itself: their largest stands over the value that was set, pixel 16 i."""
+    decoder = DeepLabV3Plus((4, 6), 2, 16)
+    low, deep = -(-side // 4), -(-side // 16)
+    decoder.features = lambda maps: (maps[-1], decoder.upsample(maps[-1], (low, low)))
+    decoder.classifier = torch.nn.Identity()
+    spot = torch.zeros(1, 1, deep, deep)
+    spot[0, 0, 1, 2] = 1
+    logits = decoder([torch.zeros(1, 4, low, low), spot], (side, side)).logits_BKHW[0, 0]
+    assert divmod(int(logits.argmax()), side) == (16, 32)
+
+
+def test_aligned_corners_are_there_for_who_wants_the_published_networks():
+    image = torch.randn(1, 3, 65, 65, generator=torch.Generator().manual_seed(0))
+    register, corners = (
+        build_segmenter("tiny", "deeplabv3plus", 3, upsampling=mode).eval() for mode in ("bilinear", "corners")
+    )
+    assert torch.equal(register(image), corners(image))  # 65 is 16 n + 1
+    assert not torch.allclose(register(image[..., :60]), corners(image[..., :60]), atol=1e-3)
+
+
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_nearest_upsampling_throughout(decoder):
     """The mode changes no weight; logits of nearest upsampling are copies of those at stride 4."""

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from semiseg_cli.core.ops.classwise import class_convolution, class_linear, nearest, one_hot
+from semiseg_cli.core.ops.classwise import class_convolution, class_linear, one_hot
+from semiseg_cli.core.ops.register import sample
 
 CLASSES, CHANNELS = 5, 6
 
@@ -28,7 +29,7 @@ def example(seed: int = 0, size: tuple[int, int] = (9, 7), dtype: torch.dtype = 
     rng = torch.Generator().manual_seed(seed)
     x = torch.randn(3, CHANNELS, *size, generator=rng, dtype=dtype)
     coarse = torch.tensor([0, 1, 3, 4])[torch.randint(0, 4, (3, 4, 4), generator=rng)]
-    group = nearest(coarse.repeat_interleave(3, 1).repeat_interleave(3, 2), size)
+    group = sample(coarse.repeat_interleave(3, 1).repeat_interleave(3, 2), size)
     weight = torch.randn(CLASSES, 3, CHANNELS, 3, 3, generator=rng, dtype=dtype)
     return [x, group, weight]
 
@@ -94,10 +95,3 @@ def test_one_hot() -> None:
     group, weight = torch.tensor([[[0, 2], [2, 1]]]), torch.tensor([[[0.5, 1.0], [0.0, 0.25]]])
     expected = F.one_hot(group, 3).permute(0, 3, 1, 2) * weight[:, None]
     assert torch.equal(one_hot(group, 3, weight), expected)
-
-
-def test_nearest_puts_corners_on_corners() -> None:
-    x = torch.arange(9 * 13).view(1, 9, 13)
-    assert torch.equal(nearest(x, (3, 4)), x[:, ::4, ::4])
-    assert torch.equal(nearest(x, (9, 13)), x)
-    assert nearest(x, (1, 1)).item() == 0

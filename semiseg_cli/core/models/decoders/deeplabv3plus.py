@@ -1,7 +1,8 @@
 """DeepLabV3+ (Chen et al., ECCV 2018, arXiv 1802.02611), as the field's semi-supervised methods wire it.
 
-The width follows the deep map's channels, see `width`. There is no dropout; every upsampling is bilinear with
-align_corners=True, unless nearest is asked for. Convolutions keep PyTorch's initialisation, as in the field's code.
+The width follows the deep map's channels, see `width`. There is no dropout; every upsampling is bilinear, in register,
+which at sides of 16 n + 1 is the field's align_corners=True, unless that or nearest is asked for. Convolutions keep
+PyTorch's initialisation, as in the field's code.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from semiseg_cli.core.ops.register import enlarge
 from semiseg_cli.core.types import Decoder, Out
 
 RATES = {32: (3, 6, 9), 16: (6, 12, 18), 8: (12, 24, 36)}  # of the context module's 3x3 convolutions, by output stride
@@ -28,12 +30,23 @@ def width(deep_channels: int) -> int:
 
 
 class Upsample(nn.Module):
-    """Enlarges maps to a size, bilinearly or to the nearest neighbour; `build_segmenter` sets the mode."""
+    """Enlarges maps to a size; `build_segmenter` sets the mode: bilinear (in register), corners (aligned) or nearest.
+
+    strided: False for maps that are means over parts of another, whose corners are always aligned.
+    """
 
     mode = "bilinear"
 
+    def __init__(self, strided: bool = True) -> None:
+        super().__init__()
+        self.strided = strided
+
     def forward(self, x_BChw: Tensor, size: tuple[int, int]) -> Tensor:
-        return F.interpolate(x_BChw, size, mode=self.mode, align_corners=True if self.mode == "bilinear" else None)
+        if self.mode == "nearest":
+            return F.interpolate(x_BChw, size, mode="nearest")
+        if self.mode == "bilinear" and self.strided:
+            return enlarge(x_BChw, size)
+        return F.interpolate(x_BChw, size, mode="bilinear", align_corners=True)
 
 
 class ConvNormReLU(nn.Sequential):

@@ -33,7 +33,7 @@ class PyramidPooling(nn.Module):
         self.whole = ImagePooling(channels, branch)
         self.parts = nn.ModuleList([ConvNormReLU(channels, branch) for _ in BINS])
         self.project = ConvNormReLU(channels + branch * (len(BINS) + 1), out, 3)
-        self.upsample = Upsample()
+        self.upsample = Upsample(strided=False)
 
     def forward(self, x_BChw: Tensor) -> Tensor:
         size = (x_BChw.shape[2], x_BChw.shape[3])
