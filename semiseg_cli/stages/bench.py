@@ -6,20 +6,24 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from semiseg_cli.core.config import Resolved
+from semiseg_cli.core.config import Config, Resolved
 from semiseg_cli.core.data import shapes
 from semiseg_cli.core.data.decode import decode_image
 from semiseg_cli.core.data.imaging import write_image
 from semiseg_cli.core.data.index import load_dataset, write_dataset
+from semiseg_cli.core.data.pairs import Pairs, describe_lists, folder_of, write_pairs
 from semiseg_cli.core.data.spec import Dataset, Record
+from semiseg_cli.core.data.splits import resolve_partition
 from semiseg_cli.core.data.warp import apply_warp, draw_warp
 from semiseg_cli.core.errors import UsageError
+from semiseg_cli.core.methods import load_method
 from semiseg_cli.core.training.distributed import join
 from semiseg_cli.core.training.measure import measure, spread
 from semiseg_cli.stages.train import Silent, open_config
@@ -49,7 +53,7 @@ def bench(
     with tempfile.TemporaryDirectory(prefix="semiseg-bench-") as folder:
         root = data_root or Path(folder)
         if data_root is None:
-            make_photos(root)
+            config = _with_any_pairs(config, make_photos(root))
         screen = Silent()
         session = open_config(config, root, join(device), screen)
         note(session.title)
@@ -83,6 +87,18 @@ def make_photos(root: Path) -> Dataset:
     dataset = Dataset(SYNTHETIC, "folder", folder, shapes.CLASSES, shapes.PALETTE, tuple(records), ())
     write_dataset(dataset, {})
     return load_dataset(root, SYNTHETIC)
+
+
+def _with_any_pairs(config: Config, dataset: Dataset) -> Config:
+    """The configuration, and pairs where its method takes them: which labeled image is the nearest changes no cost."""
+    if "paired" not in load_method(config.method_name).inputs(config.method):
+        return config
+    partition = resolve_partition(dataset, config.data.labeled, balance=config.data.balance, seed=config.split_seed)
+    index = np.arange(len(partition.unlabeled), dtype=np.int64)[:, None] % len(partition.labeled)
+    meta = describe_lists(partition) | {"encoder": "none", "metric": "none"}
+    pairs = Pairs(folder_of(dataset) / "any.safetensors", index, np.zeros(index.shape, np.float32), meta)
+    write_pairs(pairs)
+    return replace(config, data=replace(config.data, pairs=pairs.path.name))
 
 
 def host_cost(records: Sequence[Record], crop: int, scale: tuple[float, float]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from semiseg_cli.core.data.index import load_dataset
-from semiseg_cli.core.data.pairs import Pairs, describe_lists, folder_of, read_pairs, write_pairs
+from semiseg_cli.core.data.pairs import Pairs, checked, describe_lists, files_of, folder_of, read_pairs, write_pairs
 from semiseg_cli.core.data.spec import Dataset, Partition, Record
 from semiseg_cli.core.data.splits import class_pixels, resolve_partition
 from semiseg_cli.core.errors import DataError, UsageError, did_you_mean
@@ -70,17 +70,16 @@ def pair(
         "encoder": name, "encoder_fingerprint": mark, "k": str(count), "metric": "cosine" if cosine else "euclidean",
         "neighbours": _sha256(known.tobytes()),
     }  # fmt: skip
-    listing = _sha256("\n".join(_listed(record) for record in dataset.train).encode())
-    path = folder_of(dataset) / f"{_sha256(json.dumps([meta, listing]).encode())[:16]}.safetensors"
+    path = folder_of(dataset) / f"{_sha256(json.dumps(meta).encode())[:16]}.safetensors"
     result = {"data": dataset.name, "partition": partition.name, "pairs": str(path), "encoder": line, "k": count}
     result |= {"metric": meta["metric"], "labeled": len(partition.labeled), "unlabeled": len(partition.unlabeled)}
-    if path.is_file():
+    if made := _made(path, partition, note):
         path.touch()  # training takes the newest
-        return result | {"cached": True, "encoded": 0, **_sheet(dataset, partition, read_pairs(path))}
+        return result | {"cached": True, "encoded": 0, **_sheet(dataset, partition, made)}
 
     path.parent.mkdir(parents=True, exist_ok=True)
     width = int(net.channels[-1])
-    name = f"features-{_sha256((mark + listing).encode())[:16]}.f16"
+    name = f"features-{_sha256((mark + files_of(dataset.train)).encode())[:16]}.f16"
     features = Features(path.with_name(name), len(dataset.train), width)
     with progress("features", len(dataset.train)) as advance:
         encoded = extract(net, dataset.train, features, mean=MEAN, std=STD, device=place, advance=advance)
@@ -89,6 +88,17 @@ def pair(
     pairs = Pairs(path, index, distance, meta)
     write_pairs(pairs)
     return result | {"cached": False, "encoded": encoded, **_sheet(dataset, partition, pairs)}
+
+
+def _made(path: Path, partition: Partition, note: Callable[[str], None]) -> Pairs | None:
+    """The pairs that were made before; None where there are none, or no whole ones: then they are made anew."""
+    if not path.is_file():
+        return None
+    try:
+        return checked(read_pairs(path), partition, "")
+    except DataError as error:
+        note(f"{error.what}: made anew ({error.why})")
+        return None
 
 
 def _known(dataset: Dataset, partition: Partition, note: Callable[[str], None]) -> Any:
@@ -134,14 +144,6 @@ def _fingerprint(net: nn.Module) -> str:
         digest.update(name.encode())
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _listed(record: Record) -> str:
-    """An image in a word: another file of this name is another image."""
-    found = record.image.stat() if record.image.is_file() else None
-    if found is None:
-        raise DataError(f"cannot read {record.image}", why="the file does not exist", fix="prepare the dataset again")
-    return f"{record.id} {found.st_size} {found.st_mtime_ns}"
 
 
 def _neighbours(

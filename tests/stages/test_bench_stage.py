@@ -35,6 +35,17 @@ def test_without_data(
     assert list(tmp_path.iterdir()) == []  # nothing stays
 
 
+def test_photos_have_pairs_for_a_method_that_takes_them(
+    configured: Callable[..., Resolved], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    settings = {"data.name": "synthetic", "data.labeled": "3", "method.pairing": "precomputed"}
+    found = bench(configured("guidedmix", settings), data_root=None, steps=1, device="cpu")
+    assert (found["method"], found["labeled"], found["unlabeled"]) == ("guidedmix", 3, 9)
+    assert found["images_per_second"] > 0
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_on_a_prepared_dataset(configured: Callable[..., Resolved], shapes_root: Path) -> None:
     found = bench(configured("supervised"), data_root=shapes_root, steps=1, device="cpu")
     assert (found["data"], found["labeled"]) == ("shapes", 6)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from semiseg_cli.core import features
 from semiseg_cli.core.config import Resolved
 from semiseg_cli.core.data.decode import decode_image
 from semiseg_cli.core.data.index import load_dataset
-from semiseg_cli.core.data.pairs import read_pairs
+from semiseg_cli.core.data.pairs import read_pairs, write_pairs
 from semiseg_cli.core.data.splits import resolve_partition
 from semiseg_cli.core.errors import CheckpointError, DataError, UsageError
 from semiseg_cli.core.models import MEAN, STD, build_segmenter
@@ -90,6 +91,24 @@ def test_what_is_kept_and_what_is_made_anew(root: Path) -> None:
     assert run(root)["encoded"] == 14
 
 
+def test_a_damaged_file_is_made_anew(root: Path) -> None:
+    first = run(root)
+    path = Path(first["pairs"])
+    whole = read_pairs(path)
+    damaged: dict[str, Callable[[], Any]] = {
+        "truncated": lambda: path.write_bytes(path.read_bytes()[:100]),
+        "of 4 labeled images": lambda: write_pairs(replace(whole, index=whole.index + 4)),
+    }
+    for said, damage in damaged.items():
+        damage()
+        told: list[str] = []
+        again = run(root, note=told.append)
+        assert (again["cached"], again["encoded"], again["pairs"]) == (False, 0, str(path))
+        assert any(str(path) in line and "made anew" in line and said in line for line in told)
+        assert np.array_equal(read_pairs(path).index, whole.index)
+    assert run(root)["cached"]
+
+
 def test_an_interrupted_run_goes_on(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run(root)
     expected = read_pairs(Path(whole["pairs"]))
@@ -138,6 +157,14 @@ def test_training_takes_the_pairs_by_itself_and_a_resumed_run_the_same(
     shown = visualize(Path(done["run"]), "pairs", root=root, count=2)
     assert shown["pairs"] == str(first)
     assert len(shown["images"]) == 2
+
+    images = load_dataset(root, "shapes").train
+    shutil.copy(images[1].image, images[0].image)
+    with pytest.raises(DataError, match="no pairs of similar images") as caught:
+        train(config, data_root=root, runs_root=tmp_path / "runs", dry_run=True)
+    assert "before its image files changed" in caught.value.why
+    run(root, weights="none")
+    assert train(config, data_root=root, runs_root=tmp_path / "runs", dry_run=True)["images_per_second"] > 0
 
 
 def test_a_checkpoint_is_an_encoder(root: Path, configured: Callable[..., Resolved], tmp_path: Path) -> None:

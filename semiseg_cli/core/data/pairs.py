@@ -1,7 +1,8 @@
 """The labeled images most like each unlabeled one: the files that `semiseg pair` writes and training reads.
 
 `<dataset>/pairs/<name>.safetensors` holds `index` int64 (U, k), places in the list of labeled images, and `distance`
-float32 (U, k), nearest first. Its metadata name the dataset, the partition, both lists by fingerprint, and the encoder.
+float32 (U, k), nearest first. Its metadata name the dataset, the partition, both lists and the image files by
+fingerprint, and the encoder.
 """
 
 from __future__ import annotations
@@ -23,7 +24,11 @@ from semiseg_cli.core.data.spec import Dataset, Partition, Record
 from semiseg_cli.core.errors import DataError
 from semiseg_cli.core.settings import Config
 
-SCHEMA = "1"
+SCHEMA = "2"
+
+
+class Foreign(DataError):
+    """A whole safetensors file, but none of pairs, or one of another version's."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +52,29 @@ def order_of(records: Sequence[Record]) -> str:
     return hashlib.sha256("".join(f"{record.id}\n" for record in records).encode()).hexdigest()
 
 
+def files_of(records: Sequence[Record]) -> str:
+    """sha256 of the ids, sizes and times of image files: another file of the same name is another image.
+
+    Raises DataError for a file that is not there.
+    """
+    digest = hashlib.sha256()
+    for record in records:
+        try:
+            found = record.image.stat()
+        except OSError as error:
+            fix = "prepare the dataset again"
+            raise DataError(f"cannot read {record.image}", why=error.strerror or str(error), fix=fix) from error
+        digest.update(f"{record.id} {found.st_size} {found.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
 def describe_lists(partition: Partition) -> dict[str, str]:
-    """What the metadata say of a partition's lists."""
+    """What the metadata say of a partition's lists and images."""
     return {
         "partition": partition.name,
         "labeled": order_of(partition.labeled),
         "unlabeled": order_of(partition.unlabeled),
+        "images": files_of((*partition.labeled, *partition.unlabeled)),
     }
 
 
@@ -77,19 +99,34 @@ def write_pairs(pairs: Pairs) -> None:
             Path(name).unlink(missing_ok=True)
 
 
-def read_pairs(path: Path) -> Pairs:
-    """Raises DataError for a file that is absent, damaged or something else."""
-    fix = "make it with semiseg pair"
+def read_pairs(path: Path, fix: str = "make it with semiseg pair") -> Pairs:
+    """Raises DataError with `fix` for a file that is absent or damaged, Foreign for something else."""
     if not path.is_file():
         raise DataError(f"there is no pairs file {path}", fix=fix)
     try:
         with safe_open(str(path), "np") as file:
             meta = file.metadata() or {}
             if meta.get("schema") != SCHEMA or "labeled" not in meta:
-                raise DataError(f"{path} is a safetensors file, but not one of pairs", fix=fix)
+                why = f"its schema is {meta.get('schema')}, not {SCHEMA}"
+                raise Foreign(f"{path} is a safetensors file, but not one of pairs as written now", why=why, fix=fix)
             return Pairs(path, file.get_tensor("index"), file.get_tensor("distance"), meta)
     except (OSError, SafetensorError) as error:
         raise DataError(f"cannot read {path}", why=f"truncated or not a safetensors file ({error})", fix=fix) from error
+
+
+def checked(pairs: Pairs, partition: Partition, fix: str) -> Pairs:
+    """The pairs, if their arrays are what `Pairs` says. Raises DataError with `fix` where they are not."""
+    index, distance = pairs.index, pairs.distance
+    rows, labeled = len(partition.unlabeled), len(partition.labeled)
+    if index.dtype != np.int64 or index.ndim != 2 or len(index) != rows or index.shape[1] == 0:
+        why = f"index is {index.dtype} {index.shape}, not int64 ({rows}, k)"
+    elif ((index < 0) | (index >= labeled)).any():
+        why = f"index names places {index.min()} to {index.max()} of {labeled} labeled images"
+    elif distance.dtype != np.float32 or distance.shape != index.shape:
+        why = f"distance is {distance.dtype} {distance.shape}, not float32 {index.shape}"
+    else:
+        return pairs
+    raise DataError(f"the pairs in {pairs.path} are damaged", why=why, fix=fix)
 
 
 def pairs_of(config: Config, dataset: Dataset, partition: Partition) -> Pairs:
@@ -106,33 +143,43 @@ def find_pairs(dataset: Dataset, partition: Partition, named: str, command: str)
     """The pairs of a partition: of the file `named`, or where that is empty the newest file of these lists.
 
     named: a path, or a name in the dataset's folder of pairs.
-    command: what would make them. Raises DataError with it where there are none, or the file is of another partition.
+    command: what would make them. Raises DataError with it where there are none, or the file is damaged, of another
+    partition, or of images that have changed since.
     """
     lists = describe_lists(partition)
 
-    def fits(meta: Mapping[str, str]) -> bool:
-        return all(meta.get(key) == lists[key] for key in ("labeled", "unlabeled"))
+    def other(meta: Mapping[str, str]) -> str:
+        """What a file is for; empty where it is for these lists and images."""
+        if any(meta.get(key) != lists[key] for key in ("labeled", "unlabeled")):
+            return meta.get("partition") or "an unnamed split"
+        return "" if meta.get("images") == lists["images"] else f"{partition.name} before its image files changed"
 
     if named:
         inside = folder_of(dataset) / named
-        pairs = read_pairs(inside if inside.is_file() else Path(named))
-        if not fits(pairs.meta):
+        pairs = read_pairs(inside if inside.is_file() else Path(named), command)
+        if made_for := other(pairs.meta):
             raise DataError(
-                f"the pairs in {named} are those of another split",
-                why=f"made for: {pairs.meta.get('partition')}; this is: {partition.name}",
+                f"the pairs in {named} are those of another split or of other images",
+                why=f"made for: {made_for}; this is: {partition.name}; without data.pairs the newest fit is taken",
                 fix=command,
             )
-        return pairs
+        return checked(pairs, partition, command)
     found = [(path.stat().st_mtime_ns, path) for path in folder_of(dataset).glob("*.safetensors")]
-    others = []
+    others = set()
     for _, path in sorted(found, reverse=True):
-        pairs = read_pairs(path)
-        if fits(pairs.meta):
-            return pairs
-        others.append(pairs.meta.get("partition", ""))
+        anew = f"{shlex.join(['rm', str(path)])} && {command}"  # the command alone may write another file
+        try:
+            pairs = read_pairs(path, anew)
+        except Foreign:
+            others.add("another version of semiseg")
+            continue
+        if made_for := other(pairs.meta):
+            others.add(made_for)
+            continue
+        return checked(pairs, partition, anew)
     raise DataError(
         f"no pairs of similar images for this split of {dataset.name}: {partition.name}",
-        why=f"those in {folder_of(dataset)} are for: {'; '.join(sorted(set(others)))}" if others else "none were made",
+        why=f"those in {folder_of(dataset)} are for: {'; '.join(sorted(others))}" if others else "none were made",
         fix=command,
     )
 

@@ -17,8 +17,11 @@ from semiseg_cli.core.types import at_least_float32
 SPARE = 4  # candidates beyond k: what rounding may have put behind the k-th
 SCORES = 2**25  # entries of a chunk's table of distances: 128 MB
 MEASURED = 2**22  # numbers measured again at once in float64: 32 MB
-# A float32 sum of D terms is off by at most 6 standard deviations of its rounding errors. These are of either sign and
-# at most half a unit in the last place of the partial sums, which grow to |q| |x|: 6 / 3 * 2^-24 sqrt(D) |q| |x|.
+# How far a score |x|^2 / 2 - q.x can be off, in units of ROUNDING: (sqrt(D) + 3 / 2) |q| |x| + |x|^2.
+# - The sum of D terms q.x, by 6 standard deviations of its rounding errors. These are of either sign and at most half a
+#   unit in the last place of the partial sums, which grow to |q| |x|: 6 / 3 * 2^-24 sqrt(D) |q| |x|.
+# - q and x, each rounded once after centring: 2^-24 |q| |x| and 2^-24 (|q| |x| + |x|^2); the rounded |x|^2 / 2; and the
+#   last addition, 2^-24 (|q| |x| + |x|^2 / 2). What has no |q| counts for queries near the centre.
 ROUNDING = 2 * 2.0**-24
 
 
@@ -54,9 +57,8 @@ class Neighbours:
         if not 1 <= k <= len(reference_MD):
             raise ValueError(f"{k} neighbours of {len(reference_MD)} references")
         self.k, self.cosine, self.given_MD = k, cosine, reference_MD
-        reference = self._float(reference_MD)
-        self.centre_D = reference.double().mean(0).float()  # distances stay, products and so rounding get smaller
-        self.reference_MD = reference - self.centre_D
+        self.centre_D = self._double(reference_MD).mean(0)  # distances stay, products and so rounding get smaller
+        self.reference_MD = self._centred(reference_MD)
         self.half_square_M = self.reference_MD.double().square().sum(1).float() / 2
         self.largest = self.reference_MD.norm(dim=1).max()
 
@@ -64,7 +66,7 @@ class Neighbours:
         """Index (N, k) int64 and distance (N, k) float32, nearest first. N as `chunk_rows` says."""
         if query_ND.shape[1] != self.given_MD.shape[1]:
             raise ValueError(f"queries of width {query_ND.shape[1]}, references of {self.given_MD.shape[1]}")
-        query = self._float(query_ND) - self.centre_D
+        query = self._centred(query_ND)
         norm_N = query.norm(dim=1)
         with _full_precision():  # |x|^2 / 2 - q.x, which orders like the distance
             score_NM = torch.addmm(self.half_square_M, query, self.reference_MD.T, alpha=-1)
@@ -73,7 +75,7 @@ class Neighbours:
         index, square = index[:, : self.k].contiguous(), 2 * score[:, : self.k] + norm_N.square()[:, None]
         distance = square.clamp(min=0).sqrt()
 
-        doubt_N = ROUNDING * query.shape[1] ** 0.5 * norm_N * self.largest
+        doubt_N = ROUNDING * ((query.shape[1] ** 0.5 + 1.5) * norm_N + self.largest) * self.largest
         close = (score[:, : self.k + 1].diff(dim=1) <= 2 * doubt_N[:, None]).any(1)
         small = square[:, 0] <= 512 * doubt_N  # such a distance would be of few digits
         rows = (close | small).nonzero()[:, 0]
@@ -101,8 +103,9 @@ class Neighbours:
         order = order[:, : self.k]
         return candidates_RC.gather(1, order), distance_RC[:, : self.k].float()
 
-    def _float(self, x_ND: Tensor) -> Tensor:
-        return self._double(x_ND).float() if self.cosine else x_ND.float()
+    def _centred(self, x_ND: Tensor) -> Tensor:
+        """Less the centre, and only then in float32: what is near the centre keeps its digits."""
+        return (self._double(x_ND) - self.centre_D).float()
 
     def _double(self, x_ND: Tensor) -> Tensor:
         return normalised(x_ND.double()) if self.cosine else x_ND.double()

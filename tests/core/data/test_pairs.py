@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,6 +68,71 @@ def test_pairs_of_another_split_or_order_are_refused(dataset: Dataset) -> None:
     assert caught.value.fix == "semiseg pair shapes --labeled 3"
     with pytest.raises(DataError, match="no pairs"):  # the same images at other places
         find_pairs(dataset, replace(four, labeled=four.labeled[::-1]), "", "semiseg pair")
+
+
+def test_pairs_of_images_that_changed_are_refused(dataset: Dataset, tmp_path: Path) -> None:
+    """Ids stay, the picture does not: `pair` would make another file, so training must not take this one."""
+    copies = tmp_path / "images"
+    copies.mkdir()
+    moved = [replace(r, image=Path(shutil.copy(r.image, copies / r.image.name))) for r in dataset.train]
+    dataset = replace(dataset, train=tuple(moved))
+    four = resolve_partition(dataset, "4")
+    pairs = made(dataset, four, "four")
+    assert find_pairs(dataset, four, "", "semiseg pair").path == pairs.path
+    for record in (four.labeled[0], four.unlabeled[-1]):
+        before = record.image.read_bytes(), record.image.stat()
+        shutil.copy(four.unlabeled[0].image, record.image)
+        for named in ("", pairs.path.name):
+            with pytest.raises(DataError, match=r"no pairs|other images") as caught:
+                find_pairs(dataset, four, named, "semiseg pair shapes --labeled 4")
+            assert f"{four.name} before its image files changed" in caught.value.why
+            assert caught.value.fix == "semiseg pair shapes --labeled 4"
+        record.image.write_bytes(before[0])
+        os.utime(record.image, ns=(before[1].st_atime_ns, before[1].st_mtime_ns))
+    assert find_pairs(dataset, four, "", "semiseg pair").path == pairs.path
+    four.labeled[0].image.unlink()
+    with pytest.raises(DataError, match=r"cannot read .*png"):
+        find_pairs(dataset, four, "", "semiseg pair")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"index": np.zeros(10, np.int64)}, r"index is int64 \(10,\)"),
+        ({"index": np.zeros((9, 2), np.int64)}, r"index is int64 \(9, 2\), not int64 \(10, k\)"),
+        ({"index": np.zeros((10, 0), np.int64)}, r"\(10, 0\)"),
+        ({"index": np.zeros((10, 2), np.float32)}, "index is float32"),
+        ({"index": np.full((10, 2), 4)}, "places 4 to 4 of 4 labeled"),
+        ({"index": np.full((10, 2), -1)}, "places -1 to -1 of 4 labeled"),
+        ({"distance": np.zeros((10, 1), np.float32)}, r"distance is float32 \(10, 1\)"),
+        ({"distance": np.zeros((10, 2))}, "distance is float64"),
+    ],
+)
+def test_contents_that_do_not_fit(dataset: Dataset, change: dict[str, Any], said: str) -> None:
+    four = resolve_partition(dataset, "4")
+    pairs = replace(made(dataset, four, "four"), **change)
+    write_pairs(pairs)
+    for named, fix in (("", f"rm {pairs.path} && semiseg pair"), ("four.safetensors", "semiseg pair")):
+        with pytest.raises(DataError, match="damaged") as caught:
+            find_pairs(dataset, four, named, "semiseg pair")
+        assert str(pairs.path) in caught.value.what
+        assert re.search(said, caught.value.why)
+        assert caught.value.fix == fix
+
+
+def test_files_of_another_version_are_passed_over(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    four = resolve_partition(dataset, "4")
+    good = made(dataset, four, "good", age=2)
+    monkeypatch.setattr("semiseg_cli.core.data.pairs.SCHEMA", "1")
+    old = made(dataset, four, "old", age=1)
+    monkeypatch.undo()
+    assert find_pairs(dataset, four, "", "semiseg pair").path == good.path
+    good.path.unlink()
+    for named in ("", old.path.name):
+        with pytest.raises(DataError) as caught:
+            find_pairs(dataset, four, named, "semiseg pair shapes")
+        assert caught.value.fix == "semiseg pair shapes"
+        assert "another version of semiseg" in caught.value.why or "as written now" in caught.value.what
 
 
 def test_files_that_are_none(dataset: Dataset, tmp_path: Path) -> None:

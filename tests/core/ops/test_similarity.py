@@ -73,6 +73,28 @@ def test_near_ties_that_float32_cannot_tell_apart() -> None:
     assert index[0].tolist() == steps.argsort().tolist()
 
 
+@pytest.mark.parametrize("width", [2, 32, 320])
+@pytest.mark.parametrize("norm", [1e-3, 1e-4, 1e-5])
+def test_queries_near_the_centre(width: int, norm: float) -> None:
+    """A product with so short a query is small, and its rounding too; that of |x|^2 is not."""
+    rng = torch.Generator().manual_seed(0)
+    around = torch.nn.functional.normalize(torch.randn(150, width, generator=rng))
+    query = norm * torch.nn.functional.normalize(torch.randn(300, width, generator=rng))
+    reference = torch.cat([around, -around])
+    index, _ = Neighbours(reference, 8)(query)
+    np.testing.assert_array_equal(index.numpy(), brute_force(query, reference, 8, cosine=False)[0])
+
+
+@pytest.mark.parametrize("width", [2, 32, 320])
+def test_directions_close_together(width: int) -> None:
+    """Scaled to length 1 they differ in a float32's last digits only."""
+    rng = torch.Generator().manual_seed(0)
+    common = torch.randn(width, generator=rng)
+    reference, query = (common + 1e-5 * torch.randn(n, width, generator=rng) for n in (300, 100))
+    index, _ = Neighbours(reference, 8, cosine=True)(query)
+    np.testing.assert_array_equal(index.numpy(), brute_force(query, reference, 8, cosine=True)[0])
+
+
 def test_the_way_products_are_computed_elsewhere_does_not_matter() -> None:
     rng = torch.Generator().manual_seed(0)
     reference, query = torch.randn(50, 64, generator=rng), torch.randn(30, 64, generator=rng)
