@@ -14,7 +14,7 @@ from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.evaluation import load_labeled
 from semiseg_cli.core.models.segmenter import Segmenter
-from semiseg_cli.core.ops.classwise import nearest
+from semiseg_cli.core.ops.register import sample
 from semiseg_cli.core.training.checkpoint import load_network
 from semiseg_cli.core.training.distributed import join
 from semiseg_cli.core.viz.scatter import Scatter
@@ -78,7 +78,7 @@ def vectors(
     x = torch.from_numpy(image).to(device).permute(2, 0, 1).float() / 255
     centre, spread = (torch.tensor(values, device=device)[:, None, None] for values in (mean, std))
     fused = net.decode(net.encode(((x - centre) / spread)[None]), truth.shape[:2]).fused[0]
-    of = nearest(torch.from_numpy(truth)[None], (fused.shape[1], fused.shape[2]))[0]
+    of = sample(torch.from_numpy(truth)[None], (fused.shape[1], fused.shape[2]))[0]
     return fused.flatten(1).T.float().cpu().numpy(), of.flatten().long().numpy()
 
 
