@@ -51,8 +51,8 @@ class ModelConfig:
     weights: Doc[str, "encoder weights: imagenet, none or a safetensors file; auto: imagenet if it exists"] = "auto"
     upsampling: Doc[
         Literal["bilinear", "corners", "nearest"],
-        "of maps and logits within the network: bilinear; the same with corners aligned, as published, which shifts them "
-        "where sides are not 16 n + 1; or nearest, which repeats exactly on CUDA",
+        "of maps and logits within the network: bilinear; the same with corners aligned, as published, which shifts "
+        "them where sides are not 16 n + 1; or nearest, which repeats exactly on CUDA",
     ] = "bilinear"
     freeze_bn: Doc[bool, "encoder batch norms keep their running statistics (for small batches)"] = False
 
