@@ -12,7 +12,7 @@ from semiseg_cli.cli.complete import complete_methods
 from semiseg_cli.core.describe import NEEDS, Description, describe_method
 from semiseg_cli.core.methods import METHODS
 from semiseg_cli.core.methods.extras import EXTRAS
-from semiseg_cli.core.tables import Row, table_rows
+from semiseg_cli.core.tables import Row, table_note, table_rows
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -26,9 +26,9 @@ def methods(
 ) -> None:
     """List the methods and the plug-ins; with NAME: its paper, needs, settings, and its tables as commands."""
     if name:
-        found, rows = describe_method(name), table_rows(name)
-        data = asdict(found) | {"rows": [asdict(row) | {"command": row.command} for row in rows]}
-        console.result("methods", data, _one(found, rows), json)
+        found, rows, note = describe_method(name), table_rows(name), table_note(name)
+        data = asdict(found) | {"note": note, "rows": [asdict(row) | {"command": row.command} for row in rows]}
+        console.result("methods", data, _one(found, note, rows), json)
     else:
         every = [describe_method(each) for each in METHODS]
         console.result("methods", [asdict(each) for each in every], _all(every), json)
@@ -46,7 +46,7 @@ def _all(every: list[Description]) -> RenderableType:
     return table
 
 
-def _one(found: Description, rows: list[Row]) -> RenderableType:
+def _one(found: Description, note: str, rows: list[Row]) -> RenderableType:
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -63,7 +63,7 @@ def _one(found: Description, rows: list[Row]) -> RenderableType:
         changes = "; ".join(f"{name} = {value}" for name, value in found.changes.items())
         lines += [f"needs: {_needs(found)}", *[f"changes: {changes}"] * bool(changes)]
         lines += [f"train with it: semiseg train --method {found.name}", ""]
-    return Group(Text("\n".join(lines)), table, *_commands(rows))
+    return Group(Text("\n".join(lines)), table, *[Text(f"\n{note}")] * bool(note), *_commands(rows))
 
 
 def _commands(rows: list[Row]) -> list[RenderableType]:

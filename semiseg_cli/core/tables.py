@@ -1,6 +1,8 @@
 """The tables of the papers: every row is one `semiseg train` command.
 
-`semiseg_cli/tables/<method>.toml` holds one [[row]] per row of the method's paper:
+`semiseg_cli/tables/<method>.toml` holds a note on all of them, and one [[row]] per row of the method's paper:
+
+    note = "MaskMatch (arXiv 2312.08631): tables 5 to 9, ResNet-101."
 
     [[row]]
     table = "8"
@@ -63,9 +65,17 @@ class Row:
 
 def table_rows(method: str) -> list[Row]:
     """The rows of the tables of a method's paper; none where there is no file of them."""
+    return [Row(**{"method": method, **row}) for row in _read(method).get("row", [])]
+
+
+def table_note(method: str) -> str:
+    """What is to be known of the tables of a method's paper; nothing where there is no file of them."""
+    return " ".join(str(_read(method).get("note", "")).split())
+
+
+def _read(method: str) -> dict[str, Any]:
     file = FOLDER / f"{method}.toml"
-    rows = tomllib.loads(file.read_text("utf-8"))["row"] if file.is_file() else []
-    return [Row(**{"method": method, **row}) for row in rows]
+    return tomllib.loads(file.read_text("utf-8")) if file.is_file() else {}
 
 
 def _typed(value: Any) -> str:

@@ -12,7 +12,7 @@ from semiseg_cli.core.config import flatten
 from semiseg_cli.core.data.protocols import protocols, published
 from semiseg_cli.core.methods import METHODS
 from semiseg_cli.core.presets import gather
-from semiseg_cli.core.tables import FOLDER, Row, table_rows
+from semiseg_cli.core.tables import FOLDER, Row, table_note, table_rows
 
 ROWS = [(method, number, row) for method in METHODS for number, row in enumerate(table_rows(method))]
 
@@ -21,6 +21,8 @@ def test_every_file_is_a_method_of_that_name() -> None:
     files = {entry.name.removesuffix(".toml") for entry in FOLDER.iterdir()}
     assert files == {method for method, *_ in ROWS}
     assert files <= set(METHODS)
+    assert all(table_note(method) for method in files)
+    assert not table_note("supervised")
 
 
 @pytest.mark.parametrize("row", [pytest.param(row, id=f"{method}-{number}") for method, number, row in ROWS])
