@@ -159,17 +159,21 @@ def train(
     if gpus > 1 and not launch.joined():
         raise typer.Exit(launch.relaunch(gpus, console.state.arguments))
 
+    from semiseg_cli.stages.stopping import signals
+
     screen = make_screen()
     if resume:
-        from semiseg_cli.stages.train import resume as go_on
-
         run = run or runs.newest_run(runs_root, unfinished=True)
+        with signals(run):  # it takes a while: torch
+            from semiseg_cli.stages.train import resume as go_on
+
         found = go_on(run, data_root=root, overrides=flags | parse_set(set_ or []), device=device, screen=screen)
         _answer(found, _summary(found), json)
         return
 
-    resolved = presets.gather(flags, set_ or [], dataset=dataset_in(root), config=config, preset=preset)
-    from semiseg_cli.stages.train import train as start
+    with signals():
+        resolved = presets.gather(flags, set_ or [], dataset=dataset_in(root), config=config, preset=preset)
+        from semiseg_cli.stages.train import train as start
 
     if dry_run:
         console.note("a dry run: nothing is written")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import shlex
-import signal
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,14 +12,16 @@ from typing import Any, Protocol
 from semiseg_cli.core import runs
 from semiseg_cli.core.config import Config, Resolved, flatten, refuse_changes, resolve
 from semiseg_cli.core.data.index import load_dataset
+from semiseg_cli.core.data.loader import close
 from semiseg_cli.core.data.splits import resolve_partition
-from semiseg_cli.core.errors import CheckpointError, Interrupted
+from semiseg_cli.core.errors import CheckpointError, Diverged, Interrupted
 from semiseg_cli.core.training.checkpoint import load_state, save_network, save_state
-from semiseg_cli.core.training.distributed import World, barrier, joined
+from semiseg_cli.core.training.distributed import World, any_process, barrier, joined
 from semiseg_cli.core.training.loop import Hooks, fit
 from semiseg_cli.core.training.measure import measure
 from semiseg_cli.core.training.session import Session, deployed_meta
 from semiseg_cli.core.training.setup import open_session
+from semiseg_cli.stages.stopping import Signals, resuming, signals
 
 STATE = Path("resume") / "state.safetensors"
 
@@ -64,9 +64,9 @@ def train(
     out: the run directory itself; None: `runs_root` and a name made from the configuration. init: a checkpoint whose
     network the run starts from. dry_run: check everything, take a few steps, return their cost, write nothing.
     """
-    with joined(device) as world:  # networks live in the functions it calls, and are gone when it ends
+    with signals() as stop, joined(device) as world:  # networks live in the functions it calls, gone when it ends
         screen = screen if screen and world.main else Silent()
-        return _start(resolved, data_root, runs_root, out, init, dry_run, world, screen)
+        return _start(resolved, data_root, runs_root, out, init, dry_run, world, screen, stop)
 
 
 def resume(
@@ -78,8 +78,8 @@ def resume(
     screen: Screen | None = None,
 ) -> dict[str, Any]:
     """Go on exactly where an interrupted run stood. A changed setting is an error that shows the difference."""
-    with joined(device) as world:
-        return _resume(run, data_root, overrides or {}, world, screen if screen and world.main else Silent())
+    with signals(run) as stop, joined(device) as world:
+        return _resume(run, data_root, overrides or {}, world, screen if screen and world.main else Silent(), stop)
 
 
 def _start(
@@ -91,22 +91,42 @@ def _start(
     dry_run: bool,
     world: World,
     screen: Screen,
+    stop: Signals,
 ) -> dict[str, Any]:
     config, run = resolved.config, None
-    if out and world.main and not dry_run:
-        run = runs.claim_run(out)  # before the work of loading: a taken directory is refused at once
-    session = open_config(config, data_root, world, screen, init)
-    if dry_run:
-        return measure(session)
+    made = bool(out and not out.exists())
+    stop.at_once = world.size == 1 or dry_run  # a process that left alone would leave its peers waiting
+    try:
+        if out and world.main and not dry_run:
+            run = runs.claim_run(out)  # before the work of loading: a taken directory is refused at once
+        session = open_config(config, data_root, world, screen, init)
+        if dry_run:
+            return measure(session)
+        _hold(stop, world)
+    except BaseException:
+        if run and made:
+            with suppress(OSError):
+                run.rmdir()  # nothing is in it yet
+        raise
     if world.main:
         run = run or runs.create_run(runs_root, runs.run_name(config))
         runs.write_config(run, replace(resolved, config=session.config))
         runs.write_environment(run, session.device_name)
         runs.write_partition(run, session.partition)
-    return _go(session, run, screen, start=0)
+    return _go(session, run, screen, stop, start=0)
 
 
-def _resume(run: Path, data_root: Path, overrides: Mapping[str, Any], world: World, screen: Screen) -> dict[str, Any]:
+def _hold(stop: Signals, world: World) -> None:
+    """From here on files are written, so a signal waits for the loop, which saves. One that has come ends it now."""
+    stop.at_once = False
+    if any_process(stop(), world):
+        raise stop.interrupted()
+
+
+def _resume(
+    run: Path, data_root: Path, overrides: Mapping[str, Any], world: World, screen: Screen, stop: Signals
+) -> dict[str, Any]:
+    stop.at_once = world.size == 1
     config = resolve([(str(run / "config.toml"), runs.read_config(run))]).config
     refuse_changes(config, overrides)
     if runs.is_finished(run):
@@ -119,10 +139,11 @@ def _resume(run: Path, data_root: Path, overrides: Mapping[str, Any], world: Wor
         )
     session = open_config(config, data_root, world, screen)
     meta = restore(session, run / STATE)
+    _hold(stop, world)
     if world.main:
         runs.truncate_metrics(run, meta["step"])
     barrier(world)
-    return _go(session, run if world.main else None, screen, start=meta["step"], before=meta)
+    return _go(session, run if world.main else None, screen, stop, start=meta["step"], before=meta)
 
 
 def open_config(
@@ -146,21 +167,33 @@ def restore(session: Session, state: Path) -> dict[str, Any]:
 
 
 def _go(
-    session: Session, run: Path | None, screen: Screen, start: int, before: Mapping[str, Any] | None = None
+    session: Session,
+    run: Path | None,
+    screen: Screen,
+    stop: Signals,
+    start: int,
+    before: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Steps `start` to the end, with log, evaluations and saves. `run` is None in all processes but the first."""
     config, keeper = session.config, Keeper(session, run, screen, dict(before or {}))
     screen.start(session.title, config.train.steps)
     try:
-        with runs.recording(run) if run else nullcontext(), _signals() as stopping:
-            hooks = Hooks(keeper.log, keeper.evaluate, keeper.save, stopping, screen.advance)
+        with runs.recording(run) if run else nullcontext():
+            hooks = Hooks(keeper.log, keeper.evaluate, keeper.save, stop, screen.advance)
             plan = replace(session.plan, start=start)
-            fit(
-                session.wrapped, session.method, session.optimizer, session.batches(plan), plan,
-                config.train, session.world, hooks, session.epoch_images,
-            )  # fmt: skip
-    except Interrupted as stop:
-        stop.fix = f"semiseg train --resume {shlex.quote(str(run))}"
+            batches = session.batches(plan)
+            try:
+                fit(
+                    session.wrapped, session.method, session.optimizer, batches, plan,
+                    config.train, session.world, hooks, session.epoch_images,
+                )  # fmt: skip
+            finally:
+                close(batches)
+    except Interrupted as end:
+        end.fix = resuming(run) if run else ""  # one process speaks for all
+        raise
+    except Diverged as end:
+        end.why += f"; {keeper.kept()}"
         raise
     finally:
         screen.stop()
@@ -174,6 +207,7 @@ class Keeper:
         self.session, self.run, self.screen = session, run, screen
         self.best: dict[str, Any] | None = before.get("best")
         self.last: dict[str, Any] | None = before.get("last")
+        self.saved: int | None = before.get("step")  # the step of the state
         self.seconds: float = before.get("seconds", 0.0)
         self.told: set[str] = set()
         self.writer = _tensorboard(run)
@@ -225,6 +259,14 @@ class Keeper:
             state |= {"best": self.best, "last": self.last}
             save_state(self.run / STATE, self.session.train, self.session.optimizer, state)
         barrier(self.session.world)
+        self.saved = step
+
+    def kept(self) -> str:
+        """What a run that diverged still has."""
+        best = f"the best network, of step {self.best['step']}" if self.best else ""
+        if self.saved is None:
+            return f"{best} was kept, a state had not been saved yet" if best else "nothing had been saved yet"
+        return f"state and network of step {self.saved} were kept" + (f", and {best}" if best else "")
 
     def finish(self) -> dict[str, Any]:
         result = {
@@ -273,26 +315,3 @@ def _tensorboard(run: Path | None) -> Any:
     except ImportError:
         return None
     return SummaryWriter(str(run / "tensorboard"))
-
-
-@contextmanager
-def _signals() -> Iterator[Callable[[], bool]]:
-    """SIGINT and SIGTERM ask the loop to save and stop; a second SIGINT stops at once."""
-    asked = False
-
-    def ask(number: int, frame: object) -> None:
-        nonlocal asked
-        if asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        asked = True
-
-    try:
-        old = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: the caller has the signals
-        yield lambda: False
-        return
-    try:
-        yield lambda: asked
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)

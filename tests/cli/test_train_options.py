@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +27,7 @@ from semiseg_cli.core.config import flatten, resolve
 from semiseg_cli.core.data.spec import Dataset
 from semiseg_cli.core.errors import DeviceError
 
+ROOT = Path(__file__).parents[2]
 OPTIONS = [
     "RUN", "--method -m", "--add", "--backbone -b", "--weights", "--preset -p", "--init", "--config -c", "--set -s",
     "--data -d", "--labeled -l", "--root", "--steps", "--batch", "--gpus", "--device", "--seed",
@@ -252,3 +259,64 @@ def test_more_gpus_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DeviceError, match=r"this machine has 1 CUDA device$"):
         launch.relaunch(2, ["train"])
     assert main(["train", "--gpus", "2"]) == 4
+
+
+QUICK = "-d shapes -m supervised -b tiny --weights none --device cpu --batch 2 --steps 5 -s train.crop=33 -o out"
+
+
+def test_an_unreadable_image_ends_the_command_with_its_workers(folder: Path, shapes_root: Path) -> None:
+    shutil.copytree(shapes_root, folder / "bad")
+    for image in (folder / "bad" / "shapes" / "images").glob("train_*"):
+        image.write_bytes(b"no image")
+    process = subprocess.run(
+        [sys.executable, "-m", "semiseg_cli", "train", *QUICK.split(), "--root", "bad", "-s", "train.workers=2"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,  # read to its end: nobody is left who could write
+        text=True,
+        timeout=120,
+    )
+    assert process.returncode == 3
+    assert re.search(r"^error: cannot read .*train_\d+\.png$", process.stderr, re.MULTILINE)
+    assert "  why: it is damaged" in process.stderr
+    assert "  try: " in process.stderr
+    assert "Traceback" not in process.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_before_the_stage_has_begun(
+    number: int, asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("semiseg_cli.core.presets.gather", lambda *_, **__: os.kill(os.getpid(), number))
+    assert main(["train", "-d", "park"]) == 130
+    assert "error: stopped before the first step; nothing was saved" in capsys.readouterr().err
+    assert asked == {}
+
+
+def test_a_signal_while_networks_are_built(folder: Path, shapes_root: Path) -> None:
+    program = (
+        "import os, sys, time\n"
+        "import semiseg_cli.stages.train as stage\n"
+        "from semiseg_cli.cli import main\n"
+        "stage.open_session = lambda *_: (open('building', 'w').close(), time.sleep(60))\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "train", *QUICK.split(), "--root", str(shapes_root)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not (folder / "building").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert (folder / "out").exists()
+        process.terminate()
+        shown = process.communicate(timeout=30)[1]
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert "error: stopped before the first step; nothing was saved" in shown
+    assert "  try: the same command starts it anew" in shown
+    assert not (folder / "out").exists()

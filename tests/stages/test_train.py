@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 from collections.abc import Callable
@@ -357,6 +358,100 @@ def test_class_weights() -> None:
 
 
 @pytest.mark.parametrize("batch", [3, 1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "kept"),
+    [
+        ({"train.save_every": 40, "train.eval_every": 40}, "nothing had been saved yet"),
+        (
+            {"train.save_every": 40, "train.eval_every": 1},
+            "the best network, of step 1 was kept, a state had not been saved yet",
+        ),
+        ({"train.save_every": 1, "train.eval_every": 40}, "state and network of step 1 were kept"),
+        (
+            {"train.save_every": 1, "train.eval_every": 1},
+            "state and network of step 1 were kept, and the best network, of step 1",
+        ),
+    ],
+)
+def test_a_run_that_diverges_says_what_it_has(
+    start: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], kept: str
+) -> None:
+    step, calls = STPG.step, list[int]()
+
+    def broken(self: STPG, *rest: Any) -> Any:  # from the second step on
+        calls.append(1)
+        out = step(self, *rest)
+        return replace(out, losses={k: v * (torch.nan if len(calls) > 1 else 1) for k, v in out.losses.items()})
+
+    monkeypatch.setattr(STPG, "step", broken)
+    with pytest.raises(Diverged) as error:
+        start(method="stpg", changes=changes)
+    assert error.value.why == f"usually a learning rate that is too high; {kept}"
+    assert (tmp_path / "run" / "last.safetensors").exists() == ("state and" in kept)
+    assert (tmp_path / "run" / "best.safetensors").exists() == ("best" in kept)
+
+
+class Impatient(Watcher):
+    """Sends the signal while networks are built, or right after that."""
+
+    def __init__(self, number: int, part: str) -> None:
+        super().__init__(number=number)
+        self.part = part
+
+    def note(self, text: str) -> None:
+        super().note(text)
+        if self.part == "building":
+            os.kill(os.getpid(), self.number)
+
+    def start(self, title: str, steps: int) -> None:
+        if self.part == "starting":
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_networks_are_built_leaves_nothing(
+    start: Callable[..., Path], shapes_root: Path, tmp_path: Path, number: int
+) -> None:
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    with pytest.raises(Interrupted, match="before the first step; nothing was saved") as error:
+        start(screen=Impatient(number, "building"))
+    assert error.value.code == 130
+    assert error.value.fix == "the same command starts it anew"
+    assert {n: signal.getsignal(n) for n in before} == before
+    assert not (tmp_path / "run").exists()
+
+    with pytest.raises(Interrupted):
+        start(screen=Watcher(2, number))
+    state = (tmp_path / "run" / "resume" / "state.safetensors").read_bytes()
+    with pytest.raises(Interrupted, match="before the next step") as error:
+        resume(tmp_path / "run", data_root=shapes_root, device="cpu", screen=Impatient(number, "building"))
+    assert error.value.fix == f"semiseg train --resume {tmp_path / 'run'}"
+    assert (tmp_path / "run" / "resume" / "state.safetensors").read_bytes() == state
+    assert resume(tmp_path / "run", data_root=shapes_root, device="cpu")["last"]
+
+
+def test_a_directory_that_was_there_stays(start: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with pytest.raises(Interrupted):
+        start(screen=Impatient(signal.SIGTERM, "building"))
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_a_signal_once_there_is_a_run_waits_for_its_first_step(
+    start: Callable[..., Path], shapes_root: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(Interrupted, match="after step 1; the state is saved"):
+        start(screen=Impatient(signal.SIGTERM, "starting"))
+    assert resume(tmp_path / "run", data_root=shapes_root, device="cpu")["last"]
+
+
+def test_no_worker_outlives_a_run_that_is_stopped(start: Callable[..., Path]) -> None:
+    with pytest.raises(Interrupted) as error:
+        start(changes={"train.workers": 2, "train.steps": 50}, screen=Watcher(1))
+    assert error.tb is not None  # which holds on to everything
+    assert multiprocessing.active_children() == []
 def test_a_batch_that_cannot_be_divided_is_refused(configured: Configured, shapes_root: Path, batch: int) -> None:
     """Also where there are more devices than images."""
     dataset = load_dataset(shapes_root, "shapes")

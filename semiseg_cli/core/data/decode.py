@@ -10,33 +10,44 @@ from typing import Any
 import cv2
 import numpy as np
 
+from semiseg_cli.core.data.imaging import read_image
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.errors import DataError
 
 Array = np.ndarray[Any, np.dtype[np.uint8]]
 
+JPEG, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+FIX = "replace the file, or prepare the dataset again; semiseg check names every such file"
+
 
 def decode_image(path: Path) -> Array:
-    """An 8-bit image as uint8 HxWx3 RGB. Raises DataError naming the file when it cannot be decoded."""
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
-    if image is None:
-        raise _unreadable(path)
-    return np.asarray(image, np.uint8)
+    """An 8-bit image as uint8 HxWx3 RGB. Raises DataError naming the file when it cannot be decoded to its end."""
+    return np.asarray(_decode(path, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION), np.uint8)
 
 
 def decode_mask(path: Path) -> Array:
     """An 8-bit index PNG, as `prepare` writes them, as uint8 HxW. Raises DataError naming the file."""
-    mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if mask is None:
-        raise _unreadable(path)
+    mask = _decode(path, cv2.IMREAD_UNCHANGED)
     if mask.ndim != 2 or mask.dtype != np.uint8:
         raise DataError(f"{path} is not an 8-bit index mask", fix="prepare the dataset again: semiseg prepare --help")
     return np.asarray(mask, np.uint8)
 
 
-def _unreadable(path: Path) -> DataError:
-    why = "the file does not exist" if not path.exists() else "it is damaged or not an image"
-    return DataError(f"cannot read {path}", why=why, fix="replace the file, or prepare the dataset again")
+def _decode(path: Path, flags: int) -> np.ndarray[Any, Any]:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        why = "the file does not exist" if isinstance(error, FileNotFoundError) else str(error)
+        raise DataError(f"cannot read {path}", why=why, fix=FIX) from None
+    if data.startswith(JPEG) and not data.endswith(JPEG_END):  # OpenCV would fill up with grey what is not there
+        try:
+            read_image(path)  # as `prepare` does: some cameras write more behind a picture that is whole
+        except DataError as error:
+            raise DataError(f"{path} ends before its picture does", why=error.why, fix=FIX) from error
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+    if pixels is None:
+        raise DataError(f"cannot read {path}", why="it is damaged or not an image", fix=FIX)
+    return pixels
 
 
 class Pixels:

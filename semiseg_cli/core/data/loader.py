@@ -9,7 +9,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Sequence
+import threading
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -23,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 from semiseg_cli.core.data.decode import Pixels
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.data.warp import apply_warp, draw_warp
+from semiseg_cli.core.errors import SemisegError
 
 # labeled|unlabeled|second|paired -> _image (b,H,W,3), _valid, _mask (b,H,W) uint8, _index (b,)
 HostBatch = dict[str, Tensor]
@@ -68,13 +70,22 @@ def pick(seed: int, stream: str, count: int, position: int) -> int:
     return int(_order(seed, STREAMS[stream], position // count, count)[position % count])
 
 
-class MicroBatches(Dataset[HostBatch]):
-    """Item i is micro-batch i % accumulation of step i // accumulation."""
+class MicroBatches(Dataset[HostBatch | SemisegError]):
+    """Item i is micro-batch i % accumulation of step i // accumulation, or the error met on the way to it.
+
+    The error travels as a value because a DataLoader would rebuild it from its text alone.
+    """
 
     def __init__(self, plan: Plan, labeled: Pixels, unlabeled: Pixels | None) -> None:
         self.plan, self.labeled, self.unlabeled = plan, labeled, unlabeled
 
-    def __getitem__(self, item: int) -> HostBatch:
+    def __getitem__(self, item: int) -> HostBatch | SemisegError:
+        try:
+            return self._batch(item)
+        except SemisegError as error:
+            return error
+
+    def _batch(self, item: int) -> HostBatch:
         step, part = divmod(item, self.plan.accumulation)
         slots = self.plan.slots(part)
         batch = self._crops("labeled", self.labeled, self._picked("labeled", self.labeled, step, slots), step, slots)
@@ -126,12 +137,15 @@ def loader(
     workers: int = 0,
     cache_bytes: int = 0,
     pin: bool = False,
-) -> DataLoader[HostBatch]:
-    """An iterator over the micro-batches of this process from `plan.start` to `plan.steps`."""
+) -> Generator[HostBatch, None, None]:
+    """The micro-batches of this process from `plan.start` to `plan.steps`. Raises what a loader process met.
+
+    Loader processes end with the iterator: after its last item, at an error, and when it is closed.
+    """
     others = Pixels(unlabeled, cache_bytes * 3 // 4) if "unlabeled" in plan.inputs else None
     source = MicroBatches(plan, Pixels(labeled, cache_bytes // 4 if others else cache_bytes), others)
     fork = workers > 0 and "fork" in multiprocessing.get_all_start_methods()  # so that workers share the cache
-    return DataLoader(
+    files: DataLoader[HostBatch | SemisegError] = DataLoader(
         source,
         batch_size=None,
         sampler=range(plan.start * plan.accumulation, plan.steps * plan.accumulation),
@@ -141,10 +155,42 @@ def loader(
         worker_init_fn=begin_worker,
         prefetch_factor=4 if workers else None,
     )
+    loaded = iter(files)
+    try:
+        for batch in loaded:
+            if isinstance(batch, SemisegError):
+                raise batch
+            yield batch
+    finally:
+        # torch ends them with the last reference, but the traceback of an error holds references for who knows how long
+        if workers:
+            loaded._shutdown_workers()  # type: ignore[attr-defined]
+
+
+def close(batches: Iterator[HostBatch]) -> None:
+    """End the processes of a `loader` before its last item."""
+    if isinstance(batches, Generator):
+        batches.close()
 
 
 def begin_worker(worker: int) -> None:
-    """A worker computes on one thread, and leaves signals to the training process, which saves before it ends."""
+    """A worker computes on one thread, and leaves signals to the training process, which saves before it ends.
+
+    It ends when that process is gone or, by SIGTERM, has it end: multiprocessing does so at exit, and waits.
+    """
     cv2.setNumThreads(0)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigtimedwait"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # so that the thread gets it, and who sent it
+        threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
+    else:  # macOS, Windows
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _follow(parent: int) -> None:
+    """End this process with its parent, or when the parent says so."""
+    while os.getppid() == parent:
+        found = signal.sigtimedwait([signal.SIGTERM], 1)
+        if found and found.si_pid == parent:
+            break
+    os._exit(0)  # in good order: torch makes an error of a worker that is killed or exits with anything else

@@ -105,7 +105,7 @@ def fit(
         if (due or save or evaluate or stop) and any_process(not meter.finite(), world):
             raise Diverged(
                 f"the loss is not finite between steps {done - counted} and {done}",
-                why="usually a learning rate that is too high; the last good state and networks were kept",
+                why="usually a learning rate that is too high",
                 fix=f"a new run with a smaller rate: semiseg train ... -s train.lr={config.lr / 3:.2g}",
             )
         if due:

@@ -103,6 +103,37 @@ def test_damaged_and_missing_files_are_named(tmp_path: Path, kind: str) -> None:
         assert "damaged" in damaged.value.why
 
 
+@pytest.mark.parametrize("cut", [0.5, 0.99])
+def test_a_picture_that_ends_early_is_named(tmp_path: Path, cut: float, capfd: pytest.CaptureFixture[str]) -> None:
+    """OpenCV alone gives the rest in grey, and libjpeg says so on stderr without a name."""
+    noise, path = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8), tmp_path / "photo"
+    for kind in (".jpg", ".png"):
+        file = path.with_suffix(kind)
+        cv2.imwrite(str(file), noise)
+        assert decode_image(file).shape == noise.shape
+        data = file.read_bytes()
+        file.write_bytes(data[: int(len(data) * cut)])
+        with pytest.raises(DataError, match=f"photo\\{kind}") as caught:
+            decode_image(file)
+        assert "semiseg check" in caught.value.fix
+    assert "Premature" not in capfd.readouterr().err
+    path.write_bytes(b"")
+    with pytest.raises(DataError, match="photo"):
+        decode_image(path)
+
+
+def test_what_is_written_behind_a_picture_does_no_harm(tmp_path: Path) -> None:
+    """`prepare` takes such files; a thumbnail's end marker before the picture is not the picture's."""
+    photo, whole = Image.new("RGB", (16, 8), (250, 10, 10)), tmp_path / "whole.jpg"
+    photo.save(whole, comment=b"\xff\xd9")
+    more = tmp_path / "more.jpg"
+    more.write_bytes(whole.read_bytes() + b"made by a camera")
+    assert np.array_equal(decode_image(more), decode_image(whole))
+    more.write_bytes(whole.read_bytes()[:-40])
+    with pytest.raises(DataError, match="ends before its picture does"):
+        decode_image(more)
+
+
 def test_a_mask_is_one_byte_a_pixel(tmp_path: Path) -> None:
     for name, array in (("rgb", np.zeros((4, 4, 3), np.uint8)), ("deep", np.zeros((4, 4), np.uint16))):
         cv2.imwrite(str(tmp_path / f"{name}.png"), array)

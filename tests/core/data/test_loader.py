@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +19,12 @@ from hypothesis import strategies as st
 
 from semiseg_cli.core.data import decode
 from semiseg_cli.core.data.index import load_dataset
-from semiseg_cli.core.data.loader import HostBatch, Plan, loader, pick, workers_for
+from semiseg_cli.core.data.loader import HostBatch, Plan, begin_worker, close, loader, pick, workers_for
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.data.splits import resolve_partition
+from semiseg_cli.core.errors import DataError
+
+forked = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody knows who sent a signal")
 
 Lists = tuple[Sequence[Record], Sequence[Record]]  # labeled, unlabeled
 
@@ -158,3 +167,75 @@ def test_workers_are_for_large_images() -> None:
     assert workers_for(0, 100, 10**6) == 0
     assert workers_for(-1, 16, 96 * 96 * 3) == 0
     assert 0 <= workers_for(-1, 32, 801 * 801 * 3) <= 8
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_unreadable_image_is_an_error_as_it_was_raised_and_the_end_of_all_workers(
+    lists: Lists, tmp_path: Path, workers: int
+) -> None:
+    labeled, unlabeled = lists
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no image")
+    with pytest.raises(DataError) as caught:
+        list(loader(PLAN, [replace(record, image=bad) for record in labeled], unlabeled, workers=workers))
+    assert caught.value.what == f"cannot read {bad}"
+    assert "damaged" in caught.value.why
+    assert "semiseg check" in caught.value.fix
+    assert multiprocessing.active_children() == []  # though the error is still held
+
+
+def test_workers_end_when_the_iterator_is_closed(lists: Lists) -> None:
+    batches = loader(replace(PLAN, steps=1000), *lists, workers=2)
+    next(batches)
+    assert len(multiprocessing.active_children()) == 2
+    close(batches)
+    assert multiprocessing.active_children() == []
+    with pytest.raises(StopIteration):
+        next(batches)
+
+
+def _work(ready: int) -> None:
+    begin_worker(0)
+    os.write(ready, b"x")
+    time.sleep(60)
+
+
+@forked
+def test_a_worker_ends_when_its_parent_says_so_and_at_nobody_elses_word() -> None:
+    """What a terminal or a scheduler sends to all processes is the training process's to answer."""
+    reader, writer = os.pipe()
+    worker = multiprocessing.get_context("fork").Process(target=_work, args=(writer,), daemon=True)
+    worker.start()
+    os.close(writer)
+    assert os.read(reader, 1) == b"x"
+    try:
+        for number in ("TERM", "INT"):
+            subprocess.run(["sh", "-c", f"kill -{number} {worker.pid}"], check=True)
+        worker.join(0.5)
+        assert worker.is_alive()
+        worker.terminate()
+        worker.join(20)
+        assert worker.exitcode == 0
+    finally:
+        worker.kill()
+        os.close(reader)
+
+
+@forked
+def test_a_worker_ends_with_its_parent() -> None:
+    reader, writer = os.pipe()
+
+    def parent() -> None:
+        multiprocessing.get_context("fork").Process(target=_work, args=(writer,)).start()
+        time.sleep(60)
+
+    process = multiprocessing.get_context("fork").Process(target=parent)
+    process.start()
+    os.close(writer)
+    assert os.read(reader, 1) == b"x"
+    os.kill(process.pid or 0, signal.SIGKILL)
+    process.join()
+    began = time.monotonic()
+    assert os.read(reader, 1) == b""  # everybody who could write has ended
+    os.close(reader)
+    assert time.monotonic() - began < 30

@@ -94,6 +94,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(log_every: int, noticed: int) ->
         run(Toy(bad_step=3), diary=diary, log_every=log_every, eval_every=0)
     assert error.value.code == 6
     assert "train.lr=" in error.value.fix
+    assert error.value.why == "usually a learning rate that is too high"  # what was kept only the hooks know
     assert diary.saved == [3]  # from before
     assert diary.evaluated == []
     assert all(np.isfinite(row["loss"]) for row in diary.rows)

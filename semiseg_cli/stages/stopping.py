@@ -1,0 +1,61 @@
+"""SIGINT and SIGTERM: before the first step they end a command at once, from then on they ask the loop to stop."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from semiseg_cli.core.errors import Interrupted
+
+
+def resuming(run: Path) -> str:
+    """The command that goes on with a run."""
+    return f"semiseg train --resume {shlex.quote(str(run))}"
+
+
+class Signals:
+    """Whether one has come, and what it does: `at_once` it interrupts, else it waits for somebody to ask."""
+
+    def __init__(self, run: Path | None) -> None:
+        self.run, self.asked, self.at_once = run, False, True
+
+    def __call__(self) -> bool:
+        return self.asked
+
+    def interrupted(self) -> Interrupted:
+        """The error of a command that ends before there is anything to save."""
+        if self.run:
+            return Interrupted(f"stopped before the next step; {self.run} is as it was", fix=resuming(self.run))
+        return Interrupted("stopped before the first step; nothing was saved", fix="the same command starts it anew")
+
+    def take(self, number: int, frame: object) -> None:
+        again, self.asked = self.asked, True
+        if number == signal.SIGINT if again else self.at_once:  # a second SIGTERM (timeout sends two) changes nothing
+            raise KeyboardInterrupt  # which, unlike an error, no library takes for its own
+
+
+@contextmanager
+def signals(run: Path | None = None) -> Iterator[Signals]:
+    """Takes SIGINT and SIGTERM; one that comes while they interrupt at once becomes Interrupted.
+
+    A second SIGINT is a KeyboardInterrupt. run: the one that is resumed; None: a new one.
+    """
+    found = Signals(run)
+    try:
+        old = {number: signal.signal(number, found.take) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: the caller has the signals
+        yield found
+        return
+    try:
+        yield found
+    except (Exception, KeyboardInterrupt):  # an import that is interrupted may end in an error of its own
+        if not (found.asked and found.at_once):
+            raise
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+    if found.asked and found.at_once:
+        raise found.interrupted()
