@@ -46,7 +46,7 @@ class CheckpointError(SemisegError, RuntimeError):
 
 
 class Diverged(SemisegError, ArithmeticError):
-    """The loss is not finite any more; the last good checkpoint was kept (exit code 6)."""
+    """The loss is not finite any more; what had been saved was kept (exit code 6)."""
 
     code = 6
 
@@ -58,7 +58,7 @@ class CheckFailed(SemisegError):
 
 
 class Interrupted(SemisegError):
-    """Stopped by a signal after saving; the run can be resumed (exit code 130)."""
+    """Stopped by a signal, after saving if there was anything to save (exit code 130)."""
 
     code = 130
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from semiseg_cli.core.data.decode import decode_image
+from semiseg_cli.core.data.loader import begin_worker
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.errors import DataError, SemisegError
 from semiseg_cli.core.ops import sliding
@@ -88,6 +89,7 @@ def predictions(
         batch_size=None,
         num_workers=min(workers, len(groups)),
         pin_memory=device.type == "cuda",
+        worker_init_fn=begin_worker,
         generator=torch.Generator(),  # its own: an evaluation must not move the global stream of random numbers
     )
     with _evaluating(net):
