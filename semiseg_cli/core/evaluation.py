@@ -50,6 +50,14 @@ def resolve_window(window: str, protocol: int) -> int:
     return int(window)
 
 
+def in_bfloat16(amp: str, device: str | torch.device) -> bool:
+    """Whether a run's networks are evaluated in bfloat16: on CUDA, unless its train.amp is off.
+
+    Never on a CPU, where training may use it: a number must not depend on what the CPU at hand has.
+    """
+    return torch.device(device).type == "cuda" and amp != "off"
+
+
 def evaluate(
     net: nn.Module,
     dataset: Dataset,

@@ -10,7 +10,7 @@ from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.data.loader import workers_for
 from semiseg_cli.core.data.spec import Dataset, Record
 from semiseg_cli.core.errors import CheckpointError, DataError, UsageError, did_you_mean
-from semiseg_cli.core.evaluation import evaluate, head_and_tail, resolve_window
+from semiseg_cli.core.evaluation import evaluate, head_and_tail, in_bfloat16, resolve_window
 from semiseg_cli.core.training.checkpoint import load_network
 from semiseg_cli.core.training.distributed import join
 from semiseg_cli.stages.progress import Progress, silent
@@ -70,7 +70,7 @@ def evaluate_checkpoint(
             flip=flip,
             boundary=boundary,
             absent_as_zero=absent_as_zero,
-            amp=config["train.amp"] == "bf16" or (config["train.amp"] == "auto" and place.type == "cuda"),
+            amp=in_bfloat16(config["train.amp"], place),
             workers=_workers(records) if place.type == "cuda" else 0,
             progress=advance,
             save=save,

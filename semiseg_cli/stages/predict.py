@@ -24,7 +24,7 @@ from semiseg_cli.core.data.classes import default_palette
 from semiseg_cli.core.data.imaging import SUFFIXES, read_image, write_image
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.errors import DataError, UsageError
-from semiseg_cli.core.evaluation import resolve_window
+from semiseg_cli.core.evaluation import in_bfloat16, resolve_window
 from semiseg_cli.core.files import write_text
 from semiseg_cli.core.predictions import Array, predictions, save_index
 from semiseg_cli.core.training.checkpoint import load_network
@@ -88,7 +88,7 @@ def predict_images(
         "batch": config["eval.batch"],
         "scales": scales,
         "flip": flip,
-        "amp": config["train.amp"] == "bf16" or (config["train.amp"] == "auto" and place.type == "cuda"),
+        "amp": in_bfloat16(config["train.amp"], place),
     }
     failed: list[str] = []
     with progress("predicting", len(files)) as advance:

@@ -13,7 +13,7 @@ from semiseg_cli.core.data.decode import decode_image
 from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.data.spec import Dataset, Record
 from semiseg_cli.core.errors import DataError
-from semiseg_cli.core.evaluation import load_labeled, resolve_window
+from semiseg_cli.core.evaluation import in_bfloat16, load_labeled, resolve_window
 from semiseg_cli.core.ops import metrics
 from semiseg_cli.core.predictions import predictions
 from semiseg_cli.core.training.checkpoint import load_network
@@ -125,7 +125,7 @@ def _judge(
         window=resolve_window(config["eval.window"], meta["data"]["window"]),
         stride=config["eval.stride"],
         batch=config["eval.batch"],
-        amp=config["train.amp"] == "bf16" or (config["train.amp"] == "auto" and place.type == "cuda"),
+        amp=in_bfloat16(config["train.amp"], place),
         load=partial(load_labeled, classes=len(dataset.classes), ignore=dataset.ignore),
     )
 

@@ -14,7 +14,7 @@ from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from semiseg_cli.core.data.spec import Dataset, Record
 from semiseg_cli.core.errors import DataError, UsageError
-from semiseg_cli.core.evaluation import Evaluation, evaluate, head_and_tail, resolve_window
+from semiseg_cli.core.evaluation import Evaluation, evaluate, head_and_tail, in_bfloat16, resolve_window
 from semiseg_cli.core.predictions import predictions
 
 MEAN, STD = (0.2, 0.4, 0.6), (0.5, 0.25, 0.2)
@@ -251,3 +251,8 @@ def test_head_and_tail() -> None:
         "tail": {"classes": ["pole", "sign"], "miou": 30.0},
     }
     assert head_and_tail({"sky": 50.0}, {"sky": 100.0})["tail"] == {"classes": [], "miou": None}
+
+
+def test_bfloat16_is_for_cuda_and_can_be_off() -> None:
+    assert [in_bfloat16(amp, torch.device("cuda", 1)) for amp in ("auto", "bf16", "off")] == [True, True, False]
+    assert not any(in_bfloat16(amp, "cpu") for amp in ("auto", "bf16", "off"))

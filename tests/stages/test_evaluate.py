@@ -123,6 +123,17 @@ def test_window_auto_is_the_protocol_and_changes_the_result(root: Path, run: Pat
     assert auto["miou"] != whole["miou"]
 
 
+def test_a_cpu_evaluates_in_float32(root: Path, run: Path, tmp_path: Path) -> None:
+    """Also a run whose training was asked to be in bfloat16."""
+    net, meta = load_network(run / "best.safetensors")
+    found = []
+    for amp in ("off", "bf16"):
+        config = {**meta["config"], "train.amp": amp}
+        save_network(tmp_path / "x.safetensors", net, {**meta, "config": config})
+        found.append(evaluate_checkpoint(tmp_path / "x.safetensors", root=root, device="cpu"))
+    assert found[0] == found[1]
+
+
 def test_train_split_means_the_masked_images(root: Path, run: Path) -> None:
     assert evaluate_checkpoint(run, root=root, split="train", device="cpu")["images"] == 1
 

@@ -108,6 +108,17 @@ def test_labels_are_the_networks_and_upright(ckpt: Path, photos: Path, tmp_path:
     assert label(out, "turned").shape == (48, 40)
 
 
+def test_a_cpu_predicts_in_float32(net: torch.nn.Module, photos: Path, tmp_path: Path) -> None:
+    """Also where the training was asked to be in bfloat16: as eval measures it."""
+    for amp in ("off", "bf16"):
+        said = meta()
+        said["config"]["train.amp"] = amp
+        save_network(tmp_path / "net.safetensors", net, said)
+        predict(tmp_path / "net.safetensors", photos, out=tmp_path / amp)
+    for id in ("a", "more/b", "turned"):
+        assert np.array_equal(label(tmp_path / "off", id), label(tmp_path / "bf16", id))
+
+
 def test_labels_carry_the_palette_and_overlays_tint_the_image(ckpt: Path, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     predict(ckpt, photos / "a.png", out=out)

@@ -194,6 +194,18 @@ def test_a_comparison_has_a_column_for_every_network(
     assert sheet(found["sheets"][0]).shape[1] > sheet(one["sheets"][0]).shape[1]
 
 
+def test_a_cpu_judges_in_float32(runs: dict[str, Path], shapes_root: Path, tmp_path: Path) -> None:
+    """Also where the training was asked to be in bfloat16: as eval measures it."""
+    net, meta = load_network(runs["unimatch"] / "last.safetensors")
+    found = []
+    for amp in ("off", "bf16"):
+        config = {**meta["config"], "train.amp": amp}
+        save_network(tmp_path / "x.safetensors", net, {**meta, "config": config})
+        drawn = visualize(tmp_path / "x.safetensors", "errors", root=shapes_root, out=tmp_path, device="cpu")
+        found.append(drawn["images"])
+    assert found[0] == found[1]
+
+
 def test_the_demo_draws_a_comparison_and_pseudo_labels(
     runs: dict[str, Path], shapes_root: Path, tmp_path: Path
 ) -> None:

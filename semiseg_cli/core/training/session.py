@@ -15,7 +15,7 @@ from semiseg_cli import __version__
 from semiseg_cli.core.config import Config
 from semiseg_cli.core.data.loader import HostBatch, Plan, loader, workers_for
 from semiseg_cli.core.data.spec import Dataset, Partition
-from semiseg_cli.core.evaluation import Evaluation, evaluate, resolve_window
+from semiseg_cli.core.evaluation import Evaluation, evaluate, in_bfloat16, resolve_window
 from semiseg_cli.core.methods.base import Method
 from semiseg_cli.core.models import MEAN, STD
 from semiseg_cli.core.training.distributed import World
@@ -99,7 +99,7 @@ class Session:
             window=resolve_window(settings.window, self.dataset.window),
             stride=settings.stride,
             batch=settings.batch,
-            amp=self.train.amp,
+            amp=in_bfloat16(self.config.train.amp, self.world.device),
             workers=self.workers,
         )
 
