@@ -26,6 +26,12 @@ from semiseg_cli.core.data.spec import Dataset
 from semiseg_cli.core.errors import DataError, Interrupted
 from semiseg_cli.stages.progress import Progress
 
+# Digests of what a dataset was made of: their values tell nobody anything.
+DIGESTS = {
+    "files": "an image or mask was added, removed or changed since (by its name, size or time)",
+    "classes": "the file of the classes is another one, or was changed since",
+}
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
@@ -55,9 +61,16 @@ def ready(root: Path, name: str, kind: str, source: Mapping[str, Any]) -> Datase
     now = {"kind": kind, **tomllib.loads(to_toml(source))}
     differ = [key for key in now | before if before.get(key) != now.get(key)]
     if differ:
-        why = "; ".join(f"{key}: {before.get(key)} there, {now.get(key)} here" for key in differ)
+        differ = ["kind"] if "kind" in differ else differ  # then nothing else can be compared
+        why = "; ".join(_difference(key, before.get(key), now.get(key)) for key in differ)
         raise DataError(f"{folder} was prepared differently", why=why, fix=fix)
     return complete(root, name)
+
+
+def _difference(key: str, before: Any, now: Any) -> str:
+    if key in DIGESTS and before and now:
+        return f"{key}: {DIGESTS[key]}"
+    return f"{key}: {before} there, {now} here"
 
 
 def complete(root: Path, name: str) -> Dataset:

@@ -13,7 +13,7 @@ from typing import Any
 
 from semiseg_cli.core.data.lists import fingerprint
 from semiseg_cli.core.data.spec import Dataset, Record
-from semiseg_cli.core.errors import DataError, UsageError
+from semiseg_cli.core.errors import DataError, UsageError, did_you_mean
 from semiseg_cli.core.files import toml_value, write_text
 
 SCHEMA = 1
@@ -73,10 +73,12 @@ def manifest(folder: Path) -> dict[str, Any]:
         root, name = folder.parent, folder.name
         known = prepared(root)
         how = name if name in ("shapes", "voc", "cityscapes") else f"folder --name {name} --help"
+        guess, fix = did_you_mean(name, known), f"semiseg prepare {how}"
+        similar = guess.startswith("did")
         raise DataError(
             f"no prepared dataset '{name}' in {root}",
-            why=f"prepared there: {', '.join(known) or 'nothing'}",
-            fix=f"semiseg prepare {how}",
+            why="" if similar else f"prepared there: {', '.join(known) or 'nothing'}",  # the guess lists them too
+            fix=f"{guess}, or prepare it: {fix}" if similar else fix,
         )
     fix = f"remove {folder} and prepare it again"
     try:

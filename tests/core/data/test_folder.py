@@ -84,7 +84,14 @@ def test_a_second_run_is_ready_and_another_one_says_what_differs(given, monkeypa
     os.utime(given["masks"] / "3.png", (1, 1))
     with pytest.raises(DataError) as caught:
         prepare_folder(**given)
-    assert caught.value.why.startswith("files:")
+    assert caught.value.why == "files: an image or mask was added, removed or changed since (by its name, size or time)"
+    given["classes"].write_text(given["classes"].read_text() + "\n")
+    with pytest.raises(DataError, match="prepared differently") as caught:
+        prepare_folder(**given)
+    assert "; classes: the file of the classes is another one" in f"; {caught.value.why}"
+    with pytest.raises(DataError, match="prepared differently") as caught:
+        prepare.prepare_shapes(given["root"], name="mine")
+    assert caught.value.why == "kind: folder there, shapes here"
 
 
 def test_a_folder_that_is_something_else_stays_untouched(given):

@@ -75,7 +75,16 @@ def test_an_absent_dataset_says_how_to_make_it(tmp_path):
     with pytest.raises(DataError, match="'shapes'") as caught:
         load_dataset(tmp_path, "shapes")
     assert caught.value.fix == "semiseg prepare shapes"
-    assert "d" in caught.value.why
+    assert caught.value.why == "prepared there: d"
+
+
+def test_an_absent_dataset_may_be_a_misspelt_one(tmp_path):
+    for name in ("park", "shapes"):
+        write_dataset(dataset(tmp_path, name), {})
+    with pytest.raises(DataError, match="'shape'") as caught:
+        load_dataset(tmp_path, "shape")
+    prepare = "semiseg prepare folder --name shape --help"
+    assert caught.value.fix == f"did you mean 'shapes'? (known: park, shapes), or prepare it: {prepare}"
 
 
 @pytest.mark.parametrize("damage", ["cut", "gone", "words"])
