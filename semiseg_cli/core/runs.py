@@ -14,6 +14,7 @@ A directory is a run if it holds a config.toml.
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shlex
 import subprocess
@@ -27,12 +28,13 @@ from typing import TYPE_CHECKING, Any
 
 from semiseg_cli import __version__
 from semiseg_cli.core.config import Config, Flat, Resolved, flat, flatten, read_toml, to_toml
-from semiseg_cli.core.errors import SemisegError, UsageError
+from semiseg_cli.core.errors import CheckpointError, SemisegError, UsageError
 from semiseg_cli.core.files import write_text
 
 if TYPE_CHECKING:
     from semiseg_cli.core.data.spec import Partition
 
+STATE = Path("resume") / "state.safetensors"
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "safetensors")
 
 
@@ -49,16 +51,20 @@ def run_name(config: Config) -> str:
 
 def create_run(root: Path, name: str) -> Path:
     """A new directory `root/name`, or `name-2`, `name-3` ... if that is taken; two processes never get the same one."""
-    root.mkdir(parents=True, exist_ok=True)
     number = 1
-    while True:
-        run = root / (name if number == 1 else f"{name}-{number}")
-        try:
-            run.mkdir()
-        except FileExistsError:
-            number += 1
-        else:
-            return run
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        while True:
+            run = root / (name if number == 1 else f"{name}-{number}")
+            try:
+                run.mkdir()
+            except FileExistsError:
+                number += 1
+            else:
+                return run
+    except OSError as error:
+        fix = "choose another folder for the runs: --runs-root DIR"
+        raise CheckpointError(f"cannot make a run directory in {root}", why=str(error), fix=fix) from error
 
 
 def claim_run(directory: Path) -> Path:
@@ -68,6 +74,9 @@ def claim_run(directory: Path) -> Path:
         taken = any(directory.iterdir())
     except (FileExistsError, NotADirectoryError):
         raise UsageError(f"{directory} is not a directory", fix="choose another path for -o") from None
+    except OSError as error:
+        fix = "choose another path for -o"
+        raise CheckpointError(f"cannot make the run directory {directory}", why=str(error), fix=fix) from error
     if taken:
         fix = f"choose another directory, or go on with it: semiseg train --resume {shlex.quote(str(directory))}"
         raise UsageError(f"the run directory {directory} exists already and is not empty", fix=fix)
@@ -90,7 +99,7 @@ def newest_run(root: Path, *, unfinished: bool = False) -> Path:
 
 
 def write_config(run: Path, resolved: Resolved) -> None:
-    write_text(run / "config.toml", to_toml(flatten(resolved.config), resolved.origins))
+    _write(run / "config.toml", to_toml(flatten(resolved.config), resolved.origins))
 
 
 def read_config(run: Path) -> Flat:
@@ -115,13 +124,13 @@ def write_environment(run: Path, device: str) -> None:
         "command": shlex.join(sys.argv),
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
     }
-    write_text(run / "environment.json", json.dumps(environment, indent=2) + "\n")
+    _write(run / "environment.json", json.dumps(environment, indent=2) + "\n")
 
 
 def write_partition(run: Path, partition: Partition) -> None:
     counts = {"labeled": len(partition.labeled), "unlabeled": len(partition.unlabeled)}
     names = {key: getattr(partition, key) for key in ("name", "fingerprint", "protocol")}
-    write_text(run / "partition.json", json.dumps(names | counts, indent=2, ensure_ascii=False) + "\n")
+    _write(run / "partition.json", json.dumps(names | counts, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_partition(run: Path) -> dict[str, Any]:
@@ -133,7 +142,8 @@ def read_partition(run: Path) -> dict[str, Any]:
 
 def append_metrics(run: Path, row: dict[str, Any]) -> None:
     """Add one line to metrics.jsonl; `row` holds `step`."""
-    with (run / "metrics.jsonl").open("a", encoding="utf-8") as file:
+    path = run / "metrics.jsonl"
+    with _writing(path), path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
 
 
@@ -147,12 +157,12 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
 def truncate_metrics(run: Path, step: int) -> None:
     """Drop rows after `step`: a resumed run writes them again."""
     rows = [row for row in read_metrics(run) if row["step"] <= step]
-    write_text(run / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    _write(run / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def finish(run: Path, result: dict[str, Any]) -> None:
     """Mark a run as finished by writing its result.json."""
-    write_text(run / "result.json", json.dumps(result, indent=2) + "\n")
+    _write(run / "result.json", json.dumps(result, indent=2) + "\n")
 
 
 def is_finished(run: Path) -> bool:
@@ -171,6 +181,23 @@ def recording(run: Path) -> Iterator[None]:
                 file.write(f"{now}\n{traceback.format_exc()}\n")
                 error.add_note(f"the traceback is in {path}")
         raise
+
+
+def _write(path: Path, text: str) -> None:
+    with _writing(path):
+        write_text(path, text)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """A disk that is full or read-only is a CheckpointError that says how the run whose file `path` is goes on."""
+    try:
+        yield
+    except OSError as error:
+        can_go_on = os.path.isfile(path.parent / STATE)  # unlike Path's, it never raises
+        then = f": semiseg train --resume {shlex.quote(str(path.parent))}" if can_go_on else " start a new run"
+        fix = f"free some disk space, or make it writable, then{then}"
+        raise CheckpointError(f"cannot write {path}", why=str(error), fix=fix) from error
 
 
 def _last_written(run: Path) -> float:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from semiseg_cli.core import runs
 from semiseg_cli.core.config import flatten, resolve
-from semiseg_cli.core.errors import DataError, Interrupted, UsageError
+from semiseg_cli.core.errors import CheckpointError, DataError, Interrupted, UsageError
 from semiseg_cli.core.files import write_text
 
 RESOLVED = resolve([("test", {"method.name": "fixmatch", "data.name": "park", "data.labeled": "1/8", "train.seed": 3})])
@@ -149,3 +150,43 @@ def test_a_full_disk_does_not_hide_the_error(tmp_path: Path) -> None:
     (tmp_path / "error.log").mkdir()  # cannot be opened as a file
     with pytest.raises(DataError, match="broken mask"), runs.recording(tmp_path):
         raise DataError("broken mask")
+
+
+@pytest.mark.parametrize("saved", [False, True])
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("config.toml", lambda run: runs.write_config(run, RESOLVED)),
+        ("environment.json", lambda run: runs.write_environment(run, "a device")),
+        ("metrics.jsonl", lambda run: runs.append_metrics(run, {"step": 1})),
+        ("result.json", lambda run: runs.finish(run, {"last": None})),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_named_with_the_way_on(
+    tmp_path: Path, name: str, write: Callable[[Path], None], saved: bool
+) -> None:
+    run = tmp_path / "a run"
+    (run / name).mkdir(parents=True)  # a folder of that name: no file can take its place
+    if saved:
+        (run / "resume").mkdir()
+        (run / "resume" / "state.safetensors").touch()
+    with pytest.raises(CheckpointError, match="cannot write") as caught:
+        write(run)
+    assert str(run / name) in caught.value.what
+    assert caught.value.why
+    assert caught.value.fix.endswith(f"semiseg train --resume '{run}'" if saved else "start a new run")
+
+
+def test_a_run_directory_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointError, match="cannot make a run directory") as caught:
+        runs.create_run(tmp_path / "file" / "runs", "a")
+    assert "--runs-root" in caught.value.fix
+
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    with pytest.raises(CheckpointError, match="cannot make the run directory") as caught:
+        runs.claim_run(tmp_path / "mine")
+    assert "-o" in caught.value.fix

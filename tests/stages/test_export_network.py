@@ -191,7 +191,7 @@ def test_where_it_cannot_be_written(run: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_no_network(run: Path, tmp_path: Path) -> None:
-    write(tmp_path / "run" / "resume" / "state.safetensors", {"a": torch.zeros(1)}, {"schema": 1, "step": 3})
+    write(tmp_path / "run" / "resume" / "state.safetensors", {"train/a": torch.zeros(1)}, {"schema": 1})
     with pytest.raises(CheckpointError, match="is not a network") as caught:
         export_network(tmp_path / "run" / "resume" / "state.safetensors", tmp_path)
     assert str(tmp_path / "run") in caught.value.fix

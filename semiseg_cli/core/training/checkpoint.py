@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from semiseg_cli.core.models.segmenter import Segmenter
 
 SCHEMA = 1
 KEY = "semiseg"  # the one metadata entry; its value is a JSON document
+NETWORK = ("backbone", "decoder", "classes", "output_stride")  # what the metadata of a network say under "model"
 
 
 def write(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
@@ -26,24 +29,30 @@ def write(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
 
     Raises CheckpointError when the disk is full or read-only; the previous file survives.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
     try:
-        whole = {key: value.detach().to("cpu").contiguous() for key, value in tensors.items()}
-        save_file(whole, name, metadata={KEY: json.dumps(meta)})
-        with open(name, "rb") as file:
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        try:
+            whole = {key: value.detach().to("cpu").contiguous() for key, value in tensors.items()}
+            save_file(whole, name, metadata={KEY: json.dumps(meta)})
+            with open(name, "rb") as file:
+                os.fsync(file.fileno())
+            os.chmod(name, 0o644)
+            os.replace(name, path)
+        finally:
+            Path(name).unlink(missing_ok=True)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"cannot write {path}",
-            why=str(error),
-            fix="free some disk space, then: semiseg train --resume (the previous state was kept)",
-        ) from error
-    finally:
-        Path(name).unlink(missing_ok=True)
+        fix = f"free some disk space, or make it writable, then{_go_on(path)}"
+        raise CheckpointError(f"cannot write {path}", why=str(error), fix=fix) from error
+
+
+def _go_on(path: Path) -> str:
+    """How the run whose file `path` is goes on: from its previous state, if it has one."""
+    for run in (path.parent, path.parent.parent):
+        if os.path.isfile(run / "resume" / "state.safetensors"):  # unlike Path's, it never raises
+            return f": semiseg train --resume {shlex.quote(str(run))} (the previous state was kept)"
+    return " start a new run"
 
 
 def read(path: Path, device: str | torch.device = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -54,7 +63,7 @@ def read(path: Path, device: str | torch.device = "cpu") -> tuple[dict[str, Tens
         with safe_open(str(path), framework="pt", device=str(device)) as file:
             text = (file.metadata() or {}).get(KEY)
             meta = json.loads(text) if text else None
-            if meta is None or meta.get("schema") != SCHEMA:
+            if not isinstance(meta, dict) or meta.get("schema") != SCHEMA:
                 raise CheckpointError(
                     f"{path} is a safetensors file, but not a semiseg checkpoint of schema {SCHEMA}",
                     fix="encoder weights go to: semiseg train --weights FILE",
@@ -74,10 +83,21 @@ def save_network(path: Path, net: nn.Module, meta: dict[str, Any]) -> None:
 def read_network(path: Path, device: str | torch.device = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Like `read`, for a deployed network: the resume state of a run is refused as well."""
     tensors, meta = read(path, device)
-    if "model" not in meta:
+    if _is_state(tensors):
         why = "it is a resume state, which only semiseg train --resume reads"
-        raise CheckpointError(f"{path} is not a network", why=why, fix=f"name the run itself: {path.parent.parent}")
+        network = path.parent.parent / "last.safetensors"
+        raise CheckpointError(f"{path} is not a network", why=why, fix=f"name the run's network: {network}")
+    model = meta.get("model")
+    lacks = [key for key in NETWORK if not isinstance(model, dict) or key not in model]
+    if lacks:
+        why = f"its metadata do not say its {', '.join(lacks)}"
+        fix = "semiseg runs lists the runs; a run holds best.safetensors"
+        raise CheckpointError(f"{path} is not a network", why=why, fix=fix)
     return tensors, meta
+
+
+def _is_state(tensors: Iterable[str]) -> bool:
+    return any(name.startswith("train/") for name in tensors)
 
 
 def load_network(path: Path, device: str | torch.device = "cpu") -> tuple[Segmenter, dict[str, Any]]:
@@ -88,19 +108,32 @@ def load_network(path: Path, device: str | torch.device = "cpu") -> tuple[Segmen
         model["backbone"], model["decoder"], model["classes"], output_stride=model["output_stride"],
         upsampling=model.get("upsampling", "bilinear"),
     ).to(device)  # fmt: skip
-    fit(net, tensors, path)
+    fit(net, tensors, path, "take another checkpoint of its run, or the version of semiseg that wrote it")
     return net.eval(), meta
 
 
-def fit(net: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    """Load tensors into a network strictly; CheckpointError says what does not fit."""
+def fit(net: nn.Module, tensors: dict[str, Tensor], path: Path, fix: str) -> None:
+    """Load tensors into a network strictly; CheckpointError says what does not fit, in few words, and the fix."""
     try:
         net.load_state_dict(tensors)
     except RuntimeError as error:
-        lines = str(error).splitlines()
-        raise CheckpointError(
-            f"{path} does not fit this network", why="; ".join(line.strip() for line in lines[1:4])
-        ) from error
+        expected = net.state_dict()
+        shapes = {name: tuple(tensor.shape) for name, tensor in expected.items()}
+        misfits = {
+            "missing": [name for name in expected if name not in tensors],
+            "unexpected": [name for name in tensors if name not in expected],
+            "of another shape": [
+                f"{name} {tuple(tensor.shape)} instead of {shapes[name]}"
+                for name, tensor in tensors.items()
+                if name in shapes and tuple(tensor.shape) != shapes[name]
+            ],
+        }
+        why = "; ".join(f"{len(names)} {what}: {_few(names)}" for what, names in misfits.items() if names)
+        raise CheckpointError(f"{path} does not fit this network", why=why or str(error), fix=fix) from error
+
+
+def _few(names: list[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def save_state(path: Path, train: nn.Module, optimizer: torch.optim.Optimizer, meta: dict[str, Any]) -> None:
@@ -117,9 +150,20 @@ def save_state(path: Path, train: nn.Module, optimizer: torch.optim.Optimizer, m
 
 
 def load_state(path: Path, train: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Put a saved state back in place; returns its metadata. Learning rates follow from the clock, not from here."""
-    tensors, meta = read(path)
-    fit(train, {k.removeprefix("train/"): v for k, v in tensors.items() if k.startswith("train/")}, path)
+    """Put a saved state back in place; returns its metadata. Learning rates follow from the clock, not from here.
+
+    Raises CheckpointError, with a new run as the way out, for a file that is damaged or not the state of this run.
+    """
+    fix = _new_run(path.parent.parent)
+    try:
+        tensors, meta = read(path)
+    except CheckpointError as error:
+        error.fix = fix
+        raise
+    if not _is_state(tensors) or not isinstance(meta.get("optimizer"), dict):
+        why = "it holds no networks in training, or nothing of an optimiser"
+        raise CheckpointError(f"{path} is not a resume state", why=why, fix=fix)
+    fit(train, {k.removeprefix("train/"): v for k, v in tensors.items() if k.startswith("train/")}, path, fix)
     states: dict[int, dict[str, Any]] = {int(index): dict(values) for index, values in meta["optimizer"].items()}
     params = [p for group in optimizer.param_groups for p in group["params"]]
     for name, tensor in tensors.items():
@@ -131,3 +175,11 @@ def load_state(path: Path, train: nn.Module, optimizer: torch.optim.Optimizer) -
             states.setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
     return meta
+
+
+def _new_run(run: Path) -> str:
+    """What is left where the state of a run cannot be used: the same settings anew, from its last network if any."""
+    options = {"-c": run / "config.toml", "--init": run / "last.safetensors"}
+    given = [word for option, file in options.items() if file.is_file() for word in (option, str(file))]
+    origin = " from its last network" if "--init" in given else ""
+    return f"a new run{origin}: {shlex.join(['semiseg', 'train', *given])}"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,19 +15,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from semiseg_cli.core.config import Config, with_steps
+from semiseg_cli.core.config import Config, ModelConfig, with_steps
 from semiseg_cli.core.data.loader import Plan
 from semiseg_cli.core.data.pairs import folder_of, pairs_of
 from semiseg_cli.core.data.spec import Dataset, Partition, Record
 from semiseg_cli.core.data.splits import class_pixels
-from semiseg_cli.core.errors import DataError, UsageError
+from semiseg_cli.core.errors import CheckpointError, DataError, UsageError
 from semiseg_cli.core.methods import load_method
 from semiseg_cli.core.methods.base import Build, Method
 from semiseg_cli.core.methods.extras import load_extra
 from semiseg_cli.core.methods.extras.base import Extended
 from semiseg_cli.core.models import MEAN, STD, load_encoder
 from semiseg_cli.core.training.checkpoint import fit as fit_tensors
-from semiseg_cli.core.training.checkpoint import read
+from semiseg_cli.core.training.checkpoint import read_network
 from semiseg_cli.core.training.distributed import World
 from semiseg_cli.core.training.optim import build_optimizer
 from semiseg_cli.core.training.session import Session
@@ -82,7 +83,7 @@ def open_session(
         loss=train.loss,
         class_weights=class_weights(frequencies, train.class_weights),
         ignore=dataset.ignore,
-        prepare=_preparation(config, init, note),
+        prepare=_preparation(config, len(dataset.classes), init, note),
     )
     amp = train.amp == "bf16" or (train.amp == "auto" and native_bfloat16(world.device))
     module = Train(
@@ -129,7 +130,23 @@ def _with_pairs(
     return replace(config, data=replace(config.data, pairs=name)), pairs.nearest
 
 
-def _preparation(config: Config, init: Path | None, note: Callable[[str], None]) -> Callable[[Any], None]:
+def thawed(config: Config, init: Path | None, note: Callable[[str], None]) -> Config:
+    """The configuration of a new run, without model.freeze_bn where its encoder starts from random weights.
+
+    Batch norms frozen before they saw an image would pass everything on as it is (mean 0, variance 1) to the end.
+    Not for a run that goes on: what its norms have seen is in its state.
+    """
+    model = config.model  # what is random is decided as in load_encoder
+    random = init is None and (model.weights == "none" or (model.weights == "auto" and model.backbone == "tiny"))
+    if not (model.freeze_bn and random):
+        return config
+    note("model.freeze_bn is off: the encoder starts from random weights, and its batch norms have seen no image yet")
+    return replace(config, model=replace(model, freeze_bn=False))
+
+
+def _preparation(
+    config: Config, classes: int, init: Path | None, note: Callable[[str], None]
+) -> Callable[[Any], None]:
     """What happens to every fresh network: weights, and compilation if asked for. The weights are told of once.
 
     Of several networks the first starts as `init` whole, the others with its encoder: two students must not be alike.
@@ -139,11 +156,12 @@ def _preparation(config: Config, init: Path | None, note: Callable[[str], None])
     def prepare(net: Any) -> None:
         if init is not None:
             line = f"network: {init}"
-            tensors = read(init)[0]
+            tensors, meta = read_network(init)
+            _same_model(meta["model"], config.model, classes, init)
             if line in told:
                 encoder = {name: value for name, value in tensors.items() if name.startswith("encoder.")}
                 tensors = net.state_dict() | encoder
-            fit_tensors(net, tensors, init)
+            fit_tensors(net, tensors, init, _encoder_alone(init))
         else:
             line = load_encoder(net, config.model.backbone, config.model.weights, note=note)
         if line not in told:
@@ -154,6 +172,24 @@ def _preparation(config: Config, init: Path | None, note: Callable[[str], None])
             net.decoder.compile()
 
     return prepare
+
+
+def _same_model(theirs: Mapping[str, Any], model: ModelConfig, classes: int, init: Path) -> None:
+    """Raise CheckpointError, naming the difference, unless a checkpoint's network is that of the configuration."""
+    ours = {"backbone": model.backbone, "decoder": model.decoder, "classes": classes}
+    differ = [key for key, value in ours.items() if theirs[key] != value]
+    if not differ:
+        return
+    why = "; ".join(f"{key}: {theirs[key]} there, {ours[key]} here" for key in differ)
+    flags = {"backbone": f"-b {theirs['backbone']}", "decoder": f"-s model.decoder={theirs['decoder']}"}
+    change = [flag for key, flag in flags.items() if key in differ]
+    alone = _encoder_alone(init, theirs["backbone"] if "backbone" in differ else "")
+    fix = alone if "classes" in differ else f"{' '.join(change)}, or {alone}"  # the classes are the dataset's
+    raise CheckpointError(f"{init} does not fit this network", why=why, fix=fix)
+
+
+def _encoder_alone(init: Path, backbone: str = "") -> str:
+    return f"its encoder alone:{f' -b {backbone}' * bool(backbone)} --weights {shlex.quote(str(init))}, and no --init"
 
 
 def set_deterministic(on: bool) -> None:

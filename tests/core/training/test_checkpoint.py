@@ -126,12 +126,83 @@ def test_something_else(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "metadata", [None, {"format": "pt"}, {"semiseg": '{"schema": 99}'}, {"semiseg": "{}"}, {"semiseg": "not JSON"}]
-)
+    "metadata",
+    [
+        None, {"format": "pt"}, {"semiseg": '{"schema": 99}'}, {"semiseg": "{}"}, {"semiseg": "not JSON"},
+        {"semiseg": "[]"}, {"semiseg": "7"}, {"semiseg": "null"}, {"semiseg": '"schema"'},
+    ],
+)  # fmt: skip
 def test_a_foreign_safetensors_file(tmp_path: Path, metadata: dict[str, str] | None) -> None:
     path = tmp_path / "model.safetensors"
     save_file({"x": torch.zeros(3)}, path, metadata=metadata)
     refused(path)
+
+
+@pytest.mark.parametrize("meta", [{"schema": 1}, {"schema": 1, "model": 7}, {"schema": 1, "model": {"decoder": "x"}}])
+def test_a_file_that_says_nothing_of_a_network_is_no_state_either(tmp_path: Path, meta: dict[str, Any]) -> None:
+    write(tmp_path / "odd.safetensors", {"x": torch.zeros(3)}, meta)
+    error = refused(tmp_path / "odd.safetensors")
+    assert "is not a network" in error.what
+    assert "backbone" in error.why
+    assert "resume" not in error.why
+    save_state(tmp_path / "state.safetensors", toy(), optimizer_of("sgd", toy()), {"step": 3})
+    assert "resume state" in refused(tmp_path / "state.safetensors").why
+
+
+def test_what_does_not_fit_is_told_in_a_few_words(tmp_path: Path) -> None:
+    path = tmp_path / "best.safetensors"
+    save_network(path, net(), {**META, "model": {**META["model"], "backbone": "mobilenet_v2"}})
+    error = refused(path)
+    assert len(error.why) < 600
+    for what in ("missing", "unexpected", "of another shape", "more"):
+        assert what in error.why
+    assert error.fix
+
+
+@pytest.mark.parametrize("damage", ["truncated", "a network", "another method's", "no optimiser's"])
+@pytest.mark.parametrize("last", [True, False])
+def test_a_state_that_cannot_be_used_leaves_a_new_run(tmp_path: Path, damage: str, last: bool) -> None:
+    run = tmp_path / "a run"
+    state, module = run / "resume" / "state.safetensors", toy()
+    save_state(state, module, optimizer_of("sgd", module), {"step": 3})
+    if damage == "truncated":
+        state.write_bytes(state.read_bytes()[:-9])
+    elif damage == "another method's":
+        module = nn.Sequential(*toy(), nn.Conv2d(1, 1, 1))
+    elif damage == "a network":
+        save_network(state, net(), META)
+    else:
+        write(state, {f"train/{key}": value for key, value in module.state_dict().items()}, {"schema": 1, "step": 3})
+    if last:
+        (run / "config.toml").touch()
+        (run / "last.safetensors").touch()
+    with pytest.raises(CheckpointError) as caught:
+        load_state(state, module, optimizer_of("sgd", module))
+    assert str(state) in caught.value.what
+    words = f"-c '{run}/config.toml' --init '{run}/last.safetensors'"
+    assert caught.value.fix == (f"a new run from its last network: semiseg train {words}" if last else
+                                "a new run: semiseg train")  # fmt: skip
+
+
+@pytest.mark.parametrize("where", ["last.safetensors", "resume/state.safetensors"])
+@pytest.mark.parametrize("saved", [True, False])
+def test_a_disk_that_takes_no_file_is_no_bug(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, saved: bool
+) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    run = tmp_path / "a run"
+    if saved:
+        write(run / "resume" / "state.safetensors", {"x": torch.zeros(3)}, {"schema": 1})
+    monkeypatch.setattr("tempfile.mkstemp", full)
+    with pytest.raises(CheckpointError, match="cannot write") as caught:
+        write(run / where, {"x": torch.ones(3)}, {"schema": 1})
+    assert "No space left" in caught.value.why
+    assert (f"semiseg train --resume '{run}'" in caught.value.fix) == saved
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointError, match="cannot write"):
+        write(tmp_path / "file" / where, {"x": torch.ones(3)}, {"schema": 1})
 
 
 @pytest.mark.parametrize("change", [{"classes": 4}, {"backbone": "mobilenet_v2"}])

@@ -1,0 +1,126 @@
+"""What a run is built from: weights that fit, batch norms that may be frozen, and evaluations as `semiseg eval`'s."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from semiseg_cli.core.config import Config, Resolved
+from semiseg_cli.core.data.index import load_dataset
+from semiseg_cli.core.data.splits import resolve_partition
+from semiseg_cli.core.errors import CheckpointError
+from semiseg_cli.core.models import build_segmenter
+from semiseg_cli.core.training.checkpoint import save_network, save_state
+from semiseg_cli.core.training.distributed import World
+from semiseg_cli.core.training.session import Session
+from semiseg_cli.core.training.setup import open_session, thawed
+
+Configured = Callable[..., Resolved]
+
+
+@pytest.fixture
+def opened(shapes_root: Path) -> Callable[..., Session]:
+    def make(config: Config, init: Path | None = None) -> Session:
+        dataset = load_dataset(shapes_root, "shapes")
+        return open_session(config, dataset, resolve_partition(dataset, ""), World(), lambda line: None, init)
+
+    return make
+
+
+@pytest.mark.parametrize("amp", ["bf16", "auto"])
+def test_a_cpu_evaluates_in_float32_while_training(
+    configured: Configured, opened: Callable[..., Session], amp: str
+) -> None:
+    """Whatever the CPU can do, and the training does: `semiseg eval` repeats the number anywhere."""
+    session = opened(configured("supervised", {"train.amp": amp}).config)
+    session.train.amp = True  # as on a CPU with bfloat16
+    seen = list[bool]()
+    session.method.deployed().register_forward_pre_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
+    assert session.evaluate()
+    assert set(seen) == {False}
+
+
+def checkpoint(folder: Path, backbone: str = "tiny", decoder: str = "deeplabv3plus", classes: int = 6) -> Path:
+    model = {"backbone": backbone, "decoder": decoder, "output_stride": 16, "classes": classes}
+    save_network(folder / "a b.safetensors", build_segmenter(backbone, decoder, classes), {"model": model})
+    return folder / "a b.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("theirs", "why", "fix"),
+    [
+        ({"backbone": "mobilenet_v2"}, "backbone: mobilenet_v2 there, tiny here",
+         "-b mobilenet_v2, or its encoder alone: -b mobilenet_v2 --weights 'FILE', and no --init"),
+        ({"decoder": "mitrans_local"}, "decoder: mitrans_local there, deeplabv3plus here",
+         "-s model.decoder=mitrans_local, or its encoder alone: --weights 'FILE', and no --init"),
+        ({"classes": 3}, "classes: 3 there, 6 here", "its encoder alone: --weights 'FILE', and no --init"),
+        ({"backbone": "mobilenet_v2", "classes": 3},
+         "backbone: mobilenet_v2 there, tiny here; classes: 3 there, 6 here",
+         "its encoder alone: -b mobilenet_v2 --weights 'FILE', and no --init"),
+    ],
+)  # fmt: skip
+def test_a_run_cannot_start_from_another_network(
+    configured: Configured, opened: Callable[..., Session], tmp_path: Path, theirs: dict[str, Any], why: str, fix: str
+) -> None:
+    file = checkpoint(tmp_path, **theirs)
+    with pytest.raises(CheckpointError, match="does not fit") as caught:
+        opened(configured("supervised").config, file)
+    assert caught.value.why == why
+    assert caught.value.fix == fix.replace("FILE", str(file))
+
+
+def test_a_run_cannot_start_from_a_state(
+    configured: Configured, opened: Callable[..., Session], tmp_path: Path
+) -> None:
+    session = opened(configured("supervised").config)
+    state = tmp_path / "run" / "resume" / "state.safetensors"
+    save_state(state, session.train, session.optimizer, {"step": 1})
+    with pytest.raises(CheckpointError, match="is not a network") as caught:
+        opened(configured("supervised").config, state)
+    assert str(tmp_path / "run" / "last.safetensors") in caught.value.fix
+
+
+def frozen(session: Session) -> bool:
+    norms = [m for m in session.method.deployed().train().encoder.modules() if isinstance(m, nn.BatchNorm2d)]
+    (mode,) = {norm.training for norm in norms}
+    return not mode
+
+
+@pytest.mark.parametrize("weights", ["none", "auto"])
+def test_batch_norms_that_saw_nothing_are_not_frozen(
+    configured: Configured, opened: Callable[..., Session], weights: str
+) -> None:
+    """`tiny` has no weights, so that auto are random ones too."""
+    notes = list[str]()
+    config = configured("supervised", {"model.freeze_bn": True, "model.weights": weights}).config
+    session = opened(thawed(config, None, notes.append))
+    assert not frozen(session)
+    assert not session.config.model.freeze_bn
+    (note,) = notes
+    assert "model.freeze_bn" in note
+
+
+def test_batch_norms_with_statistics_stay_frozen(
+    configured: Configured, opened: Callable[..., Session], tmp_path: Path
+) -> None:
+    notes, file = list[str](), checkpoint(tmp_path)
+    weights = {"model.freeze_bn": True, "model.weights": str(file)}
+    for config, init in (
+        (configured("supervised", {"model.freeze_bn": True}).config, file),
+        (configured("supervised", weights).config, None),
+    ):
+        session = opened(thawed(config, init, notes.append), init)
+        assert frozen(session)
+        assert session.config.model.freeze_bn
+    assert notes == []
+    for other in ({"model.weights": "imagenet"}, {"model.backbone": "mobilenet_v2", "model.weights": "auto"}):
+        config = configured("supervised", {"model.freeze_bn": True, **other}).config
+        assert thawed(config, None, notes.append) == config
+    config = configured("supervised").config
+    assert thawed(config, None, notes.append) == config
+    assert notes == []
