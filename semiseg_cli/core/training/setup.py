@@ -34,6 +34,9 @@ from semiseg_cli.core.training.session import Session
 from semiseg_cli.core.training.step import Builder, Train
 
 
+WIDEST_VIEW = 4  # the published recipes' images are 1.5 to 2.6 times as long as their crops
+
+
 def open_session(
     config: Config,
     dataset: Dataset,
@@ -66,6 +69,7 @@ def open_session(
     absent = [name for name, share in zip(dataset.classes, frequencies, strict=True) if not share]
     if absent:
         note(f"no labeled pixel of: {', '.join(absent)} (they cannot be learned from this partition)")
+    narrow_view(dataset, train.crop, note)
     nearest: tuple[int, ...] = ()
     if "paired" in inputs:
         config, nearest = _with_pairs(config, dataset, partition, note)
@@ -108,6 +112,16 @@ def open_session(
         note("one image per micro-batch: CutMix has no partner and pastes an image into itself")
     optimizer = build_optimizer(module.method.groups(), train)
     return Session(config, dataset, partition, world, module, wrapped, optimizer, plan)
+
+
+def narrow_view(dataset: Dataset, crop: int, note: Callable[[str], None]) -> None:
+    """Tell where crops show so little of the images that nothing is seen in its surroundings."""
+    side = int(np.median([max(record.height, record.width) for record in dataset.train]))
+    if side > WIDEST_VIEW * crop:
+        note(
+            f"crops of {crop} pixels of images of {side}: smaller images (semiseg prepare folder --long-side "
+            f"{2 * crop + 15}, under another --name) or larger crops (-s train.crop={side // 2}) show more at once"
+        )
 
 
 def _method(config: Config, build: Build) -> Method:

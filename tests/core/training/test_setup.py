@@ -18,7 +18,7 @@ from semiseg_cli.core.models import build_segmenter
 from semiseg_cli.core.training.checkpoint import save_network, save_state
 from semiseg_cli.core.training.distributed import World
 from semiseg_cli.core.training.session import Session
-from semiseg_cli.core.training.setup import open_session, thawed
+from semiseg_cli.core.training.setup import narrow_view, open_session, thawed
 
 Configured = Callable[..., Resolved]
 
@@ -124,3 +124,13 @@ def test_batch_norms_with_statistics_stay_frozen(
     config = configured("supervised").config
     assert thawed(config, None, notes.append) == config
     assert notes == []
+
+
+def test_crops_that_show_little_of_the_images_are_told(shapes_root: Path) -> None:
+    dataset, told = load_dataset(shapes_root, "shapes"), list[str]()
+    side = dataset.train[0].width
+    narrow_view(dataset, side // 4, told.append)
+    assert not told
+    narrow_view(dataset, side // 4 - 1, told.append)
+    assert f"crops of {side // 4 - 1} pixels of images of {side}" in told[0]
+    assert f"train.crop={side // 2}" in told[0]
