@@ -33,7 +33,6 @@ from semiseg_cli.core.training.optim import build_optimizer
 from semiseg_cli.core.training.session import Session
 from semiseg_cli.core.training.step import Builder, Train
 
-
 WIDEST_VIEW = 4  # the published recipes' images are 1.5 to 2.6 times as long as their crops
 
 
