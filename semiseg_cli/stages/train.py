@@ -20,10 +20,10 @@ from semiseg_cli.core.training.distributed import World, any_process, barrier, j
 from semiseg_cli.core.training.loop import Hooks, fit
 from semiseg_cli.core.training.measure import measure
 from semiseg_cli.core.training.session import Session, deployed_meta
-from semiseg_cli.core.training.setup import open_session
+from semiseg_cli.core.training.setup import open_session, thawed
 from semiseg_cli.stages.stopping import Signals, resuming, signals
 
-STATE = Path("resume") / "state.safetensors"
+STATE = runs.STATE
 
 
 class Screen(Protocol):
@@ -99,7 +99,7 @@ def _start(
     try:
         if out and world.main and not dry_run:
             run = runs.claim_run(out)  # before the work of loading: a taken directory is refused at once
-        session = open_config(config, data_root, world, screen, init)
+        session = open_config(thawed(config, init, screen.note), data_root, world, screen, init)
         if dry_run:
             return measure(session)
         _hold(stop, world)

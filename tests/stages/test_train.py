@@ -452,3 +452,12 @@ def test_no_worker_outlives_a_run_that_is_stopped(start: Callable[..., Path]) ->
         start(changes={"train.workers": 2, "train.steps": 50}, screen=Watcher(1))
     assert error.tb is not None  # which holds on to everything
     assert multiprocessing.active_children() == []
+
+
+def test_batch_norms_are_not_frozen_before_they_saw_an_image(start: Callable[..., Path]) -> None:
+    screen = Watcher()
+    run = start(method="supervised", changes={"model.freeze_bn": True, "train.steps": 2}, screen=screen)
+    assert any(note.startswith("model.freeze_bn is off") for note in screen.notes)
+    assert "freeze_bn = false" in (run / "config.toml").read_text()
+    tensors = load_file(run / "last.safetensors")
+    assert tensors["encoder.bn1.running_mean"].abs().sum() > 0
