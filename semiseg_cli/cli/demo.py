@@ -47,7 +47,8 @@ def _table(found: dict[str, Any], folder: Path) -> Any:
         "one seed: RESULTS.md shows the spread).",
         f"look: {' '.join(shlex.quote(picture) for picture in found['pictures'])}",
         "next, the same on your own photos, with masks for a few of them:",
-        "  semiseg prepare folder --labeled photos --masks masks --unlabeled more --classes classes.txt --name mine",
+        "  semiseg prepare folder --labeled photos --masks masks --unlabeled more --classes classes.txt --name mine "
+        "--long-side 241",
         "  semiseg train -d mine",
         f"or look closer: semiseg eval {last} --root {root}",
         f"                semiseg viz {last} --root {root} --errors",
