@@ -23,6 +23,7 @@ from semiseg_cli.cli.screen import duration, make_screen
 from semiseg_cli.core import presets, runs
 from semiseg_cli.core.config import DataConfig, ModelConfig, Resolved, TrainConfig, doc, flatten, parse_set, with_steps
 from semiseg_cli.core.errors import UsageError
+from semiseg_cli.core.files import resuming
 from semiseg_cli.core.methods import METHODS
 from semiseg_cli.core.methods.extras import EXTRAS
 from semiseg_cli.core.models import BACKBONES
@@ -151,7 +152,7 @@ def train(
     }  # fmt: skip
     flags = {name: value for name, value in named.items() if value is not None}
     if run and not resume:
-        raise UsageError(f"{run} is named without --resume", fix=f"semiseg train --resume {shlex.quote(str(run))}")
+        raise UsageError(f"{run} is named without --resume", fix=resuming(run))
     for_new = {"--preset": preset, "--config": config, "--init": init, "--out": out, "--dry-run": dry_run}
     if resume and any(for_new.values()):
         given = " or ".join(name for name, value in for_new.items() if value)

@@ -1,12 +1,17 @@
-"""Files written whole or not at all, and values as TOML writes them."""
+"""Files written whole or not at all, what is to be done where they cannot be, and values as TOML writes them."""
 
 from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from semiseg_cli.core.errors import CheckpointError
+
+STATE = Path("resume") / "state.safetensors"  # of a run directory
 
 
 def write_text(path: Path, text: str) -> None:
@@ -24,6 +29,23 @@ def write_bytes(path: Path, data: bytes) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def resuming(run: Path) -> str:
+    """The command that goes on with a run."""
+    return f"semiseg train --resume {shlex.quote(str(run))}"
+
+
+def unwritable(path: Path, error: Exception, kept: str = "") -> CheckpointError:
+    """The error of a run's file that a full or read-only disk did not take. It says how the run goes on.
+
+    kept: what to say of the state that it goes on from.
+    """
+    # os.path's isfile never raises, unlike Path's
+    run = next((run for run in (path.parent, path.parent.parent) if os.path.isfile(run / STATE)), None)
+    then = f": {resuming(run)}{kept}" if run else " start a new run"
+    fix = f"free some disk space, or make it writable, then{then}"
+    return CheckpointError(f"cannot write {path}", why=str(error), fix=fix)
 
 
 def toml_value(value: Any) -> str:

@@ -14,7 +14,6 @@ A directory is a run if it holds a config.toml.
 from __future__ import annotations
 
 import json
-import os
 import platform
 import shlex
 import subprocess
@@ -29,12 +28,11 @@ from typing import TYPE_CHECKING, Any
 from semiseg_cli import __version__
 from semiseg_cli.core.config import Config, Flat, Resolved, flat, flatten, read_toml, to_toml
 from semiseg_cli.core.errors import CheckpointError, SemisegError, UsageError
-from semiseg_cli.core.files import write_text
+from semiseg_cli.core.files import resuming, unwritable, write_text
 
 if TYPE_CHECKING:
     from semiseg_cli.core.data.spec import Partition
 
-STATE = Path("resume") / "state.safetensors"
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "safetensors")
 
 
@@ -78,7 +76,7 @@ def claim_run(directory: Path) -> Path:
         fix = "choose another path for -o"
         raise CheckpointError(f"cannot make the run directory {directory}", why=str(error), fix=fix) from error
     if taken:
-        fix = f"choose another directory, or go on with it: semiseg train --resume {shlex.quote(str(directory))}"
+        fix = f"choose another directory, or go on with it: {resuming(directory)}"
         raise UsageError(f"the run directory {directory} exists already and is not empty", fix=fix)
     return directory
 
@@ -194,10 +192,7 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        can_go_on = os.path.isfile(path.parent / STATE)  # unlike Path's, it never raises
-        then = f": semiseg train --resume {shlex.quote(str(path.parent))}" if can_go_on else " start a new run"
-        fix = f"free some disk space, or make it writable, then{then}"
-        raise CheckpointError(f"cannot write {path}", why=str(error), fix=fix) from error
+        raise unwritable(path, error) from error
 
 
 def _last_written(run: Path) -> float:

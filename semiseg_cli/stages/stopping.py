@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from semiseg_cli.core.errors import Interrupted
-
-
-def resuming(run: Path) -> str:
-    """The command that goes on with a run."""
-    return f"semiseg train --resume {shlex.quote(str(run))}"
+from semiseg_cli.core.files import resuming
 
 
 class Signals:

@@ -15,15 +15,14 @@ from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.data.loader import close
 from semiseg_cli.core.data.splits import resolve_partition
 from semiseg_cli.core.errors import CheckpointError, Diverged, Interrupted
+from semiseg_cli.core.files import STATE, resuming
 from semiseg_cli.core.training.checkpoint import load_state, save_network, save_state
 from semiseg_cli.core.training.distributed import World, any_process, barrier, joined
 from semiseg_cli.core.training.loop import Hooks, fit
 from semiseg_cli.core.training.measure import measure
 from semiseg_cli.core.training.session import Session, deployed_meta
 from semiseg_cli.core.training.setup import open_session, thawed
-from semiseg_cli.stages.stopping import Signals, resuming, signals
-
-STATE = runs.STATE
+from semiseg_cli.stages.stopping import Signals, signals
 
 
 class Screen(Protocol):

@@ -14,7 +14,7 @@ import numpy as np
 from semiseg_cli.core import runs
 from semiseg_cli.core.config import resolve
 from semiseg_cli.core.errors import CheckpointError, DataError, UsageError, did_you_mean
-from semiseg_cli.core.files import write_text
+from semiseg_cli.core.files import STATE, write_text
 from semiseg_cli.core.training.distributed import join
 from semiseg_cli.core.training.preview import View, augmented, pseudo_labels
 from semiseg_cli.core.training.session import Session
@@ -27,7 +27,7 @@ from semiseg_cli.stages.pictures_mix import mixtures
 from semiseg_cli.stages.pictures_pairs import pairs_of_run
 from semiseg_cli.stages.pictures_reconstruction import reconstructions
 from semiseg_cli.stages.progress import Progress, silent
-from semiseg_cli.stages.train import STATE, Silent, open_config, restore
+from semiseg_cli.stages.train import Silent, open_config, restore
 from semiseg_cli.stages.visualize_predictions import errors, legend_of, masks
 
 KINDS = ("pseudo", "masks", "errors", "augment", "reconstruction", "features", "pairs", "mix")

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from semiseg_cli.core.errors import CheckpointError
+from semiseg_cli.core.files import unwritable
 from semiseg_cli.core.models import build_segmenter
 from semiseg_cli.core.models.segmenter import Segmenter
 
@@ -43,16 +44,7 @@ def write(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
         finally:
             Path(name).unlink(missing_ok=True)
     except (OSError, SafetensorError) as error:
-        fix = f"free some disk space, or make it writable, then{_go_on(path)}"
-        raise CheckpointError(f"cannot write {path}", why=str(error), fix=fix) from error
-
-
-def _go_on(path: Path) -> str:
-    """How the run whose file `path` is goes on: from its previous state, if it has one."""
-    for run in (path.parent, path.parent.parent):
-        if os.path.isfile(run / "resume" / "state.safetensors"):  # unlike Path's, it never raises
-            return f": semiseg train --resume {shlex.quote(str(run))} (the previous state was kept)"
-    return " start a new run"
+        raise unwritable(path, error, " (the previous state was kept)") from error
 
 
 def read(path: Path, device: str | torch.device = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
