@@ -6,8 +6,8 @@ A change that moves them is said so in the CHANGELOG, and the new values are wri
 
 float64 because pseudo-labels amplify rounding: in float32 the losses drift by a third within 20 steps between one and
 two threads. Network, views and losses are all float64 here (only the host's images are 8-bit, as ever), which leaves
-rtol 1e-6 wide room between machines. Batches and first weights come from numpy's generator, not from files: PyTorch's
-normal numbers differ in the last digit between instruction sets.
+rtol 1e-6 wide room between machines, a GPU among them. Batches and first weights come from numpy's generator, not from
+files: PyTorch's normal numbers differ in the last digit between instruction sets.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Views64(DeviceViews):
     """Views whose random numbers are not rounded to float32."""
 
     def _to(self, table: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(table))
+        return torch.from_numpy(np.ascontiguousarray(table)).to(self.device)
 
 
 class Train64(Train):
@@ -92,10 +92,10 @@ def portable_weights() -> Callable[[nn.Module], None]:
 
 
 def losses(
-    train: Train, batches: Callable[..., dict[str, Tensor]], monkeypatch: pytest.MonkeyPatch
+    train: Train, batches: Callable[..., dict[str, Tensor]], monkeypatch: pytest.MonkeyPatch, device: str = "cpu"
 ) -> list[dict[str, float]]:
     """Weighted losses and stats of every step."""
-    train.double()
+    train.double().to(device)
     monkeypatch.setattr(train, "__class__", Train64)
     monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)  # 8-bit images to float64
     inputs = {"labeled", *type(train.method).inputs(train.method.settings)}
@@ -140,6 +140,23 @@ def test_losses_are_as_before(
         path.write_text("[\n" + ",\n".join(json.dumps(row) for row in found) + "\n]\n", encoding="utf-8")
     stored = json.loads(path.read_text(encoding="utf-8"))
     assert len(found) == len(stored) == STEPS
+    for step, (new, old) in enumerate(zip(found, stored, strict=True)):
+        assert new == pytest.approx(old, rel=1e-6, abs=1e-9), f"step {step}"
+
+
+# but STPG's contrast, which draws pixels with the device's own generator
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("case", sorted(CASES.keys() - {"stpg"}))
+def test_a_gpu_gives_the_same_losses(
+    case: str,
+    train_module: Callable[..., Train],
+    host_batch: Callable[..., dict[str, Tensor]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name, settings = CASES[case]
+    found = losses(train_module(name, prepare=portable_weights(), **settings), host_batch, monkeypatch, "cuda")
+    stored = json.loads((Path(__file__).parent / f"{case}.json").read_text(encoding="utf-8"))
     for step, (new, old) in enumerate(zip(found, stored, strict=True)):
         assert new == pytest.approx(old, rel=1e-6, abs=1e-9), f"step {step}"
 

@@ -121,12 +121,16 @@ class MicroBatches(Dataset[HostBatch | SemisegError]):
         return batch
 
 
-def workers_for(requested: int, images: int, pixels_each: int) -> int:
-    """Loader processes: as asked for, or none for little work, else up to 8 and one core left free."""
+def workers_for(requested: int, images: int, bytes_each: int, *, cuda: bool = False) -> int:
+    """Loader processes: as asked for, or none for little work, else up to 8 and one core left free.
+
+    Little is what a CPU that trains as well would rather do itself, or what costs a GPU's host less than the exchange.
+    """
     if requested >= 0:
         return requested
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return 0 if images * pixels_each < 64 * 2**20 else max(0, min(8, cores - 1))
+    least = 2**20 if cuda else 64 * 2**20
+    return 0 if images * bytes_each < least else max(0, min(8, cores - 1))
 
 
 def loader(

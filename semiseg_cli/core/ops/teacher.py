@@ -33,8 +33,10 @@ class Teacher(nn.Module, Generic[Module]):
         ours: list[Tensor] = [*self.net.parameters()]
         theirs: list[Tensor] = [*student.parameters()]
         torch._foreach_lerp_(ours, theirs, 1.0 - decay(step, alpha))
-        for mine, other in zip(self.net.buffers(), student.buffers(), strict=True):
-            mine.copy_(other)
+        mine, others = [*self.net.buffers()], [*student.buffers()]
+        for dtype in {buffer.dtype for buffer in mine}:  # together: a network has hundreds, and each copy is a launch
+            pick = [i for i, buffer in enumerate(mine) if buffer.dtype == dtype]
+            torch._foreach_copy_([mine[i] for i in pick], [others[i] for i in pick])
 
 
 def decay(step: int, alpha: float) -> float:

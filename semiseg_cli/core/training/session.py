@@ -52,7 +52,8 @@ class Session:
     @property
     def workers(self) -> int:
         images = self.plan.micro * self.images_per_label
-        return workers_for(self.config.train.workers, images, self.plan.crop**2 * 3)
+        cuda = self.world.device.type == "cuda"
+        return workers_for(self.config.train.workers, images, self.plan.crop**2 * 3, cuda=cuda)
 
     @cached_property
     def device_name(self) -> str:

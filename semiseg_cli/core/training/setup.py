@@ -84,7 +84,7 @@ def open_session(
         len(dataset.classes),
         seed=train.seed,
         loss=train.loss,
-        class_weights=class_weights(frequencies, train.class_weights),
+        class_weights=class_weights(frequencies, train.class_weights, world.device),
         ignore=dataset.ignore,
         prepare=_preparation(config, len(dataset.classes), init, note),
     )
@@ -228,11 +228,11 @@ def class_frequencies(records: Sequence[Record], classes: int) -> list[float]:
     return shares
 
 
-def class_weights(frequencies: Sequence[float], kind: str) -> Tensor | None:
+def class_weights(frequencies: Sequence[float], kind: str, device: torch.device | str = "cpu") -> Tensor | None:
     """Weights of the labeled loss: 1/sqrt(f) or 1/f of a class's share f, with mean 1 over the classes that occur."""
     if kind == "none":
         return None
     f = torch.tensor(frequencies, dtype=torch.float64)
     weights = f.clamp(min=1e-12) ** (-0.5 if kind == "sqrt" else -1.0)
     weights[f == 0] = 0.0
-    return (weights * (f > 0).sum() / weights.sum()).float()
+    return (weights * (f > 0).sum() / weights.sum()).float().to(device)

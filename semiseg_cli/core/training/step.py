@@ -21,6 +21,7 @@ class Builder:
     """Makes networks and the labeled loss for one run: the `Build` that methods are given.
 
     spec: of `build_segmenter`, not classes and seeds. prepare: called on every fresh network (weights, memory format).
+    class_weights: (classes,) on the device of the run, which a step then need not wait for.
     """
 
     def __init__(
@@ -53,8 +54,7 @@ class Builder:
     def labeled_loss(self, logits_BKHW: Tensor, mask_BHW: Tensor) -> Tensor:
         if self.loss == "ohem":
             return ohem(logits_BKHW, mask_BHW, min_kept=ohem_min_kept(*mask_BHW.shape), ignore=self.ignore)
-        weights = None if self.class_weights is None else self.class_weights.to(logits_BKHW.device)
-        return cross_entropy(logits_BKHW, mask_BHW, weights, self.ignore)
+        return cross_entropy(logits_BKHW, mask_BHW, self.class_weights, self.ignore)
 
 
 class Train(nn.Module):

@@ -44,9 +44,9 @@ class DeviceViews:
         if not colour or not self.colour:
             return self.weak(images)
         u = self.draws.uniform(f"strong/{key}", photometric.DRAWS)
-        matrix, luma = photometric.colour_matrices(u, self.colour)
+        matrix, weight = photometric.colour_matrices(u, self.colour)
         with torch.autocast(self.device.type, enabled=False):
-            out = photometric.recolour(images.rgb01_B3HW, self._to(matrix), self._to(luma))
+            out = photometric.recolour(images.rgb01_B3HW, self._to(matrix), self._to(weight))
             return self._normalise(photometric.blur(out, self._to(photometric.blur_kernels(u, self.colour))))
 
     def boxes(self, key: str, rectangles: int = 1) -> Tensor:

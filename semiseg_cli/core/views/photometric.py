@@ -29,7 +29,7 @@ DRAWS = 8  # uniform numbers per image
 
 
 def colour_matrices(u: Floats, strength: float = 1.0) -> tuple[Floats, Floats]:
-    """Matrices (B, 3, 3) and mean-luma weights (B,) from uniform draws (B, DRAWS): x' = M x + w * mean_luma(x).
+    """Matrices M (B, 3, 3) and offsets' weights w (B, 3) from uniform draws (B, DRAWS): x' = M x + w . mean(x).
 
     strength: factor of the ranges of jitter and of the probability of grayscale.
     """
@@ -43,7 +43,7 @@ def colour_matrices(u: Floats, strength: float = 1.0) -> tuple[Floats, Floats]:
     chroma[:, 2, 1] = saturation * np.sin(angle)
     chroma[:, 1, 2] = -chroma[:, 2, 1]
     matrix = (brightness * contrast)[:, None, None] * (_FROM_YIQ @ chroma @ _TO_YIQ)
-    return matrix, brightness * (1 - contrast)
+    return matrix, (brightness * (1 - contrast))[:, None] * LUMA
 
 
 def blur_kernels(u: Floats, strength: float = 1.0) -> Floats:
@@ -58,10 +58,9 @@ def blur_kernels(u: Floats, strength: float = 1.0) -> Floats:
     return np.where((u[:, 6] < 0.5 * strength)[:, None], taps, impulse)
 
 
-def recolour(rgb01_B3HW: Tensor, matrix_B33: Tensor, luma_weight_B: Tensor) -> Tensor:
+def recolour(rgb01_B3HW: Tensor, matrix_B33: Tensor, weight_B3: Tensor) -> Tensor:
     """Apply `colour_matrices`; the result is clipped to [0, 1]."""
-    mean = rgb01_B3HW.mean((2, 3)) @ torch.as_tensor(LUMA, dtype=rgb01_B3HW.dtype, device=rgb01_B3HW.device)
-    offset = (luma_weight_B * mean)[:, None, None]
+    offset = (weight_B3 * rgb01_B3HW.mean((2, 3))).sum(1)[:, None, None]
     return torch.baddbmm(offset, matrix_B33, rgb01_B3HW.flatten(2)).view_as(rgb01_B3HW).clamp(0, 1)
 
 

@@ -165,7 +165,7 @@ def test_only_what_a_method_asks_for_is_read(
 def test_workers_are_for_large_images() -> None:
     assert workers_for(3, 1, 1) == 3
     assert workers_for(0, 100, 10**6) == 0
-    assert workers_for(-1, 16, 96 * 96 * 3) == 0
+    assert workers_for(-1, 16, 96 * 96 * 3) == workers_for(-1, 8, 96 * 96 * 3, cuda=True) == 0
     assert 0 <= workers_for(-1, 32, 801 * 801 * 3) <= 8
 
 

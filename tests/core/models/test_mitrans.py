@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from semiseg_cli.core.models import build_segmenter
-from semiseg_cli.core.models.decoders.mitrans import MITransDecoder, NonLocal, PyramidPooling
+from semiseg_cli.core.models.decoders.mitrans import MITransDecoder, NonLocal, PyramidPooling, means_of_parts
 
 
 def numbers(*shape: int, seed: int = 0) -> Tensor:
@@ -43,6 +44,17 @@ def test_attention_never_holds_the_matrix_of_positions():
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
         block(torch.randn(1, 16, 48, 48)).sum().backward()
     assert max(sizes) <= 2304 * 16
+
+
+@pytest.mark.parametrize("bins", [1, 2, 3, 6])
+@pytest.mark.parametrize("side", [(12, 6), (11, 7), (4, 5), (1, 33)])
+def test_means_of_parts_are_adaptive_pooling(bins, side):
+    x = torch.randn(2, 3, *side, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(2, 3, bins, bins, dtype=torch.float64)
+    ours, theirs = means_of_parts(x, bins), F.adaptive_avg_pool2d(x, bins)
+    torch.testing.assert_close(ours, theirs)
+    grads = [torch.autograd.grad((y * weight).sum(), x)[0] for y in (ours, theirs)]
+    torch.testing.assert_close(*grads)
 
 
 @torch.no_grad()

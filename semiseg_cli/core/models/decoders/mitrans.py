@@ -37,10 +37,25 @@ class PyramidPooling(nn.Module):
 
     def forward(self, x_BChw: Tensor) -> Tensor:
         size = (x_BChw.shape[2], x_BChw.shape[3])
-        pooled = [F.adaptive_avg_pool2d(x_BChw, bins) for bins in BINS]
+        pooled = [means_of_parts(x_BChw, bins) for bins in BINS]
         parts = [self.upsample(part(x), size) for part, x in zip(self.parts, pooled, strict=True)]
         out: Tensor = self.project(torch.cat([x_BChw, self.whole(x_BChw), *parts], 1))
         return out
+
+
+def means_of_parts(x_BChw: Tensor, bins: int) -> Tensor:
+    """The means over bins x bins parts, (B, C, bins, bins): `adaptive_avg_pool2d`, whose gradient does not repeat
+    exactly on CUDA, as products. Parts overlap where `bins` does not divide a side.
+    """
+    down, across = (_parts(side, bins, x_BChw) for side in x_BChw.shape[2:])
+    sums = torch.einsum("ih,bchw,jw->bcij", down, x_BChw, across)
+    return sums / (down.sum(1)[:, None] * across.sum(1))
+
+
+def _parts(side: int, bins: int, like: Tensor) -> Tensor:
+    """(bins, side): 1 where a place belongs to a part, else 0."""
+    part, place = torch.arange(bins, device=like.device)[:, None], torch.arange(side, device=like.device)
+    return ((place >= part * side // bins) & (place < -(-(part + 1) * side // bins))).to(like.dtype)
 
 
 class NonLocal(nn.Module):
