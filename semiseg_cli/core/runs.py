@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from semiseg_cli import __version__
 from semiseg_cli.core.config import Config, Flat, Resolved, flat, flatten, read_toml, to_toml
 from semiseg_cli.core.errors import CheckpointError, SemisegError, UsageError
-from semiseg_cli.core.files import resuming, unwritable, write_text
+from semiseg_cli.core.files import STATE, resuming, unwritable, write_text
 
 if TYPE_CHECKING:
     from semiseg_cli.core.data.spec import Partition
@@ -88,9 +88,9 @@ def list_runs(root: Path) -> list[Path]:
 
 
 def newest_run(root: Path, *, unfinished: bool = False) -> Path:
-    """The run written to last; with `unfinished`, the last one that can still be resumed."""
+    """The run written to last; with `unfinished`, the last one that can still be resumed: it has a state."""
     for run in list_runs(root):
-        if not (unfinished and is_finished(run)):
+        if not unfinished or ((run / STATE).is_file() and not is_finished(run)):
             return run
     what = "unfinished run" if unfinished else "run"
     raise UsageError(f"there is no {what} in {root}", fix="semiseg train, or name the run's directory")

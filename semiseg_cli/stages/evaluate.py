@@ -11,6 +11,7 @@ from semiseg_cli.core.data.loader import workers_for
 from semiseg_cli.core.data.spec import Dataset, Record
 from semiseg_cli.core.errors import CheckpointError, DataError, UsageError, did_you_mean
 from semiseg_cli.core.evaluation import evaluate, head_and_tail, in_bfloat16, resolve_window
+from semiseg_cli.core.files import resuming
 from semiseg_cli.core.training.checkpoint import load_network
 from semiseg_cli.core.training.distributed import join
 from semiseg_cli.stages.progress import Progress, silent
@@ -109,7 +110,7 @@ def find_checkpoint(path: Path) -> Path:
     raise CheckpointError(
         f"{path} holds no checkpoint",
         why="there is neither best.safetensors nor last.safetensors in it",
-        fix=f"semiseg train --resume {path}, or name a .safetensors file",
+        fix=f"{resuming(path)}, or name a .safetensors file",
     )
 
 

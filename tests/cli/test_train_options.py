@@ -26,6 +26,7 @@ from semiseg_cli.core import runs
 from semiseg_cli.core.config import flatten, resolve
 from semiseg_cli.core.data.spec import Dataset
 from semiseg_cli.core.errors import DeviceError
+from semiseg_cli.core.files import STATE
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = [
@@ -204,10 +205,13 @@ def make_run(root: Path, name: str) -> Path:
 
 
 def test_resume_takes_the_named_run_or_the_newest_unfinished(asked: dict[str, Any], folder: Path) -> None:
-    old, done = make_run(folder / "runs", "old"), make_run(folder / "runs", "done")
+    old, done, failed = (make_run(folder / "runs", name) for name in ("old", "done", "failed"))
+    (old / STATE).parent.mkdir()
+    (old / STATE).touch()
     runs.finish(done, {})
     assert main(["train", "--resume"]) == 0
     assert asked["run"] == Path("runs") / old.name
+    assert failed.is_dir()  # before its first state
     assert main(["train", "--resume", str(done), "--steps", "3", "-s", "train.lr=1"]) == 0
     assert asked["run"] == done
     assert asked["overrides"] == {"train.steps": 3, "train.lr": "1"}

@@ -13,7 +13,7 @@ import pytest
 from semiseg_cli.core import runs
 from semiseg_cli.core.config import flatten, resolve
 from semiseg_cli.core.errors import CheckpointError, DataError, Interrupted, UsageError
-from semiseg_cli.core.files import write_text
+from semiseg_cli.core.files import STATE, write_text
 
 RESOLVED = resolve([("test", {"method.name": "fixmatch", "data.name": "park", "data.labeled": "1/8", "train.seed": 3})])
 
@@ -64,6 +64,11 @@ def test_an_asked_directory_is_taken_only_if_it_is_empty(tmp_path: Path) -> None
         runs.claim_run(out / "config.toml")
 
 
+def write_state(run: Path) -> None:
+    (run / STATE).parent.mkdir()
+    (run / STATE).touch()
+
+
 def test_runs_are_listed_newest_first_and_finished_ones_are_not_resumed(tmp_path: Path) -> None:
     old, new = make(tmp_path, "old", 1000), make(tmp_path, "new", 2000)
     (tmp_path / "no run").mkdir()
@@ -73,6 +78,9 @@ def test_runs_are_listed_newest_first_and_finished_ones_are_not_resumed(tmp_path
     runs.finish(old, {"last": None})
     assert runs.is_finished(old)
     assert runs.newest_run(tmp_path) == old
+    with pytest.raises(UsageError, match="no unfinished run"):  # none has a state to go on from
+        runs.newest_run(tmp_path, unfinished=True)
+    write_state(new)
     assert runs.newest_run(tmp_path, unfinished=True) == new
     runs.finish(new, {"last": None})
     with pytest.raises(UsageError, match="no unfinished run"):

@@ -12,6 +12,7 @@ are the student's own on the weak view. The paper's runs are deterministic: `tra
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated as Doc
 from typing import Any
@@ -48,8 +49,8 @@ class IPixMatch(UniMatch):
         out = super().step(batch, views, phase, carry)  # L_o
         return out.plus(self.interpixel.step(out, batch, views))  # + alpha L_IPix, eq. 6
 
-    def weak_logits(self, x_w: Tensor, own: Tensor) -> Tensor:
-        return own if self.teacher is None else self.teacher(x_w)
+    def weak_logits(self, x_w: Tensor, own: Callable[[], Tensor]) -> Tensor:
+        return own() if self.teacher is None else self.teacher(x_w)
 
     def after_step(self, clock: Clock) -> None:
         if self.teacher is not None:

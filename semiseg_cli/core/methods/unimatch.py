@@ -14,7 +14,7 @@ and the weak logits, which need no gradient, are decoded without one and without
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated as Doc
 from typing import Any, Literal
@@ -62,8 +62,8 @@ class UniMatch(Method):
 
         x_w = views.weak(unlabeled)
         second = self._second(batch, views)
-        logits_l, logits_w, logits_fp = (self._exact if self.settings.exact_bn else self._lean)(x_l, x_w, views)
-        weak = Pseudo.of(self.weak_logits(x_w, logits_w), unlabeled.valid_BHW)
+        logits_l, own_w, logits_fp = (self._exact if self.settings.exact_bn else self._lean)(x_l, x_w, views)
+        weak = Pseudo.of(self.weak_logits(x_w, own_w), unlabeled.valid_BHW)
         x_s1, pseudo_1 = cutmixed(views, unlabeled, weak, "s1", second)
         x_s2, pseudo_2 = cutmixed(views, unlabeled, weak, "s2", second)
         logits_s1, logits_s2 = self.net(torch.cat([x_s1, x_s2])).chunk(2)
@@ -82,18 +82,21 @@ class UniMatch(Method):
         )
         return StepOutput(losses, pseudo_stats(weak, kept_w), terms, Weak(self.net, x_w, weak))
 
-    def _lean(self, x_l: Tensor, x_w: Tensor, views: Views) -> Sequence[Tensor]:
-        """Logits of labeled, weak (no gradient) and perturbed weak images; the encoder runs once."""
+    def _lean(self, x_l: Tensor, x_w: Tensor, views: Views) -> tuple[Tensor, Callable[[], Tensor], Tensor]:
+        """Logits of labeled, weak (when called for, without gradient) and perturbed weak images; one encoder pass."""
         size, count = (x_l.shape[2], x_l.shape[3]), len(x_l)
         maps = self.net.encode(torch.cat([x_l, x_w]))
         maps_l, maps_w = [m[:count] for m in maps], [m[count:] for m in maps]
-        with torch.no_grad(), still_statistics(self.net.decoder):
-            logits_w = self.net.decode(maps_w, size).logits_BKHW
+
+        def own_w() -> Tensor:
+            with torch.no_grad(), still_statistics(self.net.decoder):
+                return self.net.decode(maps_w, size).logits_BKHW
+
         dropped = drop_channels(maps_w, views.channels("fp", maps_w))
         logits_l, logits_fp = self.net.decode(cat_maps(maps_l, dropped), size).logits_BKHW.split([count, len(x_w)])
-        return logits_l, logits_w, logits_fp
+        return logits_l, own_w, logits_fp
 
-    def _exact(self, x_l: Tensor, x_w: Tensor, views: Views) -> Sequence[Tensor]:
+    def _exact(self, x_l: Tensor, x_w: Tensor, views: Views) -> tuple[Tensor, Callable[[], Tensor], Tensor]:
         """The authors' pass: clean and perturbed maps of labeled and weak images are decoded as one batch."""
         maps = self.net.encode(torch.cat([x_l, x_w]))
         halves = [views.channels(key, maps_of) for key, maps_of in (("fp/labeled", maps), ("fp", maps))]
@@ -102,7 +105,7 @@ class UniMatch(Method):
         both = cat_maps(maps, drop_channels(maps, factors))
         logits = self.net.decode(both, (x_l.shape[2], x_l.shape[3])).logits_BKHW
         clean, dropped = logits.chunk(2)
-        return clean[:count], clean[count:], dropped[count:]
+        return clean[:count], lambda: clean[count:], dropped[count:]
 
     def _second(self, batch: Batch, views: Views) -> Any:
         """The partners' pseudo-labels from a pass in eval mode, as the authors have it."""
@@ -111,13 +114,13 @@ class UniMatch(Method):
         self.net.eval()
         with torch.no_grad():
             x = views.weak(batch.second)
-            pseudo = Pseudo.of(self.weak_logits(x, self.net(x)), batch.second.valid_BHW)
+            pseudo = Pseudo.of(self.weak_logits(x, lambda: self.net(x)), batch.second.valid_BHW)
         self.net.train()
         return batch.second, pseudo
 
-    def weak_logits(self, x_w: Tensor, own: Tensor) -> Tensor:
+    def weak_logits(self, x_w: Tensor, own: Callable[[], Tensor]) -> Tensor:
         """What labels a weak view: the student's own logits, but in methods built on this one."""
-        return own
+        return own()
 
     def deployed(self) -> Net:
         return self.net
