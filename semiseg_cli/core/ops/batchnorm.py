@@ -1,12 +1,26 @@
-"""Batch norm without side effects."""
+"""Batch norm without a counter, and without side effects."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """PyTorch's, but that it leaves `num_batches_tracked` as it is.
+
+    Nothing reads that count where there is a momentum, and counting is a tenth of all kernels that a step launches.
+    """
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return F.batch_norm(
+            x_BCHW, self.running_mean, self.running_var, self.weight, self.bias,
+            training=self.training, momentum=self.momentum or 0.0, eps=self.eps,
+        )  # fmt: skip
 
 
 @contextmanager

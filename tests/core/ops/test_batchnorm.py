@@ -1,4 +1,4 @@
-"""Batch norm that uses the batch's statistics and leaves its running ones alone."""
+"""Batch norm that does not count, and one that uses the batch's statistics and leaves its running ones alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from semiseg_cli.core.ops.batchnorm import still_statistics
+from semiseg_cli.core.ops.batchnorm import BatchNorm2d, still_statistics
 
 
 def net() -> nn.Sequential:
@@ -15,6 +15,20 @@ def net() -> nn.Sequential:
 
 def running(module: nn.Module) -> list[torch.Tensor]:
     return [t.clone() for name, t in module.named_buffers() if not name.endswith("num_batches_tracked")]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_it_is_pytorchs_without_the_count(training: bool) -> None:
+    ours, theirs = BatchNorm2d(3, momentum=0.3), nn.BatchNorm2d(3, momentum=0.3)
+    for norm in (ours, theirs):
+        nn.init.normal_(norm.weight, generator=torch.Generator().manual_seed(0))
+        norm(torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(1)))
+        norm.train(training)
+    x = torch.randn(4, 3, 5, 5)
+    assert torch.equal(ours(x), theirs(x))
+    assert all(torch.equal(a, b) for a, b in zip(running(ours), running(theirs), strict=True))
+    assert ours.state_dict().keys() == theirs.state_dict().keys()
+    assert (ours.num_batches_tracked, theirs.num_batches_tracked) == (0, 1 + training)
 
 
 def test_running_statistics_stay() -> None:

@@ -8,6 +8,7 @@ import torchvision.models
 from torch import Tensor, nn
 
 from semiseg_cli.core.models.backbones.dilation import set_output_stride
+from semiseg_cli.core.ops.batchnorm import BatchNorm2d
 
 
 class MobileNetV2(nn.Module):
@@ -23,7 +24,7 @@ class MobileNetV2(nn.Module):
 
     def __init__(self, output_stride: int) -> None:
         super().__init__()
-        blocks = torchvision.models.mobilenet_v2(weights=None).features
+        blocks = torchvision.models.mobilenet_v2(weights=None, norm_layer=BatchNorm2d).features
         self.features = nn.Sequential(*blocks[: self.taps[-1] + 1])
         set_output_stride((self.features[7:14], self.features[14:]), output_stride)
 

@@ -14,6 +14,7 @@ import torchvision.models
 from torch import Tensor, nn
 
 from semiseg_cli.core.models.backbones.dilation import set_output_stride
+from semiseg_cli.core.ops.batchnorm import BatchNorm2d
 
 
 class ResNet(nn.Module):
@@ -47,10 +48,10 @@ class ResNet(nn.Module):
 
 def _resnet(name: str, output_stride: int, *, deep_stem: bool = False) -> ResNet:
     """torchvision's network of that name, initialised as it does, without its classifier."""
-    net = getattr(torchvision.models, name)(weights=None)
+    net = getattr(torchvision.models, name)(weights=None, norm_layer=BatchNorm2d)
     stages = [net.layer1, net.layer2, net.layer3, net.layer4]
     if deep_stem:
-        net.conv1, net.bn1 = _deep_stem(), nn.BatchNorm2d(128)
+        net.conv1, net.bn1 = _deep_stem(), BatchNorm2d(128)
         first = net.layer1[0]
         first.conv1 = conv(128, 64, 1)
         first.downsample[0] = conv(128, 256, 1)
@@ -61,10 +62,10 @@ def _resnet(name: str, output_stride: int, *, deep_stem: bool = False) -> ResNet
 def _deep_stem() -> nn.Sequential:
     return nn.Sequential(
         conv(3, 64, 3, stride=2),
-        nn.BatchNorm2d(64),
+        BatchNorm2d(64),
         nn.ReLU(inplace=True),
         conv(64, 64, 3),
-        nn.BatchNorm2d(64),
+        BatchNorm2d(64),
         nn.ReLU(inplace=True),
         conv(64, 128, 3),
     )

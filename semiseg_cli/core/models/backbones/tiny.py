@@ -12,6 +12,7 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock
 
 from semiseg_cli.core.models.backbones.resnet import ResNet, conv
+from semiseg_cli.core.ops.batchnorm import BatchNorm2d
 
 CHANNELS = (32, 64, 96, 128)
 
@@ -19,13 +20,13 @@ CHANNELS = (32, 64, 96, 128)
 def tiny(output_stride: int) -> ResNet:
     stages = [_stage(CHANNELS[0], CHANNELS[0], stride=1)]
     stages += [_stage(a, b, stride=2) for a, b in pairwise(CHANNELS)]
-    return ResNet(conv(3, CHANNELS[0], 7, stride=2), nn.BatchNorm2d(CHANNELS[0]), stages, CHANNELS, output_stride)
+    return ResNet(conv(3, CHANNELS[0], 7, stride=2), BatchNorm2d(CHANNELS[0]), stages, CHANNELS, output_stride)
 
 
 def _stage(channels: int, out: int, stride: int) -> nn.Module:
     shortcut = None
     if channels != out:
-        shortcut = nn.Sequential(conv(channels, out, 1, stride), nn.BatchNorm2d(out))
-    block = BasicBlock(channels, out, stride, shortcut)
+        shortcut = nn.Sequential(conv(channels, out, 1, stride), BatchNorm2d(out))
+    block = BasicBlock(channels, out, stride, shortcut, norm_layer=BatchNorm2d)
     block.conv1, block.conv2 = conv(channels, out, 3, stride), conv(out, out, 3)
     return nn.Sequential(block)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from semiseg_cli.core.ops.batchnorm import BatchNorm2d
 from semiseg_cli.core.ops.register import enlarge
 from semiseg_cli.core.types import Decoder, Out
 
@@ -56,7 +57,7 @@ class ConvNormReLU(nn.Sequential):
         padding = dilation * (kernel // 2)
         super().__init__(
             nn.Conv2d(channels, out, kernel, padding=padding, dilation=dilation, bias=False),
-            nn.BatchNorm2d(out),
+            BatchNorm2d(out),
             nn.ReLU(inplace=True),
         )
 
@@ -71,7 +72,7 @@ class ImagePooling(nn.Module):
     def __init__(self, channels: int, out: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, out, 1, bias=False)
-        self.norm = nn.BatchNorm2d(out)
+        self.norm = BatchNorm2d(out)
 
     def forward(self, x_BChw: Tensor) -> Tensor:
         y, norm = self.conv(x_BChw.mean((2, 3), keepdim=True)), self.norm
