@@ -90,28 +90,34 @@ def extract(
     advance(sum(map(len, groups[:begun])))
     try:
         mapped = _map(features, fresh=begun == 0)
-        waiting, saved = 0, time.monotonic()
-        for number, (group, loaded) in enumerate(zip(groups[begun:], files, strict=True), start=begun + 1):
-            if isinstance(loaded, SemisegError):
-                raise loaded
-            at_once = len(group) if device.type != "cpu" else max(1, CPU_PIXELS // (loaded.shape[1] * loaded.shape[2]))
-            for start in range(0, len(group), at_once):
-                part = slice(start, start + at_once)
-                with torch.inference_mode():
-                    rgb01_B3HW = loaded[part].to(device).permute(0, 3, 1, 2).float() / 255
-                    pooled = encoder((rgb01_B3HW - mean_311) / std_311)[-1].float().mean((2, 3)).half()
-                if not pooled.isfinite().all():
-                    raise CheckpointError(
-                        f"the encoder's features of {records[group[start]].image} are beyond float16",
-                        fix="another --encoder or --weights",
-                    )
-                mapped[group[part]] = pooled.cpu().numpy()
-                advance(len(pooled))
-            waiting += len(group)
-            if waiting >= SAVED or time.monotonic() - saved >= SECONDS or number == len(groups):
+        done, waiting, saved = begun, 0, time.monotonic()
+        try:
+            for group, loaded in zip(groups[begun:], files, strict=True):
+                if isinstance(loaded, SemisegError):
+                    raise loaded
+                pixels = loaded.shape[1] * loaded.shape[2]
+                at_once = len(group) if device.type != "cpu" else max(1, CPU_PIXELS // pixels)
+                for start in range(0, len(group), at_once):
+                    part = slice(start, start + at_once)
+                    with torch.inference_mode():
+                        rgb01_B3HW = loaded[part].to(device).permute(0, 3, 1, 2).float() / 255
+                        pooled = encoder((rgb01_B3HW - mean_311) / std_311)[-1].float().mean((2, 3)).half()
+                    if not pooled.isfinite().all():
+                        raise CheckpointError(
+                            f"the encoder's features of {records[group[start]].image} are beyond float16",
+                            fix="another --encoder or --weights",
+                        )
+                    mapped[group[part]] = pooled.cpu().numpy()
+                    advance(len(pooled))
+                done, waiting = done + 1, waiting + len(group)
+                if waiting >= SAVED or time.monotonic() - saved >= SECONDS:
+                    mapped.flush()
+                    features.save(done)
+                    mapped, waiting, saved = _map(features), 0, time.monotonic()
+        finally:  # also where it is interrupted, or an image is damaged: what is done is kept
+            if waiting:
                 mapped.flush()
-                features.save(number)
-                mapped, waiting, saved = _map(features), 0, time.monotonic()
+                features.save(done)
     except OSError as error:
         raise DataError(f"cannot write {features.path}", why=str(error), fix="free some disk space") from error
     return sum(map(len, groups[begun:]))

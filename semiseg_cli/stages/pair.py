@@ -15,13 +15,14 @@ from torch import nn
 from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.data.pairs import Pairs, checked, describe_lists, files_of, folder_of, read_pairs, write_pairs
 from semiseg_cli.core.data.spec import Dataset, Partition, Record
-from semiseg_cli.core.data.splits import class_pixels, resolve_partition
+from semiseg_cli.core.data.splits import class_pixels, nothing_known, resolve_partition
 from semiseg_cli.core.errors import DataError, UsageError, did_you_mean
 from semiseg_cli.core.features import SIDE, Features, extract
 from semiseg_cli.core.models import BACKBONES, MEAN, STD, build_segmenter, load_encoder
 from semiseg_cli.core.ops.similarity import Neighbours, chunk_rows
 from semiseg_cli.core.training.checkpoint import load_network
 from semiseg_cli.core.training.distributed import join
+from semiseg_cli.stages.building import interruptible
 from semiseg_cli.stages.evaluate import find_checkpoint
 from semiseg_cli.stages.pictures_pairs import pairs_gallery
 from semiseg_cli.stages.progress import Progress, silent
@@ -59,7 +60,8 @@ def pair(
         raise DataError(f"{dataset.name} has no unlabeled image for {partition.name}", fix="fewer labels: --labeled N")
     known = _known(dataset, partition, note)
     if k is not None and not 1 <= k <= len(known):
-        raise UsageError(f"{k} neighbours are not possible: {len(known)} labeled images", fix=f"--k {len(known)}")
+        these = f"{len(known)} labeled images{' with a known class' * (len(known) < len(partition.labeled))}"
+        raise UsageError(f"{k} neighbours are not possible: {these}", fix=f"--k {len(known)}")
     count = k or min(K, len(known))
     place = join(device).device
     net, name, line = _encoder(encoder, weights, note)
@@ -81,7 +83,7 @@ def pair(
     width = int(net.channels[-1])
     name = f"features-{_sha256((mark + files_of(dataset.train)).encode())[:16]}.f16"
     features = Features(path.with_name(name), len(dataset.train), width)
-    with progress("features", len(dataset.train)) as advance:
+    with interruptible("pairing"), progress("features", len(dataset.train)) as advance:
         encoded = extract(net, dataset.train, features, mean=MEAN, std=STD, device=place, advance=advance)
     with progress("neighbours", len(partition.unlabeled)) as advance:
         index, distance = _neighbours(dataset, partition, features, known, count, cosine, place, advance)
@@ -108,11 +110,7 @@ def _known(dataset: Dataset, partition: Partition, note: Callable[[str], None]) 
     ]
     empty = len(partition.labeled) - len(places)
     if not places:
-        raise DataError(
-            f"none of the {empty} labeled images has a pixel of a known class",
-            why="every pixel of their masks is ignored",
-            fix="choose others: semiseg split --help",
-        )
+        raise nothing_known(empty)
     if empty:
         note(f"{empty} of {len(partition.labeled)} labeled images have no known class and are nobody's neighbour")
     return np.array(places, np.int64)

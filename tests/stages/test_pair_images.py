@@ -20,7 +20,7 @@ from semiseg_cli.core.data.decode import decode_image
 from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.data.pairs import read_pairs, write_pairs
 from semiseg_cli.core.data.splits import resolve_partition
-from semiseg_cli.core.errors import CheckpointError, DataError, UsageError
+from semiseg_cli.core.errors import CheckpointError, DataError, Interrupted, UsageError
 from semiseg_cli.core.models import MEAN, STD, build_segmenter
 from semiseg_cli.stages.pair import pair
 from semiseg_cli.stages.prepare import prepare_shapes
@@ -109,12 +109,13 @@ def test_a_damaged_file_is_made_anew(root: Path) -> None:
     assert run(root)["cached"]
 
 
-def test_an_interrupted_run_goes_on(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("saved", [4, 1000])  # what is done is kept as well where nothing had been saved yet
+def test_an_interrupted_run_goes_on(root: Path, saved: int, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run(root)
     expected = read_pairs(Path(whole["pairs"]))
     shutil.rmtree(root / "shapes" / "pairs")
     monkeypatch.setattr(features, "TOGETHER", 2)
-    monkeypatch.setattr(features, "SAVED", 4)
+    monkeypatch.setattr(features, "SAVED", saved)
     told: list[int] = []
 
     @contextmanager
@@ -126,8 +127,9 @@ def test_an_interrupted_run_goes_on(root: Path, monkeypatch: pytest.MonkeyPatch)
 
         yield advance
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted, match="pairing was interrupted") as error:
         run(root, progress=stopping)
+    assert error.value.fix == "the same command goes on from there"
     found = run(root)
     assert found["encoded"] == 14 - 8
     pairs = read_pairs(Path(found["pairs"]))
@@ -192,7 +194,7 @@ def test_images_without_a_known_class_are_nobodys_neighbour(tmp_path: Path) -> N
     place = [record.id for record in dataset.labeled].index(fields[0])
     assert place not in read_pairs(Path(found["pairs"])).index
     assert found["k"] == 3
-    with pytest.raises(UsageError, match="4 neighbours are not possible") as caught:
+    with pytest.raises(UsageError, match=r"4 neighbours .* 3 labeled images with a known class") as caught:
         run(tmp_path, "", k=4)
     assert caught.value.fix == "--k 3"
 

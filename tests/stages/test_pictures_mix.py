@@ -50,4 +50,5 @@ def test_a_method_without_mixtures_says_so(
     done = train(config, data_root=shapes_root, runs_root=tmp_path, device="cpu")
     with pytest.raises(UsageError, match="fixmatch has no pictures of this kind") as caught:
         visualize(Path(done["run"]), "mix", root=shapes_root, device="cpu")
+    assert "--mix draws what guidedmix mixes" in caught.value.why
     assert "--pseudo" in caught.value.fix

@@ -331,6 +331,14 @@ def test_a_class_without_a_labeled_pixel_is_named(configured: Configured, shapes
     assert any("no labeled pixel of: unicorn" in note for note in notes)
 
 
+def test_a_partition_in_which_nothing_is_known_is_refused(configured: Configured, shapes_root: Path) -> None:
+    dataset = load_dataset(shapes_root, "shapes")
+    partition = resolve_partition(dataset, "")
+    void = tuple(replace(record, pixels=(0,) * len(dataset.classes)) for record in partition.labeled)
+    with pytest.raises(DataError, match="none of the 6 labeled images has a pixel of a known class"):
+        open_session(configured().config, dataset, replace(partition, labeled=void), World(), print)
+
+
 def test_frequencies_are_those_of_the_masks(shapes_root: Path) -> None:
     from semiseg_cli.core.data.decode import decode_mask
 

@@ -163,6 +163,15 @@ def class_pixels(record: Record, classes: int) -> tuple[int, ...]:
         return tuple(np.bincount(np.array(mask).ravel(), minlength=256)[:classes].tolist())
 
 
+def nothing_known(labeled: int) -> DataError:
+    """The error of a partition whose labeled images tell nothing."""
+    return DataError(
+        f"none of the {labeled} labeled images has a pixel of a known class",
+        why="every pixel of their masks is ignored",
+        fix="choose others: semiseg split --help",
+    )
+
+
 def draw_key(seed: int, key: str) -> bytes:
     """What images are sorted by where they are drawn at random."""
     return hashlib.sha256(f"{seed}\n{key}".encode()).digest()

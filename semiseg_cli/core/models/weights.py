@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -143,7 +144,8 @@ def _encoder_of_checkpoint(tensors: Mapping[str, Tensor], text: str, backbone: s
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} does not say which backbone it has", fix=_what_fits(backbone)) from error
     if theirs != backbone:
-        raise CheckpointError(f"{path} is a checkpoint of {theirs}, not of {backbone}", fix=f"`-b {theirs}`")
+        fix = f"semiseg train -b {theirs}, or semiseg pair --encoder {shlex.quote(str(path))}"
+        raise CheckpointError(f"{path} is a checkpoint of {theirs}, not of {backbone}", fix=fix)
     prefix = "encoder."
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 

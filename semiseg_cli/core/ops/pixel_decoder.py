@@ -19,7 +19,8 @@ LARGEST_HEADS = 256  # MB
 class PixelDecoder(nn.Module):
     """The structure of a semantic decoder (PiD*), and as last layer a head for each class: 3x3 to RGB, without bias.
 
-    body: a fresh decoder, whose classifier is taken off. Raises UsageError for more classes than memory is good for.
+    body: a fresh decoder, whose classifier is taken off. Raises UsageError for more classes than memory is good for,
+    which takes a library's user: index masks end at 255 classes, whose heads have 7 MB.
     """
 
     def __init__(self, body: Decoder, classes: int, seed: int) -> None:

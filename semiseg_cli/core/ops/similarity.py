@@ -104,8 +104,10 @@ class Neighbours:
         return candidates_RC.gather(1, order), distance_RC[:, : self.k].float()
 
     def _centred(self, x_ND: Tensor) -> Tensor:
-        """Less the centre, and only then in float32: what is near the centre keeps its digits."""
-        return (self._double(x_ND) - self.centre_D).float()
+        """Less the centre, rounded once to float32: what is near the centre keeps its digits."""
+        if self.cosine or x_ND.dtype == torch.float64:
+            return (self._double(x_ND) - self.centre_D).float()
+        return x_ND.float() - self.centre_D.float()  # exact before the subtraction, and any centre will do
 
     def _double(self, x_ND: Tensor) -> Tensor:
         return normalised(x_ND.double()) if self.cosine else x_ND.double()

@@ -83,7 +83,7 @@ def pictured(session: Session, count: int, seed: int, needs: str) -> Iterator[tu
         if needs not in shown:
             raise UsageError(
                 f"{session.config.title} has no pictures of this kind",
-                why=f"a step of it shows {', '.join(shown) or 'nothing'}",
+                why="viz --mix draws what guidedmix mixes, viz --reconstruction what s4mim (lambda_mp > 0) restores",
                 fix="semiseg viz --pseudo, or semiseg viz --augment (what it is shown)",
             )
         for row, index in enumerate(host["unlabeled_index"].tolist()):

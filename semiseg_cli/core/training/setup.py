@@ -19,7 +19,7 @@ from semiseg_cli.core.config import Config, ModelConfig, with_steps
 from semiseg_cli.core.data.loader import Plan
 from semiseg_cli.core.data.pairs import folder_of, pairs_of
 from semiseg_cli.core.data.spec import Dataset, Partition, Record
-from semiseg_cli.core.data.splits import class_pixels
+from semiseg_cli.core.data.splits import class_pixels, nothing_known
 from semiseg_cli.core.errors import CheckpointError, DataError, UsageError
 from semiseg_cli.core.methods import load_method
 from semiseg_cli.core.methods.base import Build, Method
@@ -46,7 +46,8 @@ def open_session(
 ) -> Session:
     """Build everything for `config`. note: told in a line each what a user should know (weights, rare classes).
 
-    Raises UsageError for a batch that cannot be divided, DataError where unlabeled images are needed and absent.
+    Raises UsageError for a batch that cannot be divided, DataError where unlabeled images are needed and absent, or no
+    labeled pixel is of a known class.
     """
     config = with_steps(config, len(partition.unlabeled) or len(partition.labeled))
     if partition.hint:
@@ -66,6 +67,8 @@ def open_session(
         )
     frequencies = class_frequencies(partition.labeled, len(dataset.classes))
     absent = [name for name, share in zip(dataset.classes, frequencies, strict=True) if not share]
+    if len(absent) == len(dataset.classes):
+        raise nothing_known(len(partition.labeled))
     if absent:
         note(f"no labeled pixel of: {', '.join(absent)} (they cannot be learned from this partition)")
     narrow_view(dataset, train.crop, note)

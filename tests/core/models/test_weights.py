@@ -114,8 +114,9 @@ def test_a_semiseg_checkpoint_gives_its_encoder(file):
     load_encoder(net, "tiny", str(file))
     assert torch.equal(net.encoder.conv1.weight, trained.encoder.conv1.weight)
     assert torch.equal(net.decoder.classifier.weight, head)
-    with pytest.raises(CheckpointError, match="checkpoint of tiny, not of resnet18"):
+    with pytest.raises(CheckpointError, match="checkpoint of tiny, not of resnet18") as caught:
         load_encoder(net, "resnet18", str(file))
+    assert caught.value.fix == f"semiseg train -b tiny, or semiseg pair --encoder {file}"
 
 
 @pytest.mark.parametrize("text", ["not json", "{}", '{"model": null}'])
