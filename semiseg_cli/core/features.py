@@ -99,9 +99,7 @@ def extract(
                 at_once = len(group) if device.type != "cpu" else max(1, CPU_PIXELS // pixels)
                 for start in range(0, len(group), at_once):
                     part = slice(start, start + at_once)
-                    with torch.inference_mode():
-                        rgb01_B3HW = loaded[part].to(device).permute(0, 3, 1, 2).float() / 255
-                        pooled = encoder((rgb01_B3HW - mean_311) / std_311)[-1].float().mean((2, 3)).half()
+                    pooled = _pooled(encoder, loaded[part].to(device), mean_311, std_311)
                     if not pooled.isfinite().all():
                         raise CheckpointError(
                             f"the encoder's features of {records[group[start]].image} are beyond float16",
@@ -121,6 +119,14 @@ def extract(
     except OSError as error:
         raise DataError(f"cannot write {features.path}", why=str(error), fix="free some disk space") from error
     return sum(map(len, groups[begun:]))
+
+
+@torch.inference_mode()
+def _pooled(encoder: nn.Module, image_BHW3: Tensor, mean_311: Tensor, std_311: Tensor) -> Tensor:
+    """The mean of the encoder's last map, float16 (B, C), of uint8 images."""
+    rgb01_B3HW = image_BHW3.permute(0, 3, 1, 2).float() / 255
+    pooled: Tensor = encoder((rgb01_B3HW - mean_311) / std_311)[-1].float().mean((2, 3)).half()
+    return pooled
 
 
 def _map(features: Features, fresh: bool = False) -> Any:

@@ -10,12 +10,14 @@ from semiseg_cli.core.viz.sheets import Gallery, Row
 from semiseg_cli.core.viz.tiles import Labels, Photo, Tile
 from semiseg_cli.stages.visualize_predictions import legend_of
 
+WHOSE = "viz --mix draws what guidedmix mixes"
+
 
 def mixtures(session: Session, step: int, count: int, seed: int) -> tuple[Gallery, dict[str, Any]]:
     """Steps of the run's method as it stands; UsageError for one that mixes no pairs."""
     legend = legend_of(session.dataset, "padded, or ignored in either image")
     rows, images = [], []
-    for record, shown in pictured(session, count, seed, "mixed"):
+    for record, shown in pictured(session, count, seed, "mixed", WHOSE):
         counted = shown["counted"].numpy()
         tiles: list[Tile] = [Photo(colours(session, shown[name])) for name in ("labeled", "unlabeled", "mixed")]
         tiles += [Labels(shown[name].numpy(), legend.colours, counted) for name in ("prediction", "decoupled")]

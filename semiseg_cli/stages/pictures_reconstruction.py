@@ -15,6 +15,7 @@ from semiseg_cli.stages.visualize_predictions import legend_of
 
 COLUMNS = ("image", "mask", "masked image", "reconstruction", "class groups")
 HIDDEN, SEEN = 40, 235  # greys of the mask
+WHOSE = "viz --reconstruction draws what s4mim restores, with method.lambda_mp above 0"
 
 
 def reconstructions(session: Session, step: int, count: int, seed: int) -> tuple[Gallery, dict[str, Any]]:
@@ -24,7 +25,7 @@ def reconstructions(session: Session, step: int, count: int, seed: int) -> tuple
     """
     name, partition, rows, images = session.config.title, session.partition, list[Row](), list[dict[str, Any]]()
     legend = legend_of(session.dataset, "padding; in a masked image, masked")
-    for number, (_, shown) in enumerate(pictured(session, count, seed, "strong/reconstruction")):
+    for number, (_, shown) in enumerate(pictured(session, count, seed, "strong/reconstruction", WHOSE)):
         stream = STREAMS[number % len(STREAMS)]
         image, made = shown[f"{stream}/image"], shown[f"{stream}/reconstruction"]
         hidden, valid, group = (shown[f"{stream}/{what}"].numpy() for what in ("mask", "valid", "group"))

@@ -125,6 +125,17 @@ def numbers(values: dict[str, Tensor]) -> dict[str, float]:
     return {name: value.item() for name, value in values.items() if not value.dim()} | vectors
 
 
+def stored_in(case: str) -> Path:
+    return Path(__file__).parent / f"{case}.json"
+
+
+def compare(found: list[dict[str, float]], case: str) -> None:
+    stored = json.loads(stored_in(case).read_text(encoding="utf-8"))
+    assert len(found) == len(stored) == STEPS
+    for step, (new, old) in enumerate(zip(found, stored, strict=True)):
+        assert new == pytest.approx(old, rel=1e-6, abs=1e-9), f"step {step}"
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_losses_are_as_before(
     case: str,
@@ -135,13 +146,10 @@ def test_losses_are_as_before(
 ) -> None:
     name, settings = CASES[case]
     found = losses(train_module(name, prepare=portable_weights(), **settings), host_batch, monkeypatch)
-    path = Path(__file__).parent / f"{case}.json"
+    path = stored_in(case)
     if request.config.getoption("--update-golden"):
         path.write_text("[\n" + ",\n".join(json.dumps(row) for row in found) + "\n]\n", encoding="utf-8")
-    stored = json.loads(path.read_text(encoding="utf-8"))
-    assert len(found) == len(stored) == STEPS
-    for step, (new, old) in enumerate(zip(found, stored, strict=True)):
-        assert new == pytest.approx(old, rel=1e-6, abs=1e-9), f"step {step}"
+    compare(found, case)
 
 
 # but STPG's contrast, which draws pixels with the device's own generator
@@ -156,9 +164,7 @@ def test_a_gpu_gives_the_same_losses(
 ) -> None:
     name, settings = CASES[case]
     found = losses(train_module(name, prepare=portable_weights(), **settings), host_batch, monkeypatch, "cuda")
-    stored = json.loads((Path(__file__).parent / f"{case}.json").read_text(encoding="utf-8"))
-    for step, (new, old) in enumerate(zip(found, stored, strict=True)):
-        assert new == pytest.approx(old, rel=1e-6, abs=1e-9), f"step {step}"
+    compare(found, case)
 
 
 def test_every_method_has_golden_values() -> None:

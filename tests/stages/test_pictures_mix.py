@@ -35,7 +35,7 @@ def test_mixtures_are_drawn(run: Path, shapes_root: Path) -> None:
 
 def test_a_mixture_is_what_its_parts_make(run: Path, shapes_root: Path) -> None:
     session, _ = _session(run, shapes_root, "cpu")
-    for _, shown in pictured(session, 3, 0, "mixed"):
+    for _, shown in pictured(session, 3, 0, "mixed", ""):
         parts = [colours(session, shown[name]).astype(float) for name in ("labeled", "unlabeled", "mixed")]
         share = float(shown["share"])
         assert np.abs(share * parts[0] + (1 - share) * parts[1] - parts[2]).max() <= 1  # three roundings

@@ -57,7 +57,7 @@ def test_the_tiles_belong_together(run: Path, shapes_root: Path) -> None:
     session, step = _session(run, shapes_root, "cpu")
     gallery, facts = reconstructions(session, step, 3, seed=2)
     assert gallery.columns == COLUMNS
-    for number, (_, shown) in enumerate(pictured(session, 3, 2, "strong/reconstruction")):
+    for number, (_, shown) in enumerate(pictured(session, 3, 2, "strong/reconstruction", "")):
         image, mask, masked, made, groups = gallery.rows[number].tiles
         stream = STREAMS[number]
         hidden, valid = shown[f"{stream}/mask"].numpy(), shown[f"{stream}/valid"].numpy()

@@ -69,10 +69,13 @@ def augmented(session: Session, count: int, seed: int) -> list[tuple[Record, lis
     return list(_steps(session, count, seed, DeviceViews, shown))
 
 
-def pictured(session: Session, count: int, seed: int, needs: str) -> Iterator[tuple[Record, dict[str, Tensor]]]:
+def pictured(
+    session: Session, count: int, seed: int, needs: str, whose: str
+) -> Iterator[tuple[Record, dict[str, Tensor]]]:
     """Rows of `StepOutput.pictures` on the host, of `count` different unlabeled images, with the images' records.
 
     needs: the picture without which there is nothing to show. Raises UsageError where the method has none.
+    whose: says in that error which method has them.
     """
     records, seen = session.partition.unlabeled, set[int]()
     session.train.train()
@@ -83,7 +86,7 @@ def pictured(session: Session, count: int, seed: int, needs: str) -> Iterator[tu
         if needs not in shown:
             raise UsageError(
                 f"{session.config.title} has no pictures of this kind",
-                why="viz --mix draws what guidedmix mixes, viz --reconstruction what s4mim (lambda_mp > 0) restores",
+                why=whose,
                 fix="semiseg viz --pseudo, or semiseg viz --augment (what it is shown)",
             )
         for row, index in enumerate(host["unlabeled_index"].tolist()):
