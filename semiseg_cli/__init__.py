@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from semiseg_cli.core.deploy import Deployed
+    from semiseg_cli.core.inference.deploy import Deployed
 
 __version__ = "0.1.0"
 
@@ -22,8 +22,8 @@ __version__ = "0.1.0"
 def load(path: str | Path, device: str | torch.device = "cpu") -> Deployed:
     """A checkpoint or exported network, ready to use: `load(path)(image)` gives the class of every pixel.
 
-    See `semiseg_cli.core.deploy`, which is imported on the first call. Raises CheckpointError for any other file.
+    See `core.inference.deploy`, which is imported on the first call. Raises CheckpointError for any other file.
     """
-    from semiseg_cli.core import deploy
+    from semiseg_cli.core.inference import deploy
 
     return deploy.load(path, device)

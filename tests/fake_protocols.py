@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from semiseg_cli.core.data import protocols
 from semiseg_cli.core.data.index import write_dataset
-from semiseg_cli.core.data.lists import fingerprint
+from semiseg_cli.core.data.names import fingerprint
 from semiseg_cli.core.data.spec import Dataset, Record
+from semiseg_cli.core.partitions import protocols
 
 FINE, ALL = [f"2007_{i:06}" for i in range(16)], [f"2007_{i:06}" for i in range(40)]
 LISTS = {"fine/2": FINE[:2], "fine/2-other": FINE[1:3], "mixed/5": ALL[10:15]}

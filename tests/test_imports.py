@@ -15,37 +15,32 @@ PACKAGE = "semiseg_cli"
 FILES = sorted((ROOT / PACKAGE).rglob("*.py"))
 
 # "" is the package itself, for its version
-EVERYONE = ("", "core.errors", "core.files", "core.types", "core.config", "core.settings", "core.registry")
+EVERYONE = ("", "core.errors", "core.files", "core.types", "core.settings", "core.registry")
 
 # What a part of the package may import from it, besides EVERYONE. The longest part that fits a module counts.
 ALLOWED = {
     "cli": (
-        "cli", "stages", "core.presets", "core.runs", "core.describe", "core.template", "core.tables",
-        "core.methods", "core.models", "core.data.index", "core.data.classes",  # for names and how they are written
+        "cli", "stages", "core.config", "core.runs",
+        "core.methods", "core.models", "core.data.index", "core.sources.classes",  # for names and how they are written
     ),
     "__main__": ("cli",),
     "stages": ("stages", "core"),
     "core.training": (
-        "core.training", "core.methods", "core.models", "core.data", "core.views", "core.ops", "core.evaluation",
+        "core.training", "core.config", "core.methods", "core.models", "core.data", "core.partitions", "core.views",
+        "core.ops", "core.inference",
     ),
-    "core.deploy": ("core.training.checkpoint", "core.models", "core.ops"),
-    "core.evaluation": ("core.data", "core.ops", "core.predictions"),
-    "core.predictions": ("core.data", "core.ops"),
-    "core.features": ("core.data",),
+    "core.inference": ("core.inference", "core.training.checkpoint", "core.models", "core.data", "core.ops"),
     "core.methods": ("core.methods", "core.ops"),
     "core.models": ("core.models", "core.ops"),
     "core.views": ("core.views", "core.ops"),
     "core.viz": ("core.viz",),
     "core.data": ("core.data", "core.ops.draws"),
+    "core.sources": ("core.sources", "core.data"),
+    "core.partitions": ("core.partitions", "core.data"),
     "core.ops": ("core.ops",),
-    "core.runs": (),
-    "core.presets": ("core.methods",),
-    "core.describe": ("core.methods",),
-    "core.template": ("core.describe", "core.methods"),
-    "core.tables": (),
-    "core.config": ("core.coerce", "core.methods"),
+    "core.runs": ("core.config",),
+    "core.config": ("core.config", "core.methods"),
     "core.settings": (),
-    "core.coerce": (),
     "core.errors": (),
     "core.files": (),
     "core.registry": (),
@@ -60,25 +55,17 @@ THIRD_PARTY = {
     "core.viz": {"numpy", "cv2", "PIL"},
     "core.config": set[str](),
     "core.settings": set[str](),
-    "core.coerce": set[str](),
     "core.errors": set[str](),
     "core.files": set[str](),
     "core.registry": set[str](),
     "core.runs": set[str](),
-    "core.presets": set[str](),
-    "core.describe": set[str](),
-    "core.template": set[str](),
-    "core.tables": set[str](),
-    "core.deploy": {"torch", "numpy"},
+    "core.inference.deploy": {"torch", "numpy"},
 }
 
 # Slow to import, so never when a command line starts: not at the top of these, though inside their functions.
 HEAVY = {"torch", "torchvision", "numpy", "cv2", "scipy", "PIL", "safetensors"}
-HEAVY_PARTS = ("stages", "core.training", "core.evaluation", "core.data.index", "core.types")
-LIGHT = (
-    "cli", "__main__", "core.config", "core.settings", "core.coerce", "core.errors", "core.runs", "core.presets",
-    "core.describe", "core.template", "core.tables",
-)  # fmt: skip
+HEAVY_PARTS = ("stages", "core.training", "core.inference", "core.data.index", "core.types")
+LIGHT = ("cli", "__main__", "core.config", "core.settings", "core.errors", "core.runs")
 
 
 class Import(NamedTuple):

@@ -13,8 +13,8 @@ from PIL import Image
 from scipy.io import savemat
 from scipy.sparse import csc_matrix
 
-from semiseg_cli.core.data.cityscapes import LABELS
-from semiseg_cli.core.data.voc import CLASSES, VOID
+from semiseg_cli.core.sources.cityscapes import LABELS
+from semiseg_cli.core.sources.voc import CLASSES, VOID
 
 SIZE = (24, 32)  # height, width
 TRAIN, VAL = ("2007_000001", "2007_000002", "2008_000003"), ("2007_000033", "2009_000034")

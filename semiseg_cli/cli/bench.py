@@ -15,11 +15,11 @@ from semiseg_cli.cli.complete import (
     complete_methods,
     complete_presets,
 )
-from semiseg_cli.core import presets
-from semiseg_cli.core.config import DataConfig, TrainConfig, doc
+from semiseg_cli.core.config import presets
 from semiseg_cli.core.methods import METHODS
 from semiseg_cli.core.methods.extras import EXTRAS
 from semiseg_cli.core.models import BACKBONES
+from semiseg_cli.core.settings import DataConfig, TrainConfig, doc
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -8,10 +8,10 @@ from pathlib import Path
 import typer
 
 from semiseg_cli.core import runs
+from semiseg_cli.core.config.presets import presets
 from semiseg_cli.core.methods import METHODS
 from semiseg_cli.core.methods.extras import EXTRAS
 from semiseg_cli.core.models import BACKBONES
-from semiseg_cli.core.presets import presets
 
 
 def complete_methods() -> list[str]:

@@ -16,11 +16,11 @@ from semiseg_cli.cli.complete import (
     complete_presets,
 )
 from semiseg_cli.cli.train import dataset_in, settings_and_origins, settings_text
-from semiseg_cli.core import presets
-from semiseg_cli.core.config import DEFAULT_METHOD
+from semiseg_cli.core.config import presets
+from semiseg_cli.core.config.layers import DEFAULT_METHOD
+from semiseg_cli.core.config.template import settings_template
 from semiseg_cli.core.errors import DataError, UsageError
 from semiseg_cli.core.files import write_text
-from semiseg_cli.core.template import settings_template
 
 app = typer.Typer(no_args_is_help=True, help="A settings file to start from; what settings apply in the end.")
 

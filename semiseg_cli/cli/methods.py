@@ -9,10 +9,10 @@ import typer
 
 from semiseg_cli.cli import console
 from semiseg_cli.cli.complete import complete_methods
-from semiseg_cli.core.describe import NEEDS, Description, describe_method
+from semiseg_cli.core.config.describe import NEEDS, Description, describe_method
+from semiseg_cli.core.config.tables import Row, table_note, table_rows
 from semiseg_cli.core.methods import METHODS
 from semiseg_cli.core.methods.extras import EXTRAS
-from semiseg_cli.core.tables import Row, table_note, table_rows
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

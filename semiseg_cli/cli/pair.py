@@ -9,7 +9,7 @@ import typer
 
 from semiseg_cli.cli import console
 from semiseg_cli.cli.complete import complete_data
-from semiseg_cli.core.config import DataConfig, ModelConfig, doc
+from semiseg_cli.core.settings import DataConfig, ModelConfig, doc
 
 HOW, DATA, OUTPUT = "How to compare", "Data", "Output"
 

@@ -112,7 +112,7 @@ def shapes(
 
 
 def _mapping(words: list[str]) -> dict[int, int]:
-    from semiseg_cli.core.data.classes import parse_code
+    from semiseg_cli.core.sources.classes import parse_code
 
     mapping = {}
     for word in words:

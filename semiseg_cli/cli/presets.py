@@ -8,7 +8,7 @@ import typer
 
 from semiseg_cli.cli import console
 from semiseg_cli.cli.complete import complete_presets
-from semiseg_cli.core.presets import preset_text, presets
+from semiseg_cli.core.config.presets import preset_text, presets
 
 
 def presets_(

@@ -20,13 +20,15 @@ from semiseg_cli.cli.complete import (
     complete_runs,
 )
 from semiseg_cli.cli.screen import duration, make_screen
-from semiseg_cli.core import presets, runs
-from semiseg_cli.core.config import DataConfig, ModelConfig, Resolved, TrainConfig, doc, flatten, parse_set, with_steps
+from semiseg_cli.core import runs
+from semiseg_cli.core.config import presets
+from semiseg_cli.core.config.layers import Resolved, flatten, parse_set, with_steps
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.files import resuming
 from semiseg_cli.core.methods import METHODS
 from semiseg_cli.core.methods.extras import EXTRAS
 from semiseg_cli.core.models import BACKBONES
+from semiseg_cli.core.settings import DataConfig, ModelConfig, TrainConfig, doc
 
 WHAT, DATA, LENGTH, OUTPUT = "What to train", "Data", "Length and speed", "Output"
 

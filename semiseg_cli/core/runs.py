@@ -26,9 +26,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from semiseg_cli import __version__
-from semiseg_cli.core.config import Config, Flat, Resolved, flat, flatten, read_toml, to_toml
+from semiseg_cli.core.config.layers import Flat, Resolved, flat, flatten, read_toml, to_toml
 from semiseg_cli.core.errors import CheckpointError, SemisegError, UsageError
 from semiseg_cli.core.files import STATE, resuming, unwritable, write_text
+from semiseg_cli.core.settings import Config
 
 if TYPE_CHECKING:
     from semiseg_cli.core.data.spec import Partition

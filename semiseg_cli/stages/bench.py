@@ -13,17 +13,18 @@ from typing import Any
 import cv2
 import numpy as np
 
-from semiseg_cli.core.config import Config, Resolved
-from semiseg_cli.core.data import shapes
+from semiseg_cli.core.config.layers import Resolved
 from semiseg_cli.core.data.decode import decode_image
 from semiseg_cli.core.data.imaging import write_image
 from semiseg_cli.core.data.index import load_dataset, write_dataset
-from semiseg_cli.core.data.pairs import Pairs, describe_lists, folder_of, write_pairs
 from semiseg_cli.core.data.spec import Dataset, Record
-from semiseg_cli.core.data.splits import resolve_partition
 from semiseg_cli.core.data.warp import apply_warp, draw_warp
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.methods import load_method
+from semiseg_cli.core.partitions.pairs import Pairs, describe_lists, folder_of, write_pairs
+from semiseg_cli.core.partitions.splits import resolve_partition
+from semiseg_cli.core.settings import Config
+from semiseg_cli.core.sources import shapes
 from semiseg_cli.core.training.distributed import join
 from semiseg_cli.core.training.measure import measure, spread
 from semiseg_cli.stages.train import Silent, open_config

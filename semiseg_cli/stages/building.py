@@ -19,11 +19,11 @@ from typing import Any, TypeVar
 
 import cv2
 
-from semiseg_cli.core.data import archives
 from semiseg_cli.core.data.index import load_dataset, manifest, to_toml
-from semiseg_cli.core.data.journal import UNFINISHED, Journal
 from semiseg_cli.core.data.spec import Dataset
 from semiseg_cli.core.errors import DataError, Interrupted
+from semiseg_cli.core.sources import archives
+from semiseg_cli.core.sources.journal import UNFINISHED, Journal
 from semiseg_cli.stages.progress import Progress
 
 # Digests of what a dataset was made of: their values tell nobody anything.

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from semiseg_cli.core.data.checks import Look, histogram, look, same_pictures
 from semiseg_cli.core.data.index import load_dataset
-from semiseg_cli.core.data.lists import fingerprint
-from semiseg_cli.core.data.protocols import protocols
+from semiseg_cli.core.data.names import fingerprint
 from semiseg_cli.core.data.spec import Dataset, Record
-from semiseg_cli.core.data.splits import resolve_partition
+from semiseg_cli.core.partitions.protocols import protocols
+from semiseg_cli.core.partitions.splits import resolve_partition
+from semiseg_cli.core.sources.checks import Look, histogram, look, same_pictures
 from semiseg_cli.stages.building import on_all_cores
 from semiseg_cli.stages.progress import Progress, silent
 from semiseg_cli.stages.split import class_counts

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from semiseg_cli.core.presets import gather
+from semiseg_cli.core.config.presets import gather
 from semiseg_cli.stages.evaluate import evaluate_checkpoint
 from semiseg_cli.stages.prepare import prepare_shapes
 from semiseg_cli.stages.train import Screen, train

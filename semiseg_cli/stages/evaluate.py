@@ -10,8 +10,8 @@ from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.data.loader import workers_for
 from semiseg_cli.core.data.spec import Dataset, Record
 from semiseg_cli.core.errors import CheckpointError, DataError, UsageError, did_you_mean
-from semiseg_cli.core.evaluation import evaluate, head_and_tail, in_bfloat16, resolve_window
 from semiseg_cli.core.files import resuming
+from semiseg_cli.core.inference.evaluation import evaluate, head_and_tail, in_bfloat16, resolve_window
 from semiseg_cli.core.training.checkpoint import load_network
 from semiseg_cli.core.training.distributed import join
 from semiseg_cli.stages.progress import Progress, silent

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from semiseg_cli.core.describe import describe_method
+from semiseg_cli.core.config.describe import describe_method
 from semiseg_cli.core.errors import CheckpointError, UsageError
 from semiseg_cli.core.files import write_text
 from semiseg_cli.core.methods import METHODS

@@ -13,13 +13,21 @@ import torch
 from torch import nn
 
 from semiseg_cli.core.data.index import load_dataset
-from semiseg_cli.core.data.pairs import Pairs, checked, describe_lists, files_of, folder_of, read_pairs, write_pairs
 from semiseg_cli.core.data.spec import Dataset, Partition, Record
-from semiseg_cli.core.data.splits import class_pixels, nothing_known, resolve_partition
 from semiseg_cli.core.errors import DataError, UsageError, did_you_mean
-from semiseg_cli.core.features import SIDE, Features, extract
+from semiseg_cli.core.inference.features import SIDE, Features, extract
 from semiseg_cli.core.models import BACKBONES, MEAN, STD, build_segmenter, load_encoder
 from semiseg_cli.core.ops.similarity import Neighbours, chunk_rows
+from semiseg_cli.core.partitions.pairs import (
+    Pairs,
+    checked,
+    describe_lists,
+    files_of,
+    folder_of,
+    read_pairs,
+    write_pairs,
+)
+from semiseg_cli.core.partitions.splits import class_pixels, nothing_known, resolve_partition
 from semiseg_cli.core.training.checkpoint import load_network
 from semiseg_cli.core.training.distributed import join
 from semiseg_cli.stages.building import interruptible

@@ -12,7 +12,7 @@ import torch
 from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.errors import UsageError
-from semiseg_cli.core.evaluation import load_labeled
+from semiseg_cli.core.inference.evaluation import load_labeled
 from semiseg_cli.core.models.segmenter import Segmenter
 from semiseg_cli.core.ops.register import sample
 from semiseg_cli.core.training.checkpoint import load_network

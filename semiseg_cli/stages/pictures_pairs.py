@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from semiseg_cli.core import runs
-from semiseg_cli.core.config import resolve
+from semiseg_cli.core.config.layers import resolve
 from semiseg_cli.core.data.decode import decode_image, decode_mask
 from semiseg_cli.core.data.index import load_dataset
-from semiseg_cli.core.data.pairs import Pairs, pairs_of
 from semiseg_cli.core.data.spec import Dataset, Partition
-from semiseg_cli.core.data.splits import resolve_partition
+from semiseg_cli.core.partitions.pairs import Pairs, pairs_of
+from semiseg_cli.core.partitions.splits import resolve_partition
 from semiseg_cli.core.viz.sheets import Gallery, Row
 from semiseg_cli.core.viz.tiles import Labels, Photo, Tile
 from semiseg_cli.stages.visualize_predictions import legend_of

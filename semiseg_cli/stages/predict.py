@@ -20,13 +20,13 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from semiseg_cli.core.data.classes import default_palette
 from semiseg_cli.core.data.imaging import SUFFIXES, read_image, write_image
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.errors import DataError, UsageError
-from semiseg_cli.core.evaluation import in_bfloat16, resolve_window
 from semiseg_cli.core.files import write_text
-from semiseg_cli.core.predictions import Array, predictions, save_index
+from semiseg_cli.core.inference.evaluation import in_bfloat16, resolve_window
+from semiseg_cli.core.inference.predictions import Array, predictions, save_index
+from semiseg_cli.core.sources.classes import default_palette
 from semiseg_cli.core.training.checkpoint import load_network
 from semiseg_cli.core.training.distributed import join
 from semiseg_cli.stages.evaluate import check_options, find_checkpoint

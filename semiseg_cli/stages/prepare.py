@@ -12,14 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from semiseg_cli.core.data import shapes
-from semiseg_cli.core.data.classes import code_name, default_palette, read_classes, translation
-from semiseg_cli.core.data.copies import Copy, Refusal, Source, copy, refuse
-from semiseg_cli.core.data.folder import Folders, arrange, coverage, gather
 from semiseg_cli.core.data.imaging import write_image
 from semiseg_cli.core.data.index import load_dataset, manifest, write_dataset
 from semiseg_cli.core.data.spec import IGNORE, Dataset, Record
 from semiseg_cli.core.errors import UsageError
+from semiseg_cli.core.sources import shapes
+from semiseg_cli.core.sources.classes import code_name, default_palette, read_classes, translation
+from semiseg_cli.core.sources.copies import Copy, Refusal, Source, copy, refuse
+from semiseg_cli.core.sources.folder import Folders, arrange, coverage, gather
 from semiseg_cli.stages.building import building, on_all_cores, ready
 from semiseg_cli.stages.progress import Progress, silent
 

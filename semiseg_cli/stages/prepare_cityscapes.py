@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from semiseg_cli.core.data import archives, cityscapes
 from semiseg_cli.core.data.index import load_dataset, write_dataset
 from semiseg_cli.core.data.spec import Dataset
 from semiseg_cli.core.errors import DataError, UsageError
+from semiseg_cli.core.sources import archives, cityscapes
 from semiseg_cli.stages.building import complete, interruptible, made_of, place, ready, resumable, unpack
 from semiseg_cli.stages.convert import convert_all
 from semiseg_cli.stages.progress import Progress, silent

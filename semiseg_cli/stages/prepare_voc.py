@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from semiseg_cli.core.data import archives, voc
-from semiseg_cli.core.data.benchmark import names
-from semiseg_cli.core.data.download import Published, download
 from semiseg_cli.core.data.index import load_dataset, write_dataset
-from semiseg_cli.core.data.sbd import ARCHIVE as SBD
-from semiseg_cli.core.data.sbd import find_images, find_labels
 from semiseg_cli.core.data.spec import Dataset, Record
 from semiseg_cli.core.errors import DataError
 from semiseg_cli.core.files import write_text
+from semiseg_cli.core.sources import archives, voc
+from semiseg_cli.core.sources.benchmark import names
+from semiseg_cli.core.sources.download import Published, download
+from semiseg_cli.core.sources.sbd import ARCHIVE as SBD
+from semiseg_cli.core.sources.sbd import find_images, find_labels
 from semiseg_cli.stages.building import complete, interruptible, made_of, place, ready, resumable, unpack
 from semiseg_cli.stages.convert import convert_all
 from semiseg_cli.stages.progress import Progress, silent

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from semiseg_cli.core import runs
-from semiseg_cli.core.data.protocols import recognise
 from semiseg_cli.core.errors import UsageError
+from semiseg_cli.core.partitions.protocols import recognise
 
 Row = dict[str, Any]
 

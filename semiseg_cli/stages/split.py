@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from semiseg_cli.core.data.index import load_dataset, prepared
-from semiseg_cli.core.data.protocols import Published, protocols, published, recognise, repositories
 from semiseg_cli.core.data.spec import Dataset, Partition
-from semiseg_cli.core.data.splits import ask, class_pixels, draw, from_lists
 from semiseg_cli.core.errors import DataError, UsageError, did_you_mean
 from semiseg_cli.core.files import write_text
+from semiseg_cli.core.partitions.protocols import Published, protocols, published, recognise, repositories
+from semiseg_cli.core.partitions.splits import ask, class_pixels, draw, from_lists
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from semiseg_cli.core import runs
-from semiseg_cli.core.config import Config, Resolved, flatten, refuse_changes, resolve
+from semiseg_cli.core.config.layers import Resolved, flatten, refuse_changes, resolve
 from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.data.loader import close
-from semiseg_cli.core.data.splits import resolve_partition
 from semiseg_cli.core.errors import CheckpointError, Diverged, Interrupted
 from semiseg_cli.core.files import STATE, resuming
+from semiseg_cli.core.partitions.splits import resolve_partition
+from semiseg_cli.core.settings import Config
 from semiseg_cli.core.training.checkpoint import load_state, save_network, save_state
 from semiseg_cli.core.training.distributed import World, any_process, barrier, joined
 from semiseg_cli.core.training.loop import Hooks, fit

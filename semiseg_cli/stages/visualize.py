@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from semiseg_cli.core import runs
-from semiseg_cli.core.config import resolve
+from semiseg_cli.core.config.layers import resolve
 from semiseg_cli.core.errors import CheckpointError, DataError, UsageError, did_you_mean
 from semiseg_cli.core.files import STATE, write_text
 from semiseg_cli.core.training.distributed import join

@@ -13,9 +13,9 @@ from semiseg_cli.core.data.decode import decode_image
 from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.data.spec import Dataset, Record
 from semiseg_cli.core.errors import DataError
-from semiseg_cli.core.evaluation import in_bfloat16, load_labeled, resolve_window
+from semiseg_cli.core.inference.evaluation import in_bfloat16, load_labeled, resolve_window
+from semiseg_cli.core.inference.predictions import predictions
 from semiseg_cli.core.ops import metrics
-from semiseg_cli.core.predictions import predictions
 from semiseg_cli.core.training.checkpoint import load_network
 from semiseg_cli.core.training.distributed import join
 from semiseg_cli.core.viz.palette import class_colours

@@ -10,8 +10,8 @@ import pytest
 
 import semiseg_cli.stages.bench as stage
 from semiseg_cli.cli import main
-from semiseg_cli.core.config import flatten
-from semiseg_cli.core.presets import load_preset
+from semiseg_cli.core.config.layers import flatten
+from semiseg_cli.core.config.presets import load_preset
 
 TIMES = {"median": 2.0, "min": 1.0, "max": 3.5}
 FOUND: dict[str, Any] = {

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from semiseg_cli.cli.completions import scripts
+from semiseg_cli.core.config.presets import presets
 from semiseg_cli.core.methods import METHODS
 from semiseg_cli.core.models import BACKBONES
-from semiseg_cli.core.presets import presets
 
 ROOT = Path(__file__).parents[2]
 HEAVY = {"torch", "torchvision", "cv2", "scipy"}

@@ -13,8 +13,8 @@ import pytest
 
 import semiseg_cli.stages.runs as stage
 from semiseg_cli.cli import main
+from semiseg_cli.core.config.presets import presets
 from semiseg_cli.core.methods import METHODS
-from semiseg_cli.core.presets import presets
 
 Capture = pytest.CaptureFixture[str]
 

@@ -13,10 +13,10 @@ from rich.console import Console
 from semiseg_cli.cli import console, main
 from semiseg_cli.cli.split import split
 from semiseg_cli.core.data.index import load_dataset, write_dataset
-from semiseg_cli.core.data.protocols import published
 from semiseg_cli.core.data.spec import Dataset, Record
-from semiseg_cli.core.data.splits import resolve_partition
 from semiseg_cli.core.errors import DataError, UsageError
+from semiseg_cli.core.partitions.protocols import published
+from semiseg_cli.core.partitions.splits import resolve_partition
 
 
 @pytest.fixture

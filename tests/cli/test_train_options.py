@@ -23,7 +23,7 @@ import semiseg_cli.stages.train as stage
 from semiseg_cli.cli import console, main
 from semiseg_cli.cli.train import train
 from semiseg_cli.core import runs
-from semiseg_cli.core.config import flatten, resolve
+from semiseg_cli.core.config.layers import flatten, resolve
 from semiseg_cli.core.data.spec import Dataset
 from semiseg_cli.core.errors import DeviceError
 from semiseg_cli.core.files import STATE
@@ -290,7 +290,7 @@ def test_an_unreadable_image_ends_the_command_with_its_workers(folder: Path, sha
 def test_a_signal_before_the_stage_has_begun(
     number: int, asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("semiseg_cli.core.presets.gather", lambda *_, **__: os.kill(os.getpid(), number))
+    monkeypatch.setattr("semiseg_cli.core.config.presets.gather", lambda *_, **__: os.kill(os.getpid(), number))
     assert main(["train", "-d", "park"]) == 130
     assert "error: stopped before the first step; nothing was saved" in capsys.readouterr().err
     assert asked == {}

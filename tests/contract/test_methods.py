@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from semiseg_cli.core.config import doc
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.methods import METHODS, load_method
 from semiseg_cli.core.methods.base import Method, StepOutput
 from semiseg_cli.core.models.segmenter import Segmenter
+from semiseg_cli.core.settings import doc
 from semiseg_cli.core.training.optim import build_optimizer
 from semiseg_cli.core.training.step import Train, to_batch
 from semiseg_cli.core.types import Batch, Clock, Images

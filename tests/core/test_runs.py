@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from semiseg_cli.core import runs
-from semiseg_cli.core.config import flatten, resolve
+from semiseg_cli.core.config.layers import flatten, resolve
 from semiseg_cli.core.errors import CheckpointError, DataError, Interrupted, UsageError
 from semiseg_cli.core.files import STATE, write_text
 

@@ -22,9 +22,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from semiseg_cli.core.config import TrainConfig
 from semiseg_cli.core.methods import METHODS
 from semiseg_cli.core.ops.draws import Draws
+from semiseg_cli.core.settings import TrainConfig
 from semiseg_cli.core.training.optim import build_optimizer, set_learning_rates
 from semiseg_cli.core.training.step import Train
 from semiseg_cli.core.types import Clock

@@ -15,12 +15,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from semiseg_cli.core import runs
-from semiseg_cli.core.config import Resolved, TrainConfig
+from semiseg_cli.core.config.layers import Resolved
 from semiseg_cli.core.data.loader import Plan
 from semiseg_cli.core.errors import Interrupted
 from semiseg_cli.core.methods import METHODS, load_method
 from semiseg_cli.core.models import DECODERS, build_segmenter
-from semiseg_cli.core.settings import hints
+from semiseg_cli.core.settings import TrainConfig, hints
 from semiseg_cli.core.training.checkpoint import load_network
 from semiseg_cli.core.training.loop import Meter, one_step
 from semiseg_cli.core.training.optim import build_optimizer

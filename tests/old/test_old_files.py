@@ -39,7 +39,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_a_checkpoint_says_what_it_said(run: Path, root: Path) -> None:
-    result = evaluate_checkpoint(run / "last.safetensors", data_root=root)
+    result = evaluate_checkpoint(run / "last.safetensors", root=root)
     assert result["iou"] == pytest.approx({name: THEN.get(name, 0.0) for name in result["iou"]}, abs=1e-4)
     assert result["step"] == 4
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from semiseg_cli.core.config import Resolved
+from semiseg_cli.core.config.layers import Resolved
 from semiseg_cli.core.data.decode import decode_image, decode_mask
 from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.errors import DataError, UsageError

@@ -14,14 +14,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from semiseg_cli.core import features
-from semiseg_cli.core.config import Resolved
+from semiseg_cli.core.config.layers import Resolved
 from semiseg_cli.core.data.decode import decode_image
 from semiseg_cli.core.data.index import load_dataset
-from semiseg_cli.core.data.pairs import read_pairs, write_pairs
-from semiseg_cli.core.data.splits import resolve_partition
 from semiseg_cli.core.errors import CheckpointError, DataError, Interrupted, UsageError
+from semiseg_cli.core.inference import features
 from semiseg_cli.core.models import MEAN, STD, build_segmenter
+from semiseg_cli.core.partitions.pairs import read_pairs, write_pairs
+from semiseg_cli.core.partitions.splits import resolve_partition
 from semiseg_cli.stages.pair import pair
 from semiseg_cli.stages.prepare import prepare_shapes
 from semiseg_cli.stages.train import resume, train

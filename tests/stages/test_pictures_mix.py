@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from semiseg_cli.core.config import Resolved
+from semiseg_cli.core.config.layers import Resolved
 from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.training.preview import colours, pictured

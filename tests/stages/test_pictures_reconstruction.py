@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from semiseg_cli.core.config import resolve
+from semiseg_cli.core.config.layers import resolve
 from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.errors import DataError, UsageError
 from semiseg_cli.core.ops.streams import STREAMS

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 from trees import STREETS, cityscapes_ids, cityscapes_tree, packed
 
-from semiseg_cli.core.data.cityscapes import LABELS
 from semiseg_cli.core.data.index import manifest
 from semiseg_cli.core.data.spec import Dataset
 from semiseg_cli.core.errors import DataError, UsageError
+from semiseg_cli.core.sources.cityscapes import LABELS
 from semiseg_cli.stages.prepare_cityscapes import prepare_cityscapes
 
 

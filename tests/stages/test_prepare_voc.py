@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 from trees import MORE, SIZE, TRAIN, VAL, augmented_tree, labels, packed, palette_png, photo, sbd_tree, voc_tree
 
-from semiseg_cli.core.data import voc
 from semiseg_cli.core.data.index import load_dataset, manifest, write_dataset
 from semiseg_cli.core.data.spec import Dataset, Record
 from semiseg_cli.core.errors import DataError, Interrupted, SemisegError
+from semiseg_cli.core.sources import voc
 from semiseg_cli.stages import convert
 from semiseg_cli.stages import prepare_voc as stage
 from semiseg_cli.stages.prepare_voc import prepare_voc

@@ -14,8 +14,8 @@ from fake_protocols import ALL, FINE, LISTS, forget
 
 from semiseg_cli.core.data.index import write_dataset
 from semiseg_cli.core.data.spec import Dataset, Record
-from semiseg_cli.core.data.splits import resolve_partition
 from semiseg_cli.core.errors import DataError, UsageError
+from semiseg_cli.core.partitions.splits import resolve_partition
 from semiseg_cli.stages.published_lists import fetch_lists, import_lists
 from semiseg_cli.stages.split import list_splits, make_recipes, make_split
 

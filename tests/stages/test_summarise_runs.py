@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from semiseg_cli.core import runs
-from semiseg_cli.core.data import protocols
+from semiseg_cli.core.partitions import protocols
 from semiseg_cli.stages.runs import summarise_runs
 
 Write = Callable[..., Path]

@@ -16,12 +16,12 @@ import torch
 from safetensors.torch import load_file
 
 from semiseg_cli.core import runs
-from semiseg_cli.core.config import Resolved
+from semiseg_cli.core.config.layers import Resolved
 from semiseg_cli.core.data.index import load_dataset
-from semiseg_cli.core.data.splits import resolve_partition
 from semiseg_cli.core.errors import CheckpointError, DataError, Diverged, Interrupted, UsageError
 from semiseg_cli.core.methods import METHODS, load_method
 from semiseg_cli.core.methods.stpg import STPG
+from semiseg_cli.core.partitions.splits import resolve_partition
 from semiseg_cli.core.settings import hints
 from semiseg_cli.core.training.checkpoint import load_network
 from semiseg_cli.core.training.distributed import World
@@ -121,7 +121,7 @@ def test_what_a_run_leaves_behind(start: Callable[..., Path], shapes_root: Path)
 
 
 def test_the_measured_network_is_the_saved_one(start: Callable[..., Path], shapes_root: Path) -> None:
-    from semiseg_cli.core.evaluation import evaluate
+    from semiseg_cli.core.inference.evaluation import evaluate
 
     run = start()
     dataset = load_dataset(shapes_root, "shapes")

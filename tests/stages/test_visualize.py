@@ -14,7 +14,7 @@ from PIL import Image
 
 from semiseg_cli.core.data.index import load_dataset, write_dataset
 from semiseg_cli.core.errors import CheckpointError, DataError, UsageError
-from semiseg_cli.core.evaluation import evaluate
+from semiseg_cli.core.inference.evaluation import evaluate
 from semiseg_cli.core.training.checkpoint import load_network, save_network
 from semiseg_cli.core.training.preview import Unmixed, augmented, pseudo_labels
 from semiseg_cli.core.types import Clock
@@ -30,7 +30,7 @@ LAST = {"train.steps": 6, "train.eval_every": 0}
 @pytest.fixture(scope="module")
 def runs(shapes_root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A finished run of every method; the warm-up of those that have one must not hide their pseudo-labels."""
-    from semiseg_cli.core.config import resolve
+    from semiseg_cli.core.config.layers import resolve
 
     root, made = tmp_path_factory.mktemp("runs"), {}
     for method in METHODS:

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from semiseg_cli.core.config import TrainConfig
 from semiseg_cli.core.data.loader import HostBatch, Plan
 from semiseg_cli.core.errors import Diverged, Interrupted
 from semiseg_cli.core.methods.base import Method
+from semiseg_cli.core.settings import TrainConfig
 from semiseg_cli.core.training.distributed import World, any_process
 from semiseg_cli.core.training.optim import set_learning_rates
 from semiseg_cli.core.types import Clock

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from semiseg_cli.core.config import TrainConfig
 from semiseg_cli.core.methods.base import Group
+from semiseg_cli.core.settings import TrainConfig
 
 
 def build_optimizer(groups: list[Group], train: TrainConfig) -> torch.optim.Optimizer:

@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from semiseg_cli import __version__
-from semiseg_cli.core.config import Config
 from semiseg_cli.core.data.loader import HostBatch, Plan, loader, workers_for
 from semiseg_cli.core.data.spec import Dataset, Partition
-from semiseg_cli.core.evaluation import Evaluation, evaluate, in_bfloat16, resolve_window
+from semiseg_cli.core.inference.evaluation import Evaluation, evaluate, in_bfloat16, resolve_window
 from semiseg_cli.core.methods.base import Method
 from semiseg_cli.core.models import MEAN, STD
+from semiseg_cli.core.settings import Config
 from semiseg_cli.core.training.distributed import World
 from semiseg_cli.core.training.step import Train
 

@@ -15,17 +15,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from semiseg_cli.core.config import Config, ModelConfig, with_steps
+from semiseg_cli.core.config.layers import with_steps
 from semiseg_cli.core.data.loader import Plan
-from semiseg_cli.core.data.pairs import folder_of, pairs_of
 from semiseg_cli.core.data.spec import Dataset, Partition, Record
-from semiseg_cli.core.data.splits import class_pixels, nothing_known
 from semiseg_cli.core.errors import CheckpointError, DataError, UsageError
 from semiseg_cli.core.methods import load_method
 from semiseg_cli.core.methods.base import Build, Method
 from semiseg_cli.core.methods.extras import load_extra
 from semiseg_cli.core.methods.extras.base import Extended
 from semiseg_cli.core.models import MEAN, STD, load_encoder
+from semiseg_cli.core.partitions.pairs import folder_of, pairs_of
+from semiseg_cli.core.partitions.splits import class_pixels, nothing_known
+from semiseg_cli.core.settings import Config, ModelConfig
 from semiseg_cli.core.training.checkpoint import fit as fit_tensors
 from semiseg_cli.core.training.checkpoint import read_network
 from semiseg_cli.core.training.distributed import World

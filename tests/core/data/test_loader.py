@@ -21,8 +21,8 @@ from semiseg_cli.core.data import decode
 from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.data.loader import HostBatch, Plan, begin_worker, close, loader, pick, workers_for
 from semiseg_cli.core.data.spec import Record
-from semiseg_cli.core.data.splits import resolve_partition
 from semiseg_cli.core.errors import DataError
+from semiseg_cli.core.partitions.splits import resolve_partition
 
 forked = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody knows who sent a signal")
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from semiseg_cli.core.config import Resolved, resolve
+from semiseg_cli.core.config.layers import Resolved, resolve
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.methods import load_method
 from semiseg_cli.core.methods.base import StepOutput

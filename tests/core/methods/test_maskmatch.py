@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from semiseg_cli.core.config import resolve
+from semiseg_cli.core.config.layers import resolve
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.methods.base import StepOutput
 from semiseg_cli.core.ops.scales import logits_at, scaled_side

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from semiseg_cli.core.config import Resolved
+from semiseg_cli.core.config.layers import Resolved
 from semiseg_cli.core.models import build_segmenter
 from semiseg_cli.core.training import measure as module
 from semiseg_cli.core.training.distributed import World

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from semiseg_cli.core.config import TrainConfig
 from semiseg_cli.core.methods.base import Group
+from semiseg_cli.core.settings import TrainConfig
 from semiseg_cli.core.training.optim import build_optimizer, set_learning_rates
 
 

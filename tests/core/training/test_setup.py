@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from semiseg_cli.core.config import Config, Resolved
+from semiseg_cli.core.config.layers import Resolved
 from semiseg_cli.core.data.index import load_dataset
-from semiseg_cli.core.data.splits import resolve_partition
 from semiseg_cli.core.errors import CheckpointError
 from semiseg_cli.core.models import build_segmenter
+from semiseg_cli.core.partitions.splits import resolve_partition
+from semiseg_cli.core.settings import Config
 from semiseg_cli.core.training.checkpoint import save_network, save_state
 from semiseg_cli.core.training.distributed import World
 from semiseg_cli.core.training.session import Session

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from semiseg_cli.core.config import TrainConfig
 from semiseg_cli.core.data.loader import Plan
 from semiseg_cli.core.methods.base import Batch, Clock, Method, StepOutput, Views
+from semiseg_cli.core.settings import TrainConfig
 from semiseg_cli.core.training.loop import Hooks
 from semiseg_cli.core.training.step import Train
 

@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from semiseg_cli.core.config import Resolved, flatten, from_toml, refuse_changes, resolve, to_toml
+from semiseg_cli.core.config.layers import Resolved, flatten, from_toml, refuse_changes, resolve, to_toml
+from semiseg_cli.core.config.presets import gather
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.methods import METHODS, load_method
 from semiseg_cli.core.methods.base import Batch, Clock, StepOutput, Views
@@ -20,7 +21,6 @@ from semiseg_cli.core.methods.extras import EXTRAS, load_extra
 from semiseg_cli.core.methods.extras.base import Extended, Extra
 from semiseg_cli.core.models import MEAN, STD
 from semiseg_cli.core.ops.interpixel import inter_pixel_loss
-from semiseg_cli.core.presets import gather
 from semiseg_cli.core.settings import doc, hints
 from semiseg_cli.core.training import loop
 from semiseg_cli.core.training.checkpoint import read

@@ -1,0 +1,109 @@
+"""Presets, and the layers of a command line.
+
+A preset, semiseg.toml and --config FILE share one format: tables [data] [model] [train] [eval] [method], and for one
+method alone [methods.<method>.<table>], which goes over the plain table. A table of a plug-in, e.g. [masked], counts
+where the plug-in is added. A preset's first comment lines describe it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import tomllib
+from collections.abc import Callable, Collection, Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from semiseg_cli.core.config.layers import DEFAULT_METHOD, Flat, Resolved, added_in, flat, parse_set, read_toml, resolve
+from semiseg_cli.core.errors import UsageError, did_you_mean
+from semiseg_cli.core.methods import METHODS
+from semiseg_cli.core.methods.extras import EXTRAS
+
+FOLDER = resources.files("semiseg_cli") / "presets"
+LOCAL = "semiseg.toml"  # in the working directory
+
+
+def presets() -> dict[str, str]:
+    """Name to description of every preset."""
+    texts = {entry.name.removesuffix(".toml"): entry.read_text("utf-8") for entry in FOLDER.iterdir()}
+    return {name: _description(texts[name]) for name in sorted(texts)}
+
+
+def preset_text(name: str) -> str:
+    """The file of a preset. Raises UsageError with a hint for an unknown name."""
+    if name not in presets():
+        raise UsageError(f"there is no preset '{name}'", fix=did_you_mean(name, presets()))
+    return (FOLDER / f"{name}.toml").read_text("utf-8")
+
+
+def load_preset(name: str, method: str, added: Collection[str] = ()) -> Flat:
+    """A preset as the layer for a method with plug-ins. Raises UsageError with a hint for an unknown name."""
+    return for_method(tomllib.loads(preset_text(name)), method, f"preset {name}", added)
+
+
+def choose(kind: str, backbone: str = "") -> str:
+    """The preset for a kind of dataset: the one of its name, else small.
+
+    Of several (voc-r50, voc-r101) the one for the backbone that was asked for, deep stem or not; else the r101 one.
+    """
+    if kind in presets():
+        return kind
+    own = [name for name in presets() if name.startswith(f"{kind}-")]
+    made_for = {tomllib.loads(preset_text(name))["model"]["backbone"].rstrip("s"): name for name in own}
+    return made_for.get(backbone.rstrip("s"), min(own, default="small"))
+
+
+def for_method(tables: Mapping[str, Any], method: str, origin: str, added: Collection[str] = ()) -> Flat:
+    """The layer that a file's tables are for `method` with the plug-ins `added`.
+
+    Raises UsageError for a table of a method there is not.
+    """
+    special = tables.get("methods", {})
+    for name in special:
+        if name not in METHODS:
+            raise UsageError(f"there is no method '{name}' (from: {origin})", fix=did_you_mean(name, METHODS))
+    off = EXTRAS.keys() - set(added)
+    parts = ({k: v for k, v in tables.items() if k != "methods"}, special.get(method, {}))
+    plain, own = (flat({k: v for k, v in part.items() if k not in off}) for part in parts)
+    return plain | own
+
+
+def gather(
+    flags: Mapping[str, Any],
+    pairs: Iterable[str] = (),
+    *,
+    dataset: Callable[[str], tuple[str, str]],
+    config: Path | None = None,
+    preset: str = "",
+    directory: Path = Path(),
+) -> Resolved:
+    """Resolve what somebody typed: preset < semiseg.toml < --config < flags < --set.
+
+    flags: flat settings given as options. pairs: the texts of --set. config: the file of --config. preset: empty for
+    the one that suits the dataset. directory: where semiseg.toml is looked for.
+    dataset: maps the dataset's name as typed ("" for none) to its name and kind; it decides what "none" means.
+    """
+    paths = [*([directory / LOCAL] if (directory / LOCAL).exists() else []), *([config] if config else [])]
+    files = [(str(path), read_toml(path)) for path in paths]
+    typed = [("command line", dict(flags)), ("--set", parse_set(pairs))]
+
+    base = [flat({"method": tables.get("method", {})}) for _, tables in files] + [layer for _, layer in typed]
+    method = _last(base, "method.name", DEFAULT_METHOD)
+    added = added_in(base)
+    layers = [*((label, for_method(tables, method, label, added)) for label, tables in files), *typed]
+    asked = _last([layer for _, layer in layers], "data.name", "")
+    name, kind = dataset(asked)
+    chosen = preset or choose(kind, _last([layer for _, layer in layers], "model.backbone", ""))
+    layers.insert(0, (f"preset {chosen}", load_preset(chosen, method, added)))
+    if not asked:
+        layers.append(("chosen: what is prepared", {"data.name": name}))
+    return resolve(layers)
+
+
+def _last(layers: Iterable[Mapping[str, Any]], name: str, default: str) -> str:
+    return str([default, *(layer[name] for layer in layers if name in layer)][-1])
+
+
+def _description(text: str) -> str:
+    lines = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
+    return " ".join(line.removeprefix("#").strip() for line in lines)

@@ -1,0 +1,46 @@
+"""Names of images: the stem a line of a list stands for, the fingerprint of a set of them, a random order of them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from semiseg_cli.core.errors import DataError
+
+_SUFFIX = re.compile(r"\.(jpe?g|png|bmp|tiff?|webp|ppm|pgm|gif|mat)$", re.IGNORECASE)
+_CITYSCAPES = re.compile(r"_(leftImg8bit|gtFine_\w+)$")
+
+
+def stem_of(line: str) -> str:
+    """The image stem a line of a list stands for: an id, an image path, or the field's `image_path mask_path`.
+
+    >>> stem_of("leftImg8bit/train/ulm/ulm_000009_000019_leftImg8bit.png gtFine/train/ulm/x.png")
+    'ulm_000009_000019'
+    """
+    words = line.split()
+    image = words[0] if len(words) == 2 and _SUFFIX.search(words[0]) else line.strip()
+    return _CITYSCAPES.sub("", _SUFFIX.sub("", PurePosixPath(image.replace("\\", "/")).name))
+
+
+def fingerprint(ids: Iterable[str]) -> str:
+    """sha256 of the sorted unique image stems, joined by newline; of the ids where two of them share a stem."""
+    unique = set(ids)
+    stems = {stem_of(id) for id in unique}
+    names = stems if len(stems) == len(unique) else unique
+    return hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()
+
+
+def read_lines(file: Path) -> list[str]:
+    """Lines without their ends (of any system), outer spaces, a byte order mark, and empty ones."""
+    try:
+        text = file.read_text(encoding="utf-8-sig", errors="replace")
+    except OSError as error:
+        raise DataError(f"{file} cannot be read", why=str(error)) from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def draw_key(seed: int, key: str) -> bytes:
+    """What images are sorted by where they are drawn at random."""
+    return hashlib.sha256(f"{seed}\n{key}".encode()).digest()

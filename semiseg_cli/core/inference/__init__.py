@@ -1,0 +1,1 @@
+"""Using networks: opening a checkpoint, predictions, metrics over a dataset, features."""

@@ -1,0 +1,1 @@
+"""Which images count as labeled: splits, published lists and protocols, and pairs of similar images."""

@@ -1,0 +1,238 @@
+"""Partitions: which training images count as labeled. Every partition has a fingerprint, so that results compare.
+
+A published list at hand is taken as it is. An own partition is a function of the image ids, the classes in their masks,
+the count, the seed and the balance; it does not depend on the order of files, the machine, or the version of a random
+generator. Images are drawn in the order of sha256(seed, id), and a larger partition of the same seed contains the
+smaller one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from semiseg_cli.core.data.names import draw_key, fingerprint
+from semiseg_cli.core.data.spec import Dataset, Partition, Record
+from semiseg_cli.core.errors import DataError, UsageError
+from semiseg_cli.core.partitions.lists import read_list, read_lists
+from semiseg_cli.core.partitions.protocols import Protocol, Recipe, protocols, recognise, repositories
+
+
+def resolve_partition(dataset: Dataset, labeled: str, *, balance: str = "classes", seed: int = 0) -> Partition:
+    """The partition that a user's words mean.
+
+    labeled: "" (every image with a mask); a list file, a folder with `labeled.txt`, or the name of one below
+        `<dataset>/splits`; a count "183" or a fraction "1/8", of a protocol where they begin with its name
+        ("classic/183"). A size that a protocol has means its published list if that is at hand, else an own partition.
+    balance: "classes" or "random", for an own partition.
+    Every other training image is unlabeled, unless an `unlabeled.txt` says which are. Raises UsageError for words
+    without a meaning, or with two, and DataError for lists and counts that do not fit.
+    """
+    pool = dataset.labeled
+    if not pool:
+        raise DataError(f"dataset '{dataset.name}' has no labeled image", fix="semiseg prepare folder --help")
+    if not labeled:
+        return _partition(dataset, {record.id for record in pool}, f"all {len(pool)} labeled images")
+    if place := _list_at_hand(dataset, labeled):
+        return from_lists(dataset, place)
+    asked = ask(dataset, labeled)
+    if asked.place and (place := _list_at_hand(dataset, asked.place)):
+        return from_lists(dataset, place)
+    own = draw(dataset, asked, balance=balance, seed=seed)
+    return own if recognise(own.fingerprint) else replace(own, hint=_hint(dataset, asked))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A count or a fraction, and the protocol and its recipe where it means those."""
+
+    size: str
+    source: tuple[Record, ...] | None  # images that an own partition is drawn from; None: not all of them are here
+    protocol: Protocol | None = None
+    recipe: Recipe | None = None
+
+    @property
+    def place(self) -> str:
+        """Where the usual published list is, below the dataset's `splits`; empty where there is none."""
+        return f"{self.protocol.name}/{self.recipe.labeled}" if self.protocol and self.recipe else ""
+
+
+def ask(dataset: Dataset, words: str) -> Asked:
+    """The size and the protocol that words mean.
+
+    Words without a protocol's name mean one that has this size, if its images or its list are here.
+    Raises UsageError where two protocols can be meant, and for words of no such form.
+    """
+    known = protocols(dataset.kind)
+    name, _, size = words.partition("/")
+    if named := next((protocol for protocol in known if protocol.name == name), None):
+        return _named(dataset, named, size)
+    if not re.fullmatch(r"\d+(/\d+)?", words):
+        raise UsageError(
+            f"'{words}' is neither a count, a fraction, nor a list of labeled images",
+            why="no such file, and no folder of that name with a labeled.txt",
+            fix="--labeled 23, 1/8, or FILE with an image id per line",
+        )
+    candidates = [Asked(words, _source(dataset, protocol), protocol, protocol.recipe(words)) for protocol in known]
+    meant = [c for c in candidates if c.recipe and (c.source is not None or _list_at_hand(dataset, c.place))]
+    if len(meant) > 1:
+        raise UsageError(
+            f"'{words}' can be {' or '.join(each.place for each in meant)} on {dataset.name}",
+            why="; ".join(f"{each.name} draws from {each.images:,} images" for each in known),
+            fix=f"--labeled {meant[0].place}",
+        )
+    whole = [replace(each, recipe=None) for each in candidates if each.source == dataset.labeled]
+    return next(iter(meant or whole), Asked(words, dataset.labeled))
+
+
+def draw(dataset: Dataset, asked: Asked, *, balance: str, seed: int) -> Partition:
+    """An own partition. DataError where there are fewer images than asked for."""
+    source = asked.source
+    if source is None:
+        assert asked.protocol is not None
+        raise DataError(
+            f"{asked.protocol.name} is drawn from {asked.protocol.images:,} images that '{dataset.name}' does not have",
+            why=f"it has {len(dataset.labeled):,} images with a mask",
+            fix=f"semiseg prepare {dataset.kind} with all of them, or a plain count: --labeled 23",
+        )
+    count = asked.recipe.labeled if asked.recipe else _count(asked.size, len(source))
+    if count > len(source):
+        what = f"{count} labeled images asked for, dataset '{dataset.name}' has {len(source)}"
+        raise DataError(what, fix=f"--labeled {len(source)} or fewer")
+    if count == len(dataset.labeled):
+        return _partition(dataset, {record.id for record in source}, f"all {count} labeled images")
+    chosen = set(choose(source, len(dataset.classes), count, balance=balance, seed=seed))
+    name = f"own partition, seed {seed}, {count} of {len(source)} ({balance})"
+    protocol = asked.protocol.name if asked.protocol else ""
+    return _partition(dataset, chosen, f"{name}, {protocol}" if protocol else name, protocol)
+
+
+def from_lists(dataset: Dataset, place: Path) -> Partition:
+    """The partition that a folder's lists, or a list of labeled images, are; DataError where they do not fit."""
+    lists = read_lists(place, dataset)
+    file = place / "labeled.txt" if place.is_dir() else place
+    name = f"list {file}, {len(lists.labeled)} of {len(dataset.labeled)}"
+    found = _partition(dataset, lists.labeled, name)
+    if lists.unlabeled is None:
+        return found
+    return replace(found, unlabeled=tuple(record for record in found.unlabeled if record.id in lists.unlabeled))
+
+
+def choose(records: Sequence[Record], classes: int, count: int, *, balance: str, seed: int) -> list[str]:
+    """Ids of `count` labeled records, in the order in which they were drawn.
+
+    "random" takes the first in the order of sha256(seed, id). "classes" is greedy: take the class that the fewest
+    chosen images contain (a tie goes to the class that fewer images of the dataset contain, then by seed), and of the
+    images left the first in that order which contains it. With at least as many images as classes, every class that
+    occurs is covered.
+    """
+    order = sorted(records, key=lambda record: draw_key(seed, record.id))
+    if balance == "random":
+        return [record.id for record in order[:count]]
+    if balance != "classes":
+        raise UsageError(f"no balance '{balance}'", fix="--balance classes or --balance random")
+    has = np.array([np.array(class_pixels(record, classes)) > 0 for record in order])  # images x classes
+    total, ties = has.sum(0), [draw_key(seed, f"class {k}") for k in range(classes)]
+    waiting = [deque(np.flatnonzero(has[:, k]).tolist()) for k in range(classes)] + [deque(range(len(order)))]
+    seen = np.zeros(classes, dtype=np.int64)
+    picks: dict[int, None] = {}  # in order
+    while len(picks) < count:
+        for images in waiting:
+            while images and images[0] in picks:
+                images.popleft()
+        usable = [k for k in range(classes) if waiting[k]]
+        rarest = min(usable, key=lambda k: (seen[k], total[k], ties[k]), default=classes)  # none: any image
+        pick = waiting[rarest][0]
+        seen += has[pick]
+        picks[pick] = None
+    return [order[pick].id for pick in picks]
+
+
+def class_pixels(record: Record, classes: int) -> tuple[int, ...]:
+    """Pixels of every class in a labeled record: as counted by `prepare`, else counted from its (index PNG) mask."""
+    if record.pixels:
+        return record.pixels
+    assert record.mask is not None
+    with Image.open(record.mask) as mask:
+        return tuple(np.bincount(np.array(mask).ravel(), minlength=256)[:classes].tolist())
+
+
+def nothing_known(labeled: int) -> DataError:
+    """The error of a partition whose labeled images tell nothing."""
+    return DataError(
+        f"none of the {labeled} labeled images has a pixel of a known class",
+        why="every pixel of their masks is ignored",
+        fix="choose others: semiseg split --help",
+    )
+
+
+def _partition(dataset: Dataset, chosen: set[str] | frozenset[str], name: str, protocol: str = "") -> Partition:
+    """The images with these ids labeled, all others not; a published set goes by its own name."""
+    mark = fingerprint(chosen)
+    known = recognise(mark)
+    return Partition(
+        name=str(known) if known else name,
+        labeled=tuple(record for record in dataset.train if record.id in chosen),
+        unlabeled=tuple(replace(record, mask=None, pixels=()) for record in dataset.train if record.id not in chosen),
+        fingerprint=mark,
+        protocol=known.protocol if known else protocol,
+    )
+
+
+def _named(dataset: Dataset, protocol: Protocol, size: str) -> Asked:
+    """What `classic/<size>` means. UsageError for a list of another name, such as `classic/732-cps`, not at hand."""
+    recipe = protocol.recipe(size)
+    if recipe is None and not re.fullmatch(r"\d+(/\d+)?", size):
+        raise UsageError(
+            f"there is no list '{protocol.name}/{size}' at hand",
+            why=f"sizes of {protocol.name}: {', '.join(str(recipe.labeled) for recipe in protocol.recipes)}",
+            fix=f"semiseg split {dataset.name} --list, --fetch unimatch, or --import DIR",
+        )
+    return Asked(size, _source(dataset, protocol), protocol, recipe)
+
+
+def _source(dataset: Dataset, protocol: Protocol) -> tuple[Record, ...] | None:
+    """The images that a protocol draws from; None unless the dataset has exactly those, with masks."""
+    records = dataset.labeled
+    if protocol.source:
+        file = dataset.root / protocol.source
+        ids = read_list(file, records) if file.is_file() else frozenset()
+        records = tuple(record for record in records if record.id in ids)
+    fits = len(records) == protocol.images and fingerprint(record.id for record in records) == protocol.sha256
+    return records if fits else None
+
+
+def _hint(dataset: Dataset, asked: Asked) -> str:
+    """A line on the published list that an own partition stands in for; empty where there is none."""
+    if not asked.recipe or not asked.recipe.published:
+        return ""
+    words = asked.recipe.published[0].words
+    words_of = {word: {each.words for each in repository.lists} for word, repository in repositories().items()}
+    how = next((f"--fetch {word}" for word, has in words_of.items() if words in has), "--import DIR")
+    return f"the published {words} is not at hand, an own partition stands in: semiseg split {dataset.name} {how}"
+
+
+def _list_at_hand(dataset: Dataset, words: str) -> Path | None:
+    """A list file, or a folder with a `labeled.txt`: as a path, or below the dataset's `splits`."""
+    for path in (Path(words), dataset.root / "splits" / words):
+        if path.is_file() or (path / "labeled.txt").is_file():
+            return path
+    return None
+
+
+def _count(size: str, available: int) -> int:
+    """How many images a count or a fraction means. UsageError for what is no fraction, and for 0."""
+    if "/" in size:
+        part, whole = map(int, size.split("/"))
+        if not 0 < part <= whole:
+            raise UsageError(f"'{size}' is not a fraction of the labeled images", fix="for example 1/8")
+        return max(1, (2 * part * available + whole) // (2 * whole))
+    if not int(size):
+        raise UsageError("0 labeled images asked for", why="every method needs at least one", fix="for example 1/8")
+    return int(size)

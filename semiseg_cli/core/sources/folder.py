@@ -1,0 +1,223 @@
+"""Somebody's own folders: which image has which mask, what joins the pool, and what is held out for validation.
+
+An image's id is its path below its folder, without the suffix; where two folders use an id for different pictures,
+the later folder's ids begin with `unlabeled/` or `val/`. A mask belongs to the image with the same id, or to the one
+whose id it extends by `_mask` or `_label`, as long as that leaves no choice.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from semiseg_cli.core.data.imaging import SUFFIXES
+from semiseg_cli.core.data.names import draw_key
+from semiseg_cli.core.data.spec import Record
+from semiseg_cli.core.errors import DataError, UsageError
+from semiseg_cli.core.sources.copies import Copy, Source
+
+HELD_OUT = 5  # one labeled image of five is held out where no validation images are given
+MASK_ENDINGS = ("", "_mask", "_label")
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where somebody's images and masks lie. Folders may lie within each other; they are searched with subfolders."""
+
+    labeled: Path
+    masks: Path
+    unlabeled: Path | None = None
+    val: Path | None = None
+    val_masks: Path | None = None
+
+    def files(self, folder: Path | None) -> dict[str, Path]:
+        """Image files by id below one of these folders, without those in the others. DataError where ids collide."""
+        if folder is None:
+            return {}
+        if not folder.is_dir():
+            raise DataError(f"{folder} is not a folder")
+        others = {path.resolve() for path in vars(self).values() if path} - {folder.resolve()}
+        found: dict[str, Path] = {}
+        for place, below, names in os.walk(folder):
+            below[:] = [name for name in below if name[0] != "." and Path(place, name).resolve() not in others]
+            for name in sorted(names):
+                path = Path(place, name)
+                if path.suffix.lower() not in SUFFIXES or name[0] == ".":
+                    continue
+                id = path.relative_to(folder).with_suffix("").as_posix()
+                if id in found:
+                    raise DataError(f"{found[id]} and {path} have the same name but for the suffix", fix="rename one")
+                found[id] = path
+        return dict(sorted(found.items()))
+
+    def listing(self) -> str:
+        """A digest of names, sizes and times of all files: it tells whether something changed and opens none."""
+        state = hashlib.sha256()
+        for folder in vars(self).values():
+            for id, path in self.files(folder).items():
+                stat = path.stat()
+                line = f"{id}\n{path.suffix}\n{stat.st_size}\n{stat.st_mtime_ns}\n"
+                state.update(line.encode("utf-8", "surrogateescape"))
+        return state.hexdigest()
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What is there, before any image is opened."""
+
+    labeled: tuple[Source, ...]
+    pool: tuple[Source, ...]
+    val: tuple[Source, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """What becomes of the copies: `dropped` pool images are left out."""
+
+    train: tuple[Record, ...]
+    val: tuple[Record, ...]
+    dropped: tuple[Record, ...]
+    notes: tuple[str, ...]
+
+
+def gather(folders: Folders) -> Sources:
+    """Match images and masks by name. Raises DataError where no labeled image is left, or a mask could be of two."""
+    same = {"masks": folders.labeled, "val_masks": folders.val}
+    for name, images in same.items():
+        masks = getattr(folders, name)
+        if masks and images and masks.resolve() == images.resolve():
+            raise DataError(f"{masks} is given for images and for masks", fix="put the masks into another folder")
+    if (folders.val is None) != (folders.val_masks is None):
+        raise UsageError("--val and --val-masks go together")
+    labeled, bare, notes = _with_masks(folders, folders.labeled, folders.masks)
+    if bare:
+        notes.append(f"{_images(bare)} in {folders.labeled} without a mask: part of the unlabeled pool: {listed(bare)}")
+    taken = {source.id: source.image for source in labeled} | bare
+    pool, changed = _distinct(taken, folders.files(folders.unlabeled), "unlabeled")
+    val: list[Source] = []
+    if folders.val and folders.val_masks:
+        val, left, more = _with_masks(folders, folders.val, folders.val_masks)
+        notes += more
+        if left:
+            notes.append(f"{_images(left)} in {folders.val} without a mask: left out: {listed(left)}")
+        renamed, more = _distinct(taken | pool, {source.id: source.image for source in val}, "val", drop=False)
+        val = [Source(id, source.image, source.mask) for id, source in zip(renamed, val, strict=True)]
+        changed += more
+    pool |= bare
+    free = tuple(Source(id, path, None) for id, path in sorted(pool.items()))
+    return Sources(tuple(labeled), free, tuple(val), (*notes, *changed))
+
+
+def _with_masks(folders: Folders, images: Path, masks: Path) -> tuple[list[Source], dict[str, Path], list[str]]:
+    """Images with their masks, images without one, and what is worth a note."""
+    image_files, mask_files = folders.files(images), folders.files(masks)
+    pairs: dict[str, str] = {}
+    owner: dict[str, str] = {}
+    for id in image_files:
+        fitting = [id + ending for ending in MASK_ENDINGS if id + ending in mask_files]
+        if len(fitting) > 1:
+            raise DataError(f"{image_files[id]} has several masks", why=", ".join(str(mask_files[m]) for m in fitting))
+        for mask in fitting:
+            if mask in owner:
+                both = f"{image_files[owner[mask]]} and {image_files[id]}"
+                raise DataError(f"{mask_files[mask]} could be the mask of two images", why=both, fix="rename one")
+            pairs[id], owner[mask] = mask, id
+    if not pairs:
+        what = f"no labeled image: no mask in {masks} is named like an image in {images}"
+        examples = f"images: {listed(image_files) or 'none'}; masks: {listed(mask_files) or 'none'}"
+        raise DataError(what, why=examples, fix="give each mask the name of its image, a/x.jpg and a/x.png")
+    orphans = sorted(mask_files.keys() - owner.keys())
+    notes = [f"{len(orphans)} masks in {masks} without an image: not used: {listed(orphans)}"] if orphans else []
+    sources = [Source(id, image_files[id], mask_files[mask]) for id, mask in pairs.items()]
+    return sources, {id: path for id, path in image_files.items() if id not in pairs}, notes
+
+
+def _distinct(
+    taken: Mapping[str, Path], found: dict[str, Path], role: str, drop: bool = True
+) -> tuple[dict[str, Path], list[str]]:
+    """`found` without files that are there already under the same id; its ids get the role in front if some clash."""
+    again = {id for id, path in found.items() if id in taken and drop and filecmp.cmp(path, taken[id], shallow=False)}
+    left = {id: path for id, path in found.items() if id not in again}
+    if left.keys() & taken.keys():
+        note = f"{role} images share names with others: their ids begin with {role}/"
+        return {f"{role}/{id}": path for id, path in left.items()}, [note]
+    return left, []
+
+
+def arrange(labeled: Sequence[Copy], pool: Sequence[Copy], val: Sequence[Copy]) -> Arrangement:
+    """Hold out a fifth of the labeled images if there are no others to validate on; keep equal pictures together.
+
+    A picture that is labeled for training and for validation is a DataError; one of the pool that is labeled or held
+    out as well is left out of the pool.
+    """
+    notes = []
+    if val:
+        both = {copy.digest: copy.record.id for copy in labeled}
+        pairs = [f"{both[copy.digest]} = {copy.record.id}" for copy in val if copy.digest in both]
+        if pairs:
+            what = f"--labeled and --val share pictures: {len(pairs)}"
+            fix = "remove them from one of the two: they flatter the result"
+            raise DataError(what, why="\n".join(pairs[:100]), fix=fix)
+    else:
+        labeled, val = _hold_out(labeled)
+        ids = [copy.record.id for copy in val]
+        total = len(labeled) + len(val)
+        notes.append(f"{len(ids)} of {total} labeled images held out for validation (no --val): {listed(ids)}")
+    known = {copy.digest for copy in (*labeled, *val)}
+    dropped = [copy.record for copy in pool if copy.digest in known]
+    if dropped:
+        ids = [record.id for record in dropped]
+        notes.append(f"{_images(ids)} of the pool left out: equal to a labeled or validation image: {listed(ids)}")
+    kept = [copy.record for copy in pool if copy.digest not in known]
+    train = (*(copy.record for copy in labeled), *kept)
+    return Arrangement(train, tuple(copy.record for copy in val), tuple(dropped), tuple(notes))
+
+
+def _hold_out(copies: Sequence[Copy]) -> tuple[list[Copy], list[Copy]]:
+    """What stays, and what is held out: drawn picture by picture, in an order that only depends on the ids."""
+    count = max(1, round(len(copies) / HELD_OUT))
+    times = Counter(copy.digest for copy in copies)
+    pictures: set[bytes] = set()
+    for copy in sorted(copies, key=lambda copy: draw_key(0, copy.record.id)):
+        if sum(times[picture] for picture in pictures) < count:
+            pictures.add(copy.digest)
+    stays = [copy for copy in copies if copy.digest not in pictures]
+    if not stays:
+        raise DataError(
+            "one labeled image cannot serve for training and for validation",
+            fix="label another one, or give --val and --val-masks",
+        )
+    return stays, [copy for copy in copies if copy.digest in pictures]
+
+
+def coverage(train: Iterable[Record], val: Iterable[Record], classes: Sequence[str]) -> list[str]:
+    """Notes on classes that have no pixel. Raises DataError where all labeled pixels are of one class."""
+    notes = []
+    for part, records in (("labeled", train), ("validation", val)):
+        counts = [sum(column) for column in zip(*(record.pixels for record in records if record.mask), strict=True)]
+        absent = [name for name, count in zip(classes, counts, strict=True) if not count]
+        if part == "labeled" and len(absent) >= len(classes) - 1:
+            there = "nothing" if len(absent) == len(classes) else next(name for name in classes if name not in absent)
+            raise DataError(
+                f"the labeled pixels are {there if there == 'nothing' else repr(there)} and ignored ones only",
+                why=f"no pixel of {', '.join(absent[:8])}",
+                fix=f"--map 255={classes.index(absent[-1])} if 255 stands for '{absent[-1]}'",
+            )
+        if absent:
+            notes.append(f"no pixel in the {part} images: {', '.join(absent)}")
+    return notes
+
+
+def listed(ids: Collection[str], most: int = 5) -> str:
+    """The first few of some ids."""
+    return ", ".join(list(ids)[:most]) + (", ..." if len(ids) > most else "")
+
+
+def _images(ids: Collection[str]) -> str:
+    return f"{len(ids)} image{'s' * (len(ids) != 1)}"

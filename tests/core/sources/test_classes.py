@@ -1,0 +1,25 @@
+"""`Translation`: byte masks go through a table, others through a search, to the same end."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from semiseg_cli.core.sources.cityscapes import TRANSLATIONS
+from semiseg_cli.core.sources.classes import Classes, Translation, colour_code, translation
+from semiseg_cli.core.sources.voc import MASKS
+
+OWN = translation(Classes(("a", "b"), ((1, 2, 3), (4, 5, 6))), 7, {300: 1, 255: 0})
+
+
+@given(
+    st.sampled_from([MASKS, OWN, *TRANSLATIONS.values()]),
+    st.lists(st.one_of(st.integers(0, 40), st.integers(250, 256), st.just(300), st.just(colour_code((1, 2, 3))))),
+)
+def test_each_code_becomes_its_class(translate: Translation, codes: list[int]) -> None:
+    known = dict(zip(translate.known.tolist(), translate.value.tolist(), strict=True))
+    mask, strange = translate(np.array([[0, *codes]], np.int32))
+    assert mask.dtype == np.uint8
+    assert [value for value, code in zip(mask[0, 1:].tolist(), codes, strict=True) if code in known] == [
+        known[code] for code in codes if code in known
+    ]
+    assert strange == {code: [0, *codes].count(code) for code in {0, *codes} - known.keys()}

@@ -1,0 +1,381 @@
+"""`prepare folder` on small folders of every kind of trouble."""
+
+import json
+import os
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from semiseg_cli.core.errors import DataError, UsageError
+from semiseg_cli.core.sources.folder import Folders, gather
+from semiseg_cli.stages import prepare
+from semiseg_cli.stages.prepare import notes, prepare_folder
+
+HEIGHT, WIDTH = 12, 16
+
+
+def photo(seed, size=(HEIGHT, WIDTH)):
+    return np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
+
+
+def save(path, pixels, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **options)
+    return path
+
+
+def mask(seed, classes=3, size=(HEIGHT, WIDTH)):
+    return np.random.default_rng(seed).integers(0, classes, size, np.uint8)
+
+
+@pytest.fixture
+def given(tmp_path):
+    """Ten labeled images, four others, two for validation, three classes: the arguments of `prepare_folder`."""
+    for i in range(10):
+        save(tmp_path / f"labeled/{i}.png", photo(i))
+        save(tmp_path / f"masks/{i}.png", mask(i))
+    for i in range(4):
+        save(tmp_path / f"pool/p{i}.jpg", photo(100 + i))
+    for i in range(2):
+        save(tmp_path / f"val/v{i}.png", photo(200 + i))
+        save(tmp_path / f"val_masks/v{i}.png", mask(200 + i))
+    (tmp_path / "classes.txt").write_text("sky\n\nroad\r\ncar\n")
+    names = {"labeled": "labeled", "masks": "masks", "unlabeled": "pool", "val": "val", "val_masks": "val_masks"}
+    rest = {"root": tmp_path / "data", "name": "mine", "classes": tmp_path / "classes.txt"}
+    return {key: tmp_path / name for key, name in names.items()} | rest
+
+
+def ids(records):
+    return [record.id for record in records]
+
+
+def pixels(path):
+    with Image.open(path) as image:
+        return np.array(image)
+
+
+def test_it_all_arrives(given):
+    data = prepare_folder(**given)
+    assert data.classes == ("sky", "road", "car")
+    assert data.palette == ((0, 0, 0), (128, 0, 0), (0, 128, 0))
+    assert ids(data.labeled) == [str(i) for i in range(10)]
+    assert ids(data.train[10:]) == ["p0", "p1", "p2", "p3"]
+    assert all(record.mask is None for record in data.train[10:])
+    assert ids(data.val) == ["v0", "v1"]
+    assert notes(data) == []
+    for i, record in enumerate(data.labeled):
+        assert record.image.read_bytes() == (given["labeled"] / f"{i}.png").read_bytes()
+        assert np.array_equal(pixels(record.mask), mask(i))
+        assert record.pixels == tuple(np.bincount(mask(i).ravel(), minlength=3))
+    assert os.listdir(given["root"]) == ["mine"]
+
+
+def test_a_second_run_is_ready_and_another_one_says_what_differs(given, monkeypatch):
+    first = prepare_folder(**given)
+    monkeypatch.setattr(prepare, "copy", None)  # nothing is converted again
+    start = time.perf_counter()
+    assert prepare_folder(**given) == first
+    assert time.perf_counter() - start < 1
+    with pytest.raises(DataError, match="prepared differently") as caught:
+        prepare_folder(**given, long_side=8)
+    assert caught.value.why == "long_side: 1024 there, 8 here"
+    os.utime(given["masks"] / "3.png", (1, 1))
+    with pytest.raises(DataError) as caught:
+        prepare_folder(**given)
+    assert caught.value.why == "files: an image or mask was added, removed or changed since (by its name, size or time)"
+    given["classes"].write_text(given["classes"].read_text() + "\n")
+    with pytest.raises(DataError, match="prepared differently") as caught:
+        prepare_folder(**given)
+    assert "; classes: the file of the classes is another one" in f"; {caught.value.why}"
+    with pytest.raises(DataError, match="prepared differently") as caught:
+        prepare.prepare_shapes(given["root"], name="mine")
+    assert caught.value.why == "kind: folder there, shapes here"
+
+
+def test_a_folder_that_is_something_else_stays_untouched(given):
+    keep = given["root"] / "mine" / "thesis.txt"
+    keep.parent.mkdir(parents=True)
+    keep.write_text("precious")
+    with pytest.raises(DataError, match="not a prepared dataset"):
+        prepare_folder(**given)
+    assert keep.read_text() == "precious"
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, OSError("no space left on device")])
+def test_an_interrupted_run_leaves_nothing(given, monkeypatch, failure):
+    def fail(*arguments):
+        raise failure
+
+    monkeypatch.setattr(prepare, "write_dataset", fail)
+    with pytest.raises((KeyboardInterrupt, DataError)):
+        prepare_folder(**given)
+    assert os.listdir(given["root"]) == []
+    monkeypatch.undo()
+    assert len(prepare_folder(**given).train) == 14
+
+
+def test_large_images_are_reduced_with_their_masks(given):
+    rows = np.repeat(np.arange(3, dtype=np.uint8), 40)[:, None].repeat(60, 1)
+    save(given["labeled"] / "0.png", photo(1, (120, 60)))
+    save(given["masks"] / "0.png", rows)
+    record = prepare_folder(**given, long_side=30).train[0]
+    assert (record.height, record.width) == (30, 15)
+    assert record.image.suffix == ".jpg"
+    assert pixels(record.image).shape == (30, 15, 3)
+    assert np.array_equal(pixels(record.mask), np.repeat(np.arange(3), 10)[:, None].repeat(15, 1))
+
+
+@pytest.mark.parametrize("drawn_on", ["stored", "upright"])
+def test_a_mask_turns_with_its_photo_only_if_drawn_on_the_stored_pixels(given, drawn_on):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown after a quarter turn clockwise
+    stored = mask(5)
+    upright = np.rot90(stored, -1)
+    save(given["labeled"] / "0.png", np.repeat(stored[:, :, None] * 100, 3, 2), exif=exif)
+    save(given["masks"] / "0.png", stored if drawn_on == "stored" else upright.copy())
+    record = prepare_folder(**given).train[0]
+    assert (record.height, record.width) == (WIDTH, HEIGHT)
+    assert np.array_equal(pixels(record.mask), upright)
+    assert abs(pixels(record.image)[:, :, 0].astype(int) - upright * 100).mean() < 30
+
+
+def test_every_unreadable_file_is_listed(given):
+    for name in ("labeled/3.png", "pool/p1.jpg", "val_masks/v0.png"):
+        path = given["root"].parent / name
+        path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(DataError, match="3 files") as caught:
+        prepare_folder(**given)
+    for name in ("3.png", "p1.jpg", "v0.png"):
+        assert name in caught.value.why
+
+
+def test_sizes_differ(given):
+    save(given["masks"] / "4.png", mask(4, size=(HEIGHT, WIDTH - 1)))
+    with pytest.raises(DataError, match="differ in size") as caught:
+        prepare_folder(**given)
+    assert "4.png is 16x12" in caught.value.why
+    assert "15x12" in caught.value.why
+
+
+def test_values_outside_the_classes_come_with_a_histogram(given):
+    strange = mask(4)
+    strange[0, :5] = 7
+    save(given["masks"] / "4.png", strange)
+    strange[0, :2] = 9
+    save(given["val_masks"] / "v0.png", strange)
+    with pytest.raises(DataError, match="2 files: masks have values outside the 3 classes") as caught:
+        prepare_folder(**given)
+    assert caught.value.why.startswith("7 (8 pixels), 9 (2 pixels)\n")
+    assert "--map '7=255' --map '9=255'" in caught.value.fix
+    data = prepare_folder(**given, map={7: 255, 9: 2})
+    assert (pixels(data.train[4].mask)[0, :5] == 255).all()
+    assert (pixels(data.val[0].mask)[0, :2] == 2).all()
+
+
+def test_ignored_values_become_255(given):
+    save(given["masks"] / "0.png", np.full((HEIGHT, WIDTH), 99, np.uint8))
+    data = prepare_folder(**given, ignore=99)
+    assert (pixels(data.train[0].mask) == 255).all()
+    assert data.train[0].pixels == (0, 0, 0)
+
+
+@pytest.mark.parametrize("value", [255, 200])
+def test_binary_masks_suggest_the_map(given, value):
+    given["classes"].write_text("ground\nroof\n")
+    for folder in ("masks", "val_masks"):
+        for path in given[folder].iterdir():
+            save(path, mask(int(path.stem[-1]), 2) * np.uint8(value))
+    with pytest.raises(DataError) as caught:
+        prepare_folder(**given)
+    assert f"--map {value}=1" in caught.value.fix
+    data = prepare_folder(**given, map={value: 1})
+    assert set(np.unique(pixels(data.train[0].mask))) == {0, 1}
+
+
+def test_classes_counted_from_one_suggest_the_maps(given):
+    for folder in ("masks", "val_masks"):
+        for path in given[folder].iterdir():
+            save(path, mask(int(path.stem[-1])) + np.uint8(1))
+    with pytest.raises(DataError) as caught:
+        prepare_folder(**given)
+    assert caught.value.fix.startswith("--map 1=0 --map 2=1 --map 3=2 ")
+    assert np.array_equal(pixels(prepare_folder(**given, map={1: 0, 2: 1, 3: 2}).train[0].mask), mask(0))
+
+
+def test_a_map_to_no_class(given):
+    with pytest.raises(UsageError, match="there is no class 3"):
+        prepare_folder(**given, map={255: 3})
+
+
+PALETTE = np.array([[0, 0, 0], [128, 64, 0], [0, 0, 255]], np.uint8)
+
+
+def test_colour_masks_are_translated_by_their_palette(given):
+    for folder in ("masks", "val_masks"):
+        for path in given[folder].iterdir():
+            save(path, PALETTE[pixels(path)])
+    with pytest.raises(DataError, match="outside the 3 classes") as caught:
+        prepare_folder(**given)
+    assert "palette" in caught.value.fix
+    assert "#804000" in caught.value.why
+    given["classes"] = given["root"].parent / "classes.json"
+    given["classes"].write_text(json.dumps({"names": ["sky", "road", "car"], "palette": PALETTE.tolist()}))
+    data = prepare_folder(**given)
+    assert np.array_equal(pixels(data.train[3].mask), mask(3))
+    assert data.palette == tuple(map(tuple, PALETTE.tolist()))
+
+
+def test_the_classes_file_may_name_the_ignored_value(given):
+    given["classes"] = given["root"].parent / "classes.json"
+    given["classes"].write_text(json.dumps({"names": ["sky", "road"], "ignore_index": 2, "licence": "CC0"}))
+    data = prepare_folder(**given)
+    assert np.array_equal(pixels(data.train[0].mask) == 255, mask(0) == 2)
+    assert data.licence == "CC0"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("c.txt", "one\n"),
+        ("c.txt", "one\ntwo\none\n"),
+        ("c.json", "{"),
+        ("c.json", '{"classes": ["a", "b"]}'),
+        ("c.json", '{"names": ["a", "b"], "palette": [[0, 0, 0]]}'),
+        ("c.json", '{"names": ["a", "b"], "palette": [[0, 0, 0], [0, 0, 300]]}'),
+        ("c.json", '{"names": ["a", 3]}'),
+        ("c.json", '["a", "b"]'),
+        ("gone.txt", None),
+    ],
+)
+def test_a_bad_classes_file_is_named(given, tmp_path, name, text):
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match=name):
+        prepare_folder(**given | {"classes": tmp_path / name})
+
+
+def test_no_validation_images_holds_out_a_fifth(given):
+    given |= {"val": None, "val_masks": None}
+    data = prepare_folder(**given)
+    assert (len(data.labeled), len(data.val)) == (8, 2)
+    assert set(ids(data.labeled)) | set(ids(data.val)) == {str(i) for i in range(10)}
+    held = ", ".join(ids(data.val))
+    assert notes(data) == [f"2 of 10 labeled images held out for validation (no --val): {held}"]
+
+
+def test_equal_pictures_are_held_out_together(given):
+    given |= {"val": None, "val_masks": None, "unlabeled": None}
+    for i in range(10):  # five pictures, each twice, under names and formats that differ
+        save(given["labeled"] / f"{i}.png", photo(i // 2), optimize=bool(i % 2))
+    data = prepare_folder(**given)
+    assert sorted(int(id) // 2 for id in ids(data.val)) == [int(ids(data.val)[0]) // 2] * 2
+
+
+def test_one_labeled_image_is_too_few_to_hold_out(given):
+    for i in range(1, 10):
+        (given["masks"] / f"{i}.png").unlink()
+    with pytest.raises(DataError, match="one labeled image"):
+        prepare_folder(**given | {"val": None, "val_masks": None})
+
+
+def test_a_picture_for_training_and_validation(given):
+    save(given["val"] / "v1.png", photo(3), optimize=True)
+    with pytest.raises(DataError, match="share pictures: 1") as caught:
+        prepare_folder(**given)
+    assert caught.value.why == "3 = v1"
+
+
+def test_pool_pictures_that_are_labeled_or_validation_are_left_out(given):
+    save(given["unlabeled"] / "again.png", photo(3))
+    save(given["unlabeled"] / "val.png", photo(201))
+    data = prepare_folder(**given)
+    assert ids(data.train[10:]) == ["p0", "p1", "p2", "p3"]
+    assert notes(data) == ["2 images of the pool left out: equal to a labeled or validation image: again, val"]
+    assert sorted(path.stem for path in (data.root / "images").iterdir()) == sorted(ids(data.train + data.val))
+
+
+def test_images_without_a_mask_join_the_pool(given):
+    for i in (2, 7):
+        (given["masks"] / f"{i}.png").unlink()
+    (given["val_masks"] / "v1.png").unlink()
+    save(given["masks"] / "stray.png", mask(0))
+    data = prepare_folder(**given)
+    assert len(data.labeled) == 8
+    assert ids(data.train[8:]) == ["2", "7", "p0", "p1", "p2", "p3"]
+    assert ids(data.val) == ["v0"]
+    stray, joined, left = notes(data)
+    assert stray == f"1 masks in {given['masks']} without an image: not used: stray"
+    assert joined == f"2 images in {given['labeled']} without a mask: part of the unlabeled pool: 2, 7"
+    assert left == f"1 image in {given['val']} without a mask: left out: v1"
+
+
+def test_no_mask_fits(given):
+    for path in list(given["masks"].iterdir()):
+        path.rename(path.with_name(f"label-{path.name}"))
+    with pytest.raises(DataError, match="no labeled image") as caught:
+        prepare_folder(**given)
+    assert "images: 0, 1, 2" in caught.value.why
+    assert "masks: label-0" in caught.value.why
+
+
+def test_classes_without_a_pixel_are_noted(given):
+    given["classes"].write_text("sky\nroad\ncar\nplane\nship\n")
+    assert notes(prepare_folder(**given)) == [
+        "no pixel in the labeled images: plane, ship",
+        "no pixel in the validation images: plane, ship",
+    ]
+
+
+def folders(tmp_path, *files, **more):
+    for file in files:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_bytes(file.encode())
+    places = {"labeled": tmp_path / "i", "masks": tmp_path / "m"} | {key: tmp_path / name for key, name in more.items()}
+    return Folders(**places)
+
+
+def test_masks_match_by_name_or_ending(tmp_path):
+    sources = gather(folders(tmp_path, "i/a/1.jpg", "i/2.JPG", "i/3.png", "m/a/1.png", "m/2_mask.png", "m/3_label.tif"))
+    found = {source.id: source.mask.name for source in sources.labeled}
+    assert found == {"a/1": "1.png", "2": "2_mask.png", "3": "3_label.tif"}
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["i/1.jpg", "m/1.png", "m/1_mask.png"], "several masks"),
+        (["i/1.jpg", "i/1_mask.jpg", "m/1_mask.png"], "two images"),
+        (["i/1.jpg", "i/1.png", "m/1.png"], "same name"),
+        (["i/1.jpg"], "not a folder"),
+    ],
+)
+def test_names_that_leave_a_choice(tmp_path, files, message):
+    with pytest.raises(DataError, match=message):
+        gather(folders(tmp_path, *files))
+
+
+def test_folders_within_each_other(tmp_path):
+    (tmp_path / "i").mkdir()
+    place = Folders(tmp_path / "i", tmp_path / "i/masks", unlabeled=tmp_path / "i/more")
+    for file in ("1.jpg", "2.jpg", "masks/1.png", "more/3.jpg", ".hidden.jpg", "notes.txt"):
+        (tmp_path / "i" / file).parent.mkdir(exist_ok=True)
+        (tmp_path / "i" / file).write_bytes(file.encode())
+    sources = gather(place)
+    assert [source.id for source in sources.labeled] == ["1"]
+    assert [source.id for source in sources.pool] == ["2", "3"]
+    with pytest.raises(DataError, match="images and for masks"):
+        gather(Folders(tmp_path / "i", tmp_path / "i"))
+    with pytest.raises(UsageError, match="go together"):
+        gather(Folders(tmp_path / "i", tmp_path / "i/masks", val=tmp_path / "i/more"))
+
+
+def test_equal_names_in_two_folders(tmp_path):
+    files = ("i/1.jpg", "m/1.png", "u/1.jpg", "u/2.jpg", "v/1.jpg", "w/1.png")
+    sources = gather(folders(tmp_path, *files, unlabeled="u", val="v", val_masks="w"))
+    assert [source.id for source in sources.pool] == ["unlabeled/1", "unlabeled/2"]
+    assert [source.id for source in sources.val] == ["val/1"]
+    (tmp_path / "u/1.jpg").write_bytes((tmp_path / "i/1.jpg").read_bytes())  # the pool holds the labeled ones, too
+    sources = gather(folders(tmp_path, unlabeled="u", val="v", val_masks="w"))
+    assert [source.id for source in sources.pool] == ["2"]
