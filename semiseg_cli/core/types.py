@@ -57,7 +57,7 @@ class Out:
     """What a network says: logits float32 at input size, and the features that losses of papers act on."""
 
     logits_BKHW: Tensor
-    aspp: Tensor  # output of the context module, at the encoder's last stride
+    context: Tensor  # output of the context module (ASPP, a pyramid), at the encoder's last stride
     fused: Tensor  # input of the classifier, at stride 4
     maps: tuple[Tensor, ...] = ()  # what the encoder gave, finest first
 
@@ -67,11 +67,11 @@ class Decoder(nn.Module, ABC):
 
     classifier: nn.Module
     upsample: nn.Module  # enlarges maps (B, C, h, w) to a size (height, width)
-    widths: Mapping[str, int]  # channels of what `Out` calls "aspp" and "fused"
+    widths: Mapping[str, int]  # channels of what `Out` calls "context" and "fused"
 
     @abstractmethod
     def features(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """What `Out` calls aspp and fused."""
+        """What `Out` calls context and fused."""
 
 
 class Net(nn.Module, ABC):

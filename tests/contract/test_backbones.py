@@ -34,9 +34,9 @@ def test_contract(case):
     out = net.decode(maps, (64, 65))
     assert out.logits_BKHW.shape == (2, 3, 64, 65)
     assert out.logits_BKHW.dtype == torch.float32
-    assert out.aspp.shape[2:] == maps[-1].shape[2:]
+    assert out.context.shape[2:] == maps[-1].shape[2:]
     assert out.fused.shape[2:] == maps[0].shape[2:]
-    assert net.widths == {"aspp": out.aspp.shape[1], "fused": out.fused.shape[1]}
+    assert net.widths == {"context": out.context.shape[1], "fused": out.fused.shape[1]}
     assert all(a is b for a, b in zip(out.maps, maps, strict=True))
 
     out.logits_BKHW.square().mean().backward()

@@ -98,7 +98,7 @@ class STPG(Method):
         settings, build = self.settings, self.build
         return DualContrast(
             build.classes,
-            self.gen.widths[settings.projection_input],
+            self.gen.widths["context" if settings.projection_input == "aspp" else "fused"],
             settings.embedding,
             students=students,
             seed=build.seed,
@@ -176,7 +176,7 @@ class STPG(Method):
         return selected
 
     def _features(self, out: Out) -> Tensor:
-        return out.aspp if self.settings.projection_input == "aspp" else out.fused
+        return out.context if self.settings.projection_input == "aspp" else out.fused
 
     def after_step(self, clock: Clock) -> None:
         self.gen_teacher.follow(self.gen, clock.step, self.settings.alpha)

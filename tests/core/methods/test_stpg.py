@@ -162,7 +162,7 @@ def test_contrast_sees_labels_and_what_is_taught(case: Callable[..., Case], monk
     both = torch.cat([c.x_l, c.x_s])
     for name, found in zip(("gen", "pro"), given["features"], strict=True):
         maps = c.nets[name].encode(both)
-        torch.testing.assert_close(found, c.nets[name].decode(maps, (SIDE, SIDE)).aspp)
+        torch.testing.assert_close(found, c.nets[name].decode(maps, (SIDE, SIDE)).context)
     gen, pro = given["labels"]
     assert torch.equal(gen, torch.cat([c.mask, label_pro.where(valid, 255)]))
     assert torch.equal(pro[:3], c.mask)

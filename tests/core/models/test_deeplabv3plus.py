@@ -121,8 +121,8 @@ def test_logits_are_the_classifiers_at_the_corners():
         torch.testing.assert_close(out.logits_BKHW[:, :, *corner], coarse[:, :, *corner])
 
     # The same holds for the deep map beside the low-level one: the fusing convolutions see both corners on corners.
-    low, deep = decoder.low(maps[0]), Upsample()(out.aspp, (17, 17))
-    torch.testing.assert_close(deep[:, :, -1, -1], out.aspp[:, :, -1, -1])
+    low, deep = decoder.low(maps[0]), Upsample()(out.context, (17, 17))
+    torch.testing.assert_close(deep[:, :, -1, -1], out.context[:, :, -1, -1])
     torch.testing.assert_close(decoder.fuse(torch.cat([low, deep], 1)), out.fused)
 
 

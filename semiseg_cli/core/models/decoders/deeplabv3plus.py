@@ -110,7 +110,7 @@ class DeepLabV3Plus(Decoder):
     def __init__(self, channels: Sequence[int], classes: int, output_stride: int) -> None:
         super().__init__()
         out = width(channels[-1])
-        self.widths = {"aspp": out, "fused": out}
+        self.widths = {"context": out, "fused": out}
         self.context = ContextModule(channels[-1], out, RATES[output_stride])
         self.low = ConvNormReLU(channels[0], LOW_WIDTH)
         self.fuse = nn.Sequential(ConvNormReLU(LOW_WIDTH + out, out, 3), ConvNormReLU(out, out, 3))
@@ -119,13 +119,13 @@ class DeepLabV3Plus(Decoder):
 
     def features(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """The context of the deep map, and the classifier's input at stride 4."""
-        aspp, low = self.context(maps[-1]), self.low(maps[0])
-        return aspp, self.fuse(torch.cat([low, self.upsample(aspp, (low.shape[2], low.shape[3]))], 1))
+        context, low = self.context(maps[-1]), self.low(maps[0])
+        return context, self.fuse(torch.cat([low, self.upsample(context, (low.shape[2], low.shape[3]))], 1))
 
     def forward(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Out:
         """Logits at `size` (height, width) from the encoder's maps; at least float32, also under autocast."""
-        aspp, fused = self.features(maps)
+        context, fused = self.features(maps)
         logits = self.classifier(fused)
         # Confidence thresholds are finer than bfloat16, so the last upsampling is done in float32.
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        return Out(self.upsample(logits, size), aspp, fused, tuple(maps))
+        return Out(self.upsample(logits, size), context, fused, tuple(maps))

@@ -114,7 +114,7 @@ class MITransDecoder(Decoder):
             factor = strides[level + 1] // strides[level]
             self.blocks.append(MITrans(width, channels[level], out, factor, attention))
             width = out
-        self.widths = {"aspp": max(channels[-1] // 4, LEAST), "fused": width}
+        self.widths = {"context": max(channels[-1] // 4, LEAST), "fused": width}
         self.classifier = nn.Conv2d(width, classes, 1)
         self.upsample = Upsample()
 
