@@ -6,6 +6,8 @@ import math
 import types
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from semiseg_cli.core.settings import limits
+
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
@@ -41,6 +43,23 @@ def describe(annotation: Any) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join("none" if part is type(None) else describe(part) for part in arguments)
     return {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[annotation]
+
+
+def spelled(annotation: Any) -> str:
+    """A type as a table shows it: `float in [0, 1]`, `int, 1 or more`, `block | grid`."""
+    range_ = limits(annotation)
+    return f"{_named(annotation)}{' ' if range_.startswith('in') else ', '}{range_}" if range_ else _named(annotation)
+
+
+def _named(annotation: Any) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _named(arguments[0])
+    if origin is Literal:
+        return " | ".join(map(str, arguments))
+    if origin is tuple:
+        return f"tuple[{', '.join(map(_named, arguments))}]"
+    return "..." if annotation is Ellipsis else getattr(annotation, "__name__", str(annotation))
 
 
 def _choice(value: Any, choices: tuple[Any, ...]) -> Any:

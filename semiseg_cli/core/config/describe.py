@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
+from semiseg_cli.core import settings
+from semiseg_cli.core.config.coerce import spelled
 from semiseg_cli.core.errors import UsageError, did_you_mean
 from semiseg_cli.core.methods import METHODS
 from semiseg_cli.core.methods.extras import EXTRAS
@@ -22,7 +24,7 @@ NEEDS = {
 
 @dataclass(frozen=True)
 class Setting:
-    """A `method.*` setting. `allowed`: its type, or its choices joined by |."""
+    """A `method.*` setting. `allowed`: its type with its range, or its choices joined by |."""
 
     name: str
     allowed: str
@@ -52,7 +54,7 @@ def describe_method(name: str) -> Description:
     module, attribute = (METHODS | EXTRAS)[name].split(":")
     tree, method = _source(module), _lineage(module, attribute)
     paper, _, text = (ast.get_docstring(tree) or "").partition("\n\n")
-    settings = _assigned(method, "Settings")
+    own = _assigned(method, "Settings")
     needs, may_need = _needs(method)
     changes = _assigned(method, "defaults")
     return Description(
@@ -61,7 +63,7 @@ def describe_method(name: str) -> Description:
         text=text,
         needs=needs,
         may_need=may_need,
-        settings=tuple(_settings(_lineage(module, settings.id))) if isinstance(settings, ast.Name) else (),
+        settings=tuple(_settings(_lineage(module, own.id))) if isinstance(own, ast.Name) else (),
         changes=ast.literal_eval(changes) if changes else {},
     )
 
@@ -88,9 +90,8 @@ def _settings(cls: list[ast.ClassDef]) -> Iterator[Setting]:
     for node in (node for each in reversed(cls) for node in each.body):
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
             assert isinstance(node.annotation, ast.Subscript), f"{cls[0].name}.{node.target.id} is no Doc[...]"
-            assert isinstance(node.annotation.slice, ast.Tuple)
-            kind, meaning = node.annotation.slice.elts
-            yield Setting(node.target.id, _allowed(kind), _value(node.value), ast.literal_eval(meaning))
+            hint = _type(node.annotation)
+            yield Setting(node.target.id, spelled(hint), _value(node.value), hint.__metadata__[-1])
 
 
 def _value(node: ast.expr) -> Any:
@@ -100,11 +101,9 @@ def _value(node: ast.expr) -> Any:
     return ast.literal_eval(node)
 
 
-def _allowed(kind: ast.expr) -> str:
-    if isinstance(kind, ast.Subscript) and ast.unparse(kind.value) == "Literal":
-        choices = kind.slice.elts if isinstance(kind.slice, ast.Tuple) else [kind.slice]
-        return " | ".join(str(ast.literal_eval(choice)) for choice in choices)
-    return ast.unparse(kind)
+def _type(node: ast.expr) -> Any:
+    """The type that an annotation means, which is written in the words of core/settings.py."""
+    return eval(compile(ast.Expression(node), "annotation", "eval"), dict(vars(settings)))
 
 
 def _needs(method: list[ast.ClassDef]) -> tuple[tuple[str, ...], tuple[str, ...]]:

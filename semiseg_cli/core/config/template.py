@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields
-from typing import Literal, get_args, get_origin
 
+from semiseg_cli.core.config.coerce import spelled
 from semiseg_cli.core.config.describe import describe_method
 from semiseg_cli.core.config.layers import SECTIONS
 from semiseg_cli.core.files import toml_value
@@ -28,7 +28,7 @@ def settings_template(method: str) -> str:
         ("add", (), "plug-ins, each with a table of settings of its own: " + ", ".join(EXTRAS)),
     ]
     found = describe_method(method)
-    own = [(s.name, s.default, _with_choices(s.meaning, s.allowed)) for s in found.settings]
+    own = [(s.name, s.default, _with_range(s.meaning, s.allowed)) for s in found.settings]
     tables = {"method": [*name, *own], **{section: list(_section(cls)) for section, cls in SECTIONS.items()}}
     for changed, default in found.changes.items():
         section, key = changed.split(".")
@@ -42,10 +42,9 @@ def settings_template(method: str) -> str:
 
 def _section(cls: type) -> Iterator[tuple[str, object, str]]:
     for field in fields(cls):
-        kind = get_args(hints(cls)[field.name])[0]
-        choices = " | ".join(map(str, get_args(kind))) if get_origin(kind) is Literal else ""
-        yield field.name, field.default, _with_choices(doc(cls, field.name), choices)
+        yield field.name, field.default, _with_range(doc(cls, field.name), spelled(hints(cls)[field.name]))
 
 
-def _with_choices(meaning: str, allowed: str) -> str:
-    return f"{meaning} ({allowed})" if "|" in allowed else meaning
+def _with_range(meaning: str, allowed: str) -> str:
+    """A bare type, which the default shows, is left out."""
+    return f"{meaning} ({allowed})" if " " in allowed else meaning

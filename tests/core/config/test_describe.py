@@ -15,7 +15,7 @@ from semiseg_cli.core.config.describe import NEEDS, Description, Setting, descri
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.methods import METHODS, load_method
 from semiseg_cli.core.methods.extras import EXTRAS, load_extra
-from semiseg_cli.core.settings import hints
+from semiseg_cli.core.settings import hints, limits
 
 
 @pytest.mark.parametrize("name", METHODS | EXTRAS)
@@ -25,12 +25,13 @@ def test_settings_are_those_of_the_class(name: str) -> None:
     assert [(s.name, s.default) for s in found] == [(f.name, f.default) for f in fields(cls.Settings)]
     for setting in found:
         hint: Any = hints(cls.Settings)[setting.name]
-        assert setting.meaning == hint.__metadata__[0]
+        assert setting.meaning == hint.__metadata__[-1]
         kind = get_args(hint)[0]
         if get_origin(kind) is Literal:
             assert setting.allowed == " | ".join(map(str, get_args(kind)))
         elif isinstance(kind, type):
-            assert setting.allowed == kind.__name__
+            assert setting.allowed.startswith(kind.__name__)
+            assert setting.allowed.endswith(limits(hint))
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -63,7 +64,9 @@ import a_module_that_nobody_has
 class S:
     tau: Doc[float, "a threshold"] = -0.5
     kind: Doc[Literal["a", "b"], "a choice"] = "b"
-    largest: Doc[int | None, "a limit"] = None
+    share: Doc[Below1, "a share"] = 1 / 2
+    scales: Doc[tuple[Positive, ...], "scales"] = (1.0, 2.0)
+    largest: Doc[int, Range(3), "a limit"] = 4
 class Paper(Method):
     Settings: ClassVar = S
     defaults = {"model.decoder": "other"}
@@ -87,7 +90,9 @@ def test_a_source_that_cannot_be_imported_here(tmp_path: Path, monkeypatch: pyte
         settings=(
             Setting("tau", "float", -0.5, "a threshold"),
             Setting("kind", "a | b", "b", "a choice"),
-            Setting("largest", "int | None", None, "a limit"),
+            Setting("share", "float in [0, 1)", 0.5, "a share"),
+            Setting("scales", "tuple[float, ...], each more than 0", (1.0, 2.0), "scales"),
+            Setting("largest", "int, 3 or more", 4, "a limit"),
         ),
         changes={"model.decoder": "other"},
     )

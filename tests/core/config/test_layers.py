@@ -29,18 +29,15 @@ from semiseg_cli.core.config.layers import (
 )
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.methods import METHODS, load_method
-from semiseg_cli.core.settings import BadSetting, Config, TrainConfig, doc, hints, require
+from semiseg_cli.core.settings import BadSetting, BaseSettings, Config, Probability, TrainConfig, doc, hints, require
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    tau: Doc[float, "threshold"] = 0.95
+class Settings(BaseSettings):
+    tau: Doc[Probability, "threshold"] = 0.95
     limit: Doc[int | None, "largest"] = 3
     rates: Doc[tuple[float, ...], "rates"] = (1.0, 2.0)
     partner: Doc[Literal["batch", "self"], "partner"] = "batch"
-
-    def __post_init__(self) -> None:
-        require(0 <= self.tau <= 1, "method.tau", self.tau, "in [0, 1]")
 
 
 class Method:
