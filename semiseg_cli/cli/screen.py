@@ -2,7 +2,7 @@
 
 The training stage reports to a `Screen`: `start` once, then `advance`, `log`, `evaluated` and `note` in any order,
 and `stop` at the end (again is harmless). A logged row holds step and loss, and may hold parts of the loss
-("loss_x"), lr, images_per_second, eta_s, and further scalars by name, or by class in a dictionary.
+("loss_x"), lr, images_per_second, step_s (seconds a step), and further scalars by name, or by class in a dictionary.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 BARS = "▁▂▃▄▅▆▇█"
 PARTS = "loss_"
-ELSEWHERE = ("step", "loss", "lr", "images_per_second", "eta_s", "epoch")  # shown in places of their own, or not
+ELSEWHERE = ("step", "loss", "lr", "images_per_second", "step_s", "epoch")  # shown in places of their own, or not
 SHARES = ("kept", "largest_class")  # fractions, shown in percent
 KEPT = "kept_pixels"  # of every class, per micro-batch
 
@@ -33,7 +33,8 @@ class Screen:
         """`step` steps are done; cheap, may be called after every one."""
 
     def log(self, row: dict[str, Any]) -> None:
-        words = [*losses(row), *speed(row), *stats(row), *fewest(row)]
+        left = [f"{duration((self.steps - row['step']) * row['step_s'])} left"] if "step_s" in row else []
+        words = [*losses(row), *speed(row), *left, *stats(row), *fewest(row)]
         console.note(f"step {row['step']}/{self.steps}  " + "  ".join(words))
 
     def evaluated(self, row: dict[str, Any]) -> None:
@@ -55,7 +56,7 @@ class LiveScreen(Screen):
 
         self.title, self.steps, self.step = "", 0, 0
         self.row: dict[str, Any] = {}
-        self.row_time = 0.0
+        self.advanced = 0.0  # when `step` was done
         self.evaluations: list[dict[str, Any]] = []
         self.live = Live(console=console.stderr(), get_renderable=self.render, refresh_per_second=4)
 
@@ -64,11 +65,11 @@ class LiveScreen(Screen):
         self.live.start()
 
     def advance(self, step: int) -> None:
-        self.step = step
+        self.step, self.advanced = step, time.monotonic()
 
     def log(self, row: dict[str, Any]) -> None:
-        self.row, self.row_time = row, time.monotonic()
-        self.step = max(self.step, row["step"])
+        self.row = row
+        self.advance(row["step"])
 
     def evaluated(self, row: dict[str, Any]) -> None:
         self.evaluations.append(row)
@@ -104,9 +105,11 @@ class LiveScreen(Screen):
         return Group(*lines)  # the last line is short: the "^C" of a terminal must not wrap and shift the rest
 
     def eta(self) -> str:
-        if "eta_s" not in self.row or self.step >= self.steps:
+        """The steps that are left of the bar, less what has gone of the one at work."""
+        if "step_s" not in self.row or self.step >= self.steps:
             return ""
-        return duration(max(self.row["eta_s"] - (time.monotonic() - self.row_time), 0))
+        step_s, gone = self.row["step_s"], time.monotonic() - self.advanced
+        return duration((self.steps - self.step) * step_s - min(gone, step_s))
 
 
 def make_screen() -> Screen:
@@ -120,8 +123,8 @@ def losses(row: dict[str, Any]) -> list[str]:
 
 
 def speed(row: dict[str, Any]) -> list[str]:
-    words = [f"lr {row['lr']:.2e}"] if "lr" in row else []
-    return words + ([f"{row['images_per_second']:.1f} images/s"] if "images_per_second" in row else [])
+    words = {"lr": "lr {:.2e}", "images_per_second": "{:.1f} images/s", "step_s": "{:.3g} s a step"}
+    return [word.format(row[name]) for name, word in words.items() if name in row]
 
 
 def stats(row: dict[str, Any]) -> list[str]:

@@ -179,7 +179,7 @@ def _go(
     screen.start(session.title, config.train.steps)
     try:
         with runs.recording(run) if run else nullcontext():
-            hooks = Hooks(keeper.log, keeper.evaluate, keeper.save, stop, screen.advance)
+            hooks = Hooks(keeper.log, keeper.show, keeper.evaluate, keeper.save, stop, screen.advance)
             plan = replace(session.plan, start=start)
             batches = session.batches(plan)
             try:
@@ -213,15 +213,19 @@ class Keeper:
         self.writer = _tensorboard(run)
 
     def log(self, row: dict[str, Any]) -> None:
-        steps, seconds = row.pop("steps"), row.pop("seconds")
-        self.seconds += seconds
-        plan = self.session.plan
-        row["images_per_second"] = steps * plan.batch * self.session.images_per_label / seconds
-        classes = self.session.dataset.classes
-        row = {k: dict(zip(classes, v, strict=True)) if isinstance(v, list) else v for k, v in row.items()}
-        self.screen.log({**row, "eta_s": (plan.steps - row["step"]) * seconds / steps})
+        self.seconds += row["seconds"]
+        row = self.show(row)
         self._append(row)
         self._tell(row)
+
+    def show(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Put the loop's row on the screen; returns it as it is kept."""
+        row, classes, plan = dict(row), self.session.dataset.classes, self.session.plan
+        step_s = row.pop("seconds") / row.pop("steps")
+        row["images_per_second"] = plan.batch * self.session.images_per_label / step_s
+        row = {k: dict(zip(classes, v, strict=True)) if isinstance(v, list) else v for k, v in row.items()}
+        self.screen.log({**row, "step_s": step_s})
+        return row
 
     def _tell(self, row: dict[str, Any]) -> None:
         """What a user should know of a log line, each once."""

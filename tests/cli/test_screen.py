@@ -14,7 +14,7 @@ from semiseg_cli.cli.screen import LiveScreen, Screen, duration, make_screen, sp
 
 ROW: dict[str, Any] = {
     "step": 50, "loss": 1.25, "loss_labeled": 0.75, "loss_strong": 0.5, "kept": 0.634, "largest_class": 0.5, "lr": 2e-4,
-    "grad": 1.23456, "epoch": 2.5, "images_per_second": 8.34, "eta_s": 95.0,
+    "grad": 1.23456, "epoch": 2.5, "images_per_second": 8.34, "step_s": 0.95,
     "kept_pixels": {"sky": 900.0, "pole": 12.4, "sign": 0.0, "fence": 60.0}, "unseen": {"sky": 0.0},
 }  # fmt: skip
 
@@ -40,7 +40,7 @@ def test_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
     shown.stop()
     assert capsys.readouterr().err.splitlines() == [
         "fixmatch on park [23 of 367]",
-        "step 50/200  loss 1.2500 (labeled 0.750, strong 0.500)  lr 2.00e-04  8.3 images/s  "
+        "step 50/200  loss 1.2500 (labeled 0.750, strong 0.500)  lr 2.00e-04  8.3 images/s  0.95 s a step  2:22 left  "
         "kept 63%  largest class 50%  grad 1.23  fewest kept: sign 0, pole 12, fence 60 px",
         "step 50/200  mIoU 41.23  best 41.23",
         "step 100/200  mIoU 40.00  best 41.23",
@@ -74,13 +74,31 @@ def test_the_live_screen_fits_80_columns(monkeypatch: pytest.MonkeyPatch) -> Non
     lines = [line.rstrip() for line in terminal.export_text().splitlines()]
     assert max(map(len, lines)) <= 80
     assert lines[0] == "fixmatch on park [23 of 367]"
-    assert lines[1].endswith("  120/200   60%  1:35 left")
+    assert lines[1].endswith("  120/200   60%  1:16 left")
     assert lines[2:] == [
         "loss 1.2500 (labeled 0.750, strong 0.500)",
-        "lr 2.00e-04  8.3 images/s  kept 63%  largest class 50%  grad 1.23",
+        "lr 2.00e-04  8.3 images/s  0.95 s a step  kept 63%  largest class 50%  grad 1.23",
         "fewest kept: sign 0, pole 12, fence 60 px",
         "mIoU 40.00 at step 100  best 41.23  █▁",
     ]
+
+
+def test_the_time_that_is_left_follows_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    shown = LiveScreen()
+    shown.steps = 100
+    assert shown.eta() == ""  # no step has been timed yet
+    shown.log({"step": 1, "loss": 1.0, "step_s": 10.0})
+    assert shown.eta() == "16:30"
+    now = 104.0
+    assert shown.eta() == "16:26"
+    now = 130.0  # a slow step, or an evaluation
+    assert shown.eta() == "16:20"
+    shown.advance(60)
+    assert shown.eta() == "6:40"
+    shown.advance(100)
+    assert shown.eta() == ""
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(0, "0:00"), (59.6, "1:00"), (725, "12:05"), (11525, "3:12:05")])

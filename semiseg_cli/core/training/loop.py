@@ -29,9 +29,13 @@ from semiseg_cli.core.types import Clock
 
 @dataclass(frozen=True)
 class Hooks:
-    """What the loop calls: rows of the log, evaluation and saving after `step` steps, whether to stop, every step."""
+    """What the loop calls: rows of the log, evaluation and saving after `step` steps, whether to stop, every step.
+
+    show: the same row after the first step, to be seen and not kept: what is kept does not depend on where a run began.
+    """
 
     log: Callable[[dict[str, Any]], None]
+    show: Callable[[dict[str, Any]], object]
     evaluate: Callable[[int], None]
     save: Callable[[int], None]
     stopping: Callable[[], bool]
@@ -98,20 +102,22 @@ def fit(
         done, counted = step + 1, counted + 1
         hooks.advance(done)
 
+        first = done == plan.start + 1
         due = done % config.log_every == 0 or done == plan.steps
         save = done % config.save_every == 0 or done == plan.steps
         evaluate = (bool(config.eval_every) and done % config.eval_every == 0) or done == plan.steps
         stop = any_process(hooks.stopping(), world) if world.size == 1 or due else False
-        if (due or save or evaluate or stop) and any_process(not meter.finite(), world):
+        if (first or due or save or evaluate or stop) and any_process(not meter.finite(), world):
             raise Diverged(
                 f"the loss is not finite between steps {done - counted} and {done}",
                 why="usually a learning rate that is too high",
                 fix=f"a new run with a smaller rate: semiseg train ... -s train.lr={config.lr / 3:.2g}",
             )
+        if first or due:
+            means, now = meter.means(), time.perf_counter()
+            row = {"step": done, "lr": lr, "epoch": clock.epoch, "steps": counted, "seconds": now - began} | means
+            (hooks.log if due else hooks.show)(row)
         if due:
-            now = time.perf_counter()
-            row = {"step": done, "lr": lr, "epoch": clock.epoch, "steps": counted, "seconds": now - began}
-            hooks.log(row | meter.means())
             meter, counted, began = Meter(), 0, now
         pause = time.perf_counter()
         if evaluate:

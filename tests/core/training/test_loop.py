@@ -83,6 +83,17 @@ def test_a_row_of_the_log() -> None:
     assert losses[-1] < losses[0]
 
 
+def test_the_first_step_is_shown_and_changes_nothing_that_is_kept() -> None:
+    _, diary = run()
+    assert [row["step"] for row in diary.shown] == [1]
+    assert (diary.shown[0]["steps"], diary.rows[0]["steps"]) == (1, 2)
+    assert diary.shown[0]["loss"] == pytest.approx(run(log_every=1)[1].rows[0]["loss"])
+    _, rest = run(plan=replace(PLAN, start=2))
+    assert [row["step"] for row in rest.shown] == [3]
+    assert [row["step"] for row in rest.rows] == [4, 6]
+    assert run(log_every=1)[1].shown == []  # it is a line of the log
+
+
 def test_without_evaluations_there_is_one_at_the_end() -> None:
     assert run(eval_every=0)[1].evaluated == [6]
 

@@ -91,6 +91,7 @@ class Diary:
 
     stop_at: int = -1
     rows: list[dict[str, Any]] = field(default_factory=list)
+    shown: list[dict[str, Any]] = field(default_factory=list)
     evaluated: list[int] = field(default_factory=list)
     saved: list[int] = field(default_factory=list)
     advanced: list[int] = field(default_factory=list)
@@ -100,4 +101,7 @@ class Diary:
 
     @property
     def hooks(self) -> Hooks:
-        return Hooks(self.rows.append, self.evaluated.append, self.saved.append, self.stopping, self.advanced.append)
+        return Hooks(
+            self.rows.append, self.shown.append, self.evaluated.append, self.saved.append, self.stopping,
+            self.advanced.append,
+        )  # fmt: skip
