@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import typer
 
 from semiseg_cli.core import runs
+from semiseg_cli.core.commands import data_root, runs_root
 from semiseg_cli.core.config.presets import presets
 from semiseg_cli.core.methods import METHODS
 from semiseg_cli.core.methods.extras import EXTRAS
@@ -34,10 +34,9 @@ def complete_data(ctx: typer.Context) -> list[str]:
     """The datasets prepared below --root, SEMISEG_DATA, or data."""
     from semiseg_cli.core.data.index import prepared
 
-    return prepared(Path(ctx.params.get("root") or "data"))
+    return prepared(Path(ctx.params.get("root") or data_root()))
 
 
 def complete_runs(ctx: typer.Context) -> list[str]:
     """Run directories, the newest first: those of SEMISEG_RUNS, else of runs. No match: the shell offers files."""
-    root = ctx.params.get("runs_root") or os.environ.get("SEMISEG_RUNS", "runs")
-    return [str(run) for run in runs.list_runs(Path(root))]
+    return [str(run) for run in runs.list_runs(Path(ctx.params.get("runs_root") or runs_root()))]

@@ -10,6 +10,7 @@ import typer
 
 from semiseg_cli.cli import console
 from semiseg_cli.cli.complete import complete_data, complete_runs
+from semiseg_cli.cli.options import RunsData
 from semiseg_cli.core.errors import CheckFailed, UsageError
 
 if TYPE_CHECKING:
@@ -34,9 +35,7 @@ def eval_(
             rich_help_panel=DATA,
         ),
     ] = "",
-    root: Annotated[
-        Path, typer.Option(envvar="SEMISEG_DATA", help="folder of the prepared datasets", rich_help_panel=DATA)
-    ] = Path("data"),
+    root: RunsData = None,
     window: Annotated[
         str, typer.Option(help="auto (as trained), none (whole images) or a side in pixels", rich_help_panel=HOW)
     ] = "auto",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +18,10 @@ from semiseg_cli.cli.complete import (
     complete_presets,
     complete_runs,
 )
+from semiseg_cli.cli.options import RunsData
 from semiseg_cli.cli.screen import duration, make_screen
 from semiseg_cli.core import runs
+from semiseg_cli.core.commands import command, data_root
 from semiseg_cli.core.config import presets
 from semiseg_cli.core.config.layers import Resolved, flatten, parse_set, with_steps
 from semiseg_cli.core.errors import UsageError
@@ -105,9 +106,7 @@ def train(
     labeled: Annotated[
         str | None, typer.Option("--labeled", "-l", help=doc(DataConfig, "labeled"), rich_help_panel=DATA)
     ] = None,
-    root: Annotated[
-        Path, typer.Option(envvar="SEMISEG_DATA", help="folder of the prepared datasets", rich_help_panel=DATA)
-    ] = Path("data"),
+    root: RunsData = None,
     steps: Annotated[int | None, typer.Option(help=doc(TrainConfig, "steps"), rich_help_panel=LENGTH)] = None,
     batch: Annotated[
         int | None,
@@ -167,13 +166,14 @@ def train(
     screen = make_screen()
     if resume:
         run = run or runs.newest_run(runs_root, unfinished=True)
-        with signals(run):  # it takes a while: torch
+        with signals(run, root):  # it takes a while: torch
             from semiseg_cli.stages.train import resume as go_on
 
         found = go_on(run, data_root=root, overrides=flags | parse_set(set_ or []), device=device, screen=screen)
-        _answer(found, _summary(found), json)
+        _answer(found, _summary(found, root), json)
         return
 
+    root = root or data_root()
     with signals():
         resolved = presets.gather(flags, set_ or [], dataset=dataset_in(root), config=config, preset=preset)
         from semiseg_cli.stages.train import train as start
@@ -189,7 +189,7 @@ def train(
         settings = settings_and_origins(resolved)
         _answer({"settings": settings, "cost": found}, f"{settings_text(resolved)}\n\n{_cost(found)}", json)
     else:
-        _answer(found, _summary(found), json)
+        _answer(found, _summary(found, root), json)
 
 
 def dataset_in(root: Path) -> Callable[[str], tuple[str, str]]:
@@ -209,13 +209,13 @@ def _answer(result: dict[str, Any], text: str, json: bool) -> None:
         console.result("train", result, text, json)
 
 
-def _summary(found: dict[str, Any]) -> str:
-    """The end of a run in words; `found` is the stage's result."""
+def _summary(found: dict[str, Any], root: Path | None) -> str:
+    """The end of a run in words; `found` is the stage's result, `root` the data root as given."""
     run, last, best = found["run"], found["last"], found["best"]
     lines = [f"{run}: {found['method']}, {found['steps']} steps in {duration(found['seconds'])}, {found['partition']}"]
     if last and best:
         lines.append(f"mIoU {last['miou']:.2f} at the last step, best {best['miou']:.2f} at step {best['step']}")
-        lines.append(f"next: semiseg eval {shlex.quote(str(run))}")
+        lines.append(f"next: {command('eval', run, root=root)}")
     return "\n".join(lines)
 
 

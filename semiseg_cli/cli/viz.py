@@ -10,6 +10,7 @@ import typer
 
 from semiseg_cli.cli import console
 from semiseg_cli.cli.complete import complete_runs
+from semiseg_cli.cli.options import RunsData
 from semiseg_cli.core import runs
 from semiseg_cli.core.errors import UsageError
 
@@ -55,9 +56,7 @@ def viz(
     ] = False,
     count: Annotated[int, typer.Option("--n", help="images", rich_help_panel=WHAT)] = 12,
     seed: Annotated[int, typer.Option(min=0, help="another seed, other images", rich_help_panel=WHAT)] = 0,
-    root: Annotated[
-        Path, typer.Option(envvar="SEMISEG_DATA", help="folder of the prepared datasets", rich_help_panel=DATA)
-    ] = Path("data"),
+    root: RunsData = None,
     runs_root: Annotated[
         Path, typer.Option(envvar="SEMISEG_RUNS", help="where the newest run is looked for", rich_help_panel=DATA)
     ] = Path("runs"),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from semiseg_cli.core.commands import command
 from semiseg_cli.core.errors import CheckpointError
 
 STATE = Path("resume") / "state.safetensors"  # of a run directory
@@ -31,9 +31,9 @@ def write_bytes(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def resuming(run: Path) -> str:
-    """The command that goes on with a run."""
-    return f"semiseg train --resume {shlex.quote(str(run))}"
+def resuming(run: Path, root: Path | None = None) -> str:
+    """The command that goes on with a run. root: the data root; None: it is where the run remembers it."""
+    return command("train", "--resume", run, root=root)
 
 
 def unwritable(path: Path, error: Exception, kept: str = "") -> CheckpointError:

@@ -12,6 +12,7 @@ from semiseg_cli.core.data.spec import Dataset, Record
 from semiseg_cli.core.errors import CheckpointError, DataError, UsageError, did_you_mean
 from semiseg_cli.core.files import resuming
 from semiseg_cli.core.inference.evaluation import evaluate, head_and_tail, in_bfloat16, resolve_window
+from semiseg_cli.core.places import find_root
 from semiseg_cli.core.training.checkpoint import load_network
 from semiseg_cli.core.training.distributed import join
 from semiseg_cli.stages.progress import Progress, silent
@@ -22,7 +23,7 @@ SPLITS = ("val", "train")
 def evaluate_checkpoint(
     path: Path,
     *,
-    root: Path,
+    root: Path | None = None,
     data: str = "",
     split: str = "val",
     window: str = "auto",
@@ -38,7 +39,8 @@ def evaluate_checkpoint(
 ) -> dict[str, Any]:
     """The result of `semiseg eval` as plain values: percentages, and what was measured on what.
 
-    path: a checkpoint, or a run directory (its best network, else its last). data: another prepared dataset than the
+    path: a checkpoint, or a run directory (its best network, else its last). root: None is where the run's dataset is
+    found. data: another prepared dataset than the
     checkpoint's, with the same classes. split: val, or train for all training images that have a mask. window: auto,
     none or pixels; auto, and a stride or batch of None, are as during training.
     """
@@ -49,7 +51,8 @@ def evaluate_checkpoint(
     place = join(device).device
     net, meta = load_network(path, place)
     config = meta["config"]
-    dataset = load_dataset(root, data or meta["data"]["name"])
+    name = data or meta["data"]["name"]
+    dataset = load_dataset(find_root(name, root, path), name)
     same_classes(dataset, meta["data"]["classes"], path)
     records = [record for record in getattr(dataset, split) if record.mask is not None]
     if window == "auto":

@@ -15,6 +15,7 @@ from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.inference.evaluation import load_labeled
 from semiseg_cli.core.models.segmenter import Segmenter
 from semiseg_cli.core.ops.register import sample
+from semiseg_cli.core.places import find_root
 from semiseg_cli.core.training.checkpoint import load_network
 from semiseg_cli.core.training.distributed import join
 from semiseg_cli.core.viz.scatter import Scatter
@@ -29,7 +30,7 @@ Array = np.ndarray[Any, Any]
 
 
 def features(
-    networks: Mapping[str, Path], root: Path, count: int, seed: int, device: str, progress: Progress
+    networks: Mapping[str, Path], root: Path | None, count: int, seed: int, device: str, progress: Progress
 ) -> tuple[Gallery, dict[str, Any]]:
     """The decoder's features at up to POINTS pixels of every class, from `count` validation images drawn by `seed`.
 
@@ -39,7 +40,7 @@ def features(
     ((_, path),) = networks.items()
     place = join(device).device
     net, meta = load_network(path, place)
-    dataset = load_dataset(root, meta["data"]["name"])
+    dataset = load_dataset(find_root(meta["data"]["name"], root, path), meta["data"]["name"])
     same_classes(dataset, meta["data"]["classes"], path)
     legend = legend_of(dataset, "")
     records = [record for record in dataset.val if record.mask is not None]

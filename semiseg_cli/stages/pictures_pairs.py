@@ -14,6 +14,7 @@ from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.data.spec import Dataset, Partition
 from semiseg_cli.core.partitions.pairs import Pairs, pairs_of
 from semiseg_cli.core.partitions.splits import resolve_partition
+from semiseg_cli.core.places import find_root
 from semiseg_cli.core.viz.sheets import Gallery, Row
 from semiseg_cli.core.viz.tiles import Labels, Photo, Tile
 from semiseg_cli.stages.visualize_predictions import legend_of
@@ -21,11 +22,11 @@ from semiseg_cli.stages.visualize_predictions import legend_of
 NEIGHBOURS = 3
 
 
-def pairs_of_run(source: Path, root: Path, count: int, seed: int) -> tuple[Gallery, dict[str, Any]]:
+def pairs_of_run(source: Path, root: Path | None, count: int, seed: int) -> tuple[Gallery, dict[str, Any]]:
     """The pairs of a run's partition: those it was trained with, else the newest there are."""
     run = source if source.is_dir() else source.parent
     config = resolve([(str(run / "config.toml"), runs.read_config(run))]).config
-    dataset = load_dataset(root, config.data.name)
+    dataset = load_dataset(find_root(config.data.name, root, source), config.data.name)
     partition = resolve_partition(dataset, config.data.labeled, balance=config.data.balance, seed=config.split_seed)
     return pairs_gallery(dataset, partition, pairs_of(config, dataset, partition), count, seed)
 

@@ -14,8 +14,8 @@ from semiseg_cli.core.files import resuming
 class Signals:
     """Whether one has come, and what it does: `at_once` it interrupts, else it waits for somebody to ask."""
 
-    def __init__(self, run: Path | None) -> None:
-        self.run, self.asked, self.at_once = run, False, True
+    def __init__(self, run: Path | None, root: Path | None) -> None:
+        self.run, self.root, self.asked, self.at_once = run, root, False, True
 
     def __call__(self) -> bool:
         return self.asked
@@ -23,7 +23,8 @@ class Signals:
     def interrupted(self) -> Interrupted:
         """The error of a command that ends before there is anything to save."""
         if self.run:
-            return Interrupted(f"stopped before the next step; {self.run} is as it was", fix=resuming(self.run))
+            what = f"stopped before the next step; {self.run} is as it was"
+            return Interrupted(what, fix=resuming(self.run, self.root))
         return Interrupted("stopped before the first step; nothing was saved", fix="the same command starts it anew")
 
     def take(self, number: int, frame: object) -> None:
@@ -33,12 +34,13 @@ class Signals:
 
 
 @contextmanager
-def signals(run: Path | None = None) -> Iterator[Signals]:
+def signals(run: Path | None = None, root: Path | None = None) -> Iterator[Signals]:
     """Takes SIGINT and SIGTERM; one that comes while they interrupt at once becomes Interrupted.
 
-    A second SIGINT is a KeyboardInterrupt. run: the one that is resumed; None: a new one.
+    A second SIGINT is a KeyboardInterrupt. run: the one that is resumed; None: a new one. root: the data
+    root that was given for it.
     """
-    found = Signals(run)
+    found = Signals(run, root)
     try:
         old = {number: signal.signal(number, found.take) for number in (signal.SIGINT, signal.SIGTERM)}
     except ValueError:  # not the main thread: the caller has the signals

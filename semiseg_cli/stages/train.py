@@ -16,6 +16,7 @@ from semiseg_cli.core.data.loader import close
 from semiseg_cli.core.errors import CheckpointError, Diverged, Interrupted
 from semiseg_cli.core.files import STATE, resuming
 from semiseg_cli.core.partitions.splits import resolve_partition
+from semiseg_cli.core.places import find_root, remember
 from semiseg_cli.core.settings import Config
 from semiseg_cli.core.training.checkpoint import load_state, save_network, save_state
 from semiseg_cli.core.training.distributed import World, any_process, barrier, joined
@@ -72,13 +73,16 @@ def train(
 def resume(
     run: Path,
     *,
-    data_root: Path,
+    data_root: Path | None = None,
     overrides: Mapping[str, Any] | None = None,
     device: str = "auto",
     screen: Screen | None = None,
 ) -> dict[str, Any]:
-    """Go on exactly where an interrupted run stood. A changed setting is an error that shows the difference."""
-    with signals(run) as stop, joined(device) as world:
+    """Go on exactly where an interrupted run stood. A changed setting is an error that shows the difference.
+
+    data_root: None is where the run's dataset is found.
+    """
+    with signals(run, data_root) as stop, joined(device) as world:
         return _resume(run, data_root, overrides or {}, world, screen if screen and world.main else Silent(), stop)
 
 
@@ -112,6 +116,7 @@ def _start(
         run = run or runs.create_run(runs_root, runs.run_name(config))
         runs.write_config(run, replace(resolved, config=session.config))
         runs.write_environment(run, session.device_name)
+        remember(run, session.dataset.root)
         runs.write_partition(run, session.partition)
     return _go(session, run, screen, stop, start=0)
 
@@ -124,7 +129,7 @@ def _hold(stop: Signals, world: World) -> None:
 
 
 def _resume(
-    run: Path, data_root: Path, overrides: Mapping[str, Any], world: World, screen: Screen, stop: Signals
+    run: Path, data_root: Path | None, overrides: Mapping[str, Any], world: World, screen: Screen, stop: Signals
 ) -> dict[str, Any]:
     stop.at_once = world.size == 1
     config = resolve([(str(run / "config.toml"), runs.read_config(run))]).config
@@ -137,10 +142,11 @@ def _resume(
         raise CheckpointError(
             f"{run} holds no resume state", why="it stopped before its first save", fix="semiseg train starts anew"
         )
-    session = open_config(config, data_root, world, screen)
+    session = open_config(config, find_root(config.data.name, data_root, run), world, screen)
     meta = restore(session, run / STATE)
     _hold(stop, world)
     if world.main:
+        remember(run, session.dataset.root)
         runs.truncate_metrics(run, meta["step"])
     barrier(world)
     return _go(session, run if world.main else None, screen, stop, start=meta["step"], before=meta)
@@ -190,7 +196,7 @@ def _go(
             finally:
                 close(batches)
     except Interrupted as end:
-        end.fix = resuming(run) if run else ""  # one process speaks for all
+        end.fix = resuming(run, session.dataset.root.parent) if run else ""  # one process speaks for all
         raise
     except Diverged as end:
         end.why += f"; {keeper.kept()}"

@@ -15,6 +15,7 @@ from semiseg_cli.core import runs
 from semiseg_cli.core.config.layers import resolve
 from semiseg_cli.core.errors import CheckpointError, DataError, UsageError, did_you_mean
 from semiseg_cli.core.files import STATE, write_text
+from semiseg_cli.core.places import find_root
 from semiseg_cli.core.training.distributed import join
 from semiseg_cli.core.training.preview import View, augmented, pseudo_labels
 from semiseg_cli.core.training.session import Session
@@ -41,7 +42,7 @@ def visualize(
     source: Path,
     kind: str = "pseudo",
     *,
-    root: Path,
+    root: Path | None = None,
     count: int = 12,
     seed: int = 0,
     out: Path | None = None,
@@ -107,7 +108,7 @@ def _refuse_unwritable(folder: Path) -> None:
         raise DataError(f"cannot write pictures to {folder}", why=why, fix="another folder: -o DIR")
 
 
-def _session(source: Path, root: Path, device: str) -> tuple[Session, int]:
+def _session(source: Path, root: Path | None, device: str) -> tuple[Session, int]:
     """The run of a directory, or of a checkpoint in one, as it stood when it was last saved; and its step."""
     run = source if source.is_dir() else source.parent
     state = run / STATE
@@ -120,7 +121,7 @@ def _session(source: Path, root: Path, device: str) -> tuple[Session, int]:
     config = resolve([(str(run / "config.toml"), runs.read_config(run))]).config
     fresh = replace(config.model, weights="none")  # everything comes from the state
     config = replace(config, model=fresh, train=replace(config.train, compile=False))
-    session = open_config(config, root, join(device), Silent())
+    session = open_config(config, find_root(config.data.name, root, run), join(device), Silent())
     return session, restore(session, state)["step"]
 
 

@@ -16,6 +16,7 @@ from semiseg_cli.core.errors import DataError
 from semiseg_cli.core.inference.evaluation import in_bfloat16, load_labeled, resolve_window
 from semiseg_cli.core.inference.predictions import predictions
 from semiseg_cli.core.ops import metrics
+from semiseg_cli.core.places import find_root
 from semiseg_cli.core.training.checkpoint import load_network
 from semiseg_cli.core.training.distributed import join
 from semiseg_cli.core.viz.palette import class_colours
@@ -38,7 +39,7 @@ class Judged(NamedTuple):
 
 
 def masks(
-    networks: Mapping[str, Path], root: Path, count: int, seed: int, device: str, progress: Progress
+    networks: Mapping[str, Path], root: Path | None, count: int, seed: int, device: str, progress: Progress
 ) -> tuple[Gallery, dict[str, Any]]:
     """Image, truth and a prediction of every network, on validation images drawn by the seed."""
 
@@ -68,7 +69,7 @@ def masks(
 
 
 def errors(
-    networks: Mapping[str, Path], root: Path, count: int, seed: int, device: str, progress: Progress
+    networks: Mapping[str, Path], root: Path | None, count: int, seed: int, device: str, progress: Progress
 ) -> tuple[Gallery, dict[str, Any]]:
     """The images that a network gets most wrong, the worst first."""
     ((_, path),) = networks.items()
@@ -104,13 +105,13 @@ def legend_of(dataset: Dataset, unlabeled: str, scale: str = "", wrong: bool = F
 
 
 def _judge(
-    path: Path, root: Path, choose: Callable[[Sequence[Record]], list[Record]], device: str, progress: Progress
+    path: Path, root: Path | None, choose: Callable[[Sequence[Record]], list[Record]], device: str, progress: Progress
 ) -> tuple[Dataset, dict[str, Any], Iterator[Judged]]:
     """Dataset and metadata of a checkpoint, and its predictions, as eval makes them, on chosen val images."""
     place = join(device).device
     net, meta = load_network(path, place)
     config = meta["config"]
-    dataset = load_dataset(root, meta["data"]["name"])
+    dataset = load_dataset(find_root(meta["data"]["name"], root, path), meta["data"]["name"])
     same_classes(dataset, meta["data"]["classes"], path)
     legend_of(dataset, "")  # a palette that is too short is told before the work
     records = choose([record for record in dataset.val if record.mask is not None])

@@ -61,7 +61,7 @@ def typed(*words: str) -> Result:
 def test_a_path_is_enough(asked: dict[str, Any]) -> None:
     assert typed("runs/a").exit_code == 0
     assert asked["path"] == Path("runs/a")
-    assert asked["root"] == Path("data")
+    assert asked["root"] is None, "where the run's dataset is found"
     assert (asked["data"], asked["split"], asked["window"]) == ("", "val", "auto")
     assert (asked["stride"], asked["batch"], asked["scales"], asked["flip"]) == (None, None, (1.0,), False)
     assert (asked["boundary"], asked["absent_as_zero"], asked["save"], asked["device"]) == (False, False, None, "auto")
@@ -87,12 +87,6 @@ def test_every_option_arrives(asked: dict[str, Any]) -> None:
         "save": Path("out"),
         "device": "cpu",
     }
-
-
-def test_the_data_root_comes_from_the_environment(asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SEMISEG_DATA", "/somewhere")
-    typed("ckpt")
-    assert asked["root"] == Path("/somewhere")
 
 
 @pytest.mark.usefixtures("asked")

@@ -435,7 +435,7 @@ def test_a_signal_while_networks_are_built_leaves_nothing(
     state = (tmp_path / "run" / "resume" / "state.safetensors").read_bytes()
     with pytest.raises(Interrupted, match="before the next step") as error:
         resume(tmp_path / "run", data_root=shapes_root, device="cpu", screen=Impatient(number, "building"))
-    assert error.value.fix == f"semiseg train --resume {tmp_path / 'run'}"
+    assert error.value.fix == f"semiseg train --resume {tmp_path / 'run'} --root {shapes_root}"
     assert (tmp_path / "run" / "resume" / "state.safetensors").read_bytes() == state
     assert resume(tmp_path / "run", data_root=shapes_root, device="cpu")["last"]
 
