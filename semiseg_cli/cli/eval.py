@@ -12,6 +12,8 @@ from semiseg_cli.cli import console
 from semiseg_cli.cli.complete import complete_data, complete_runs
 from semiseg_cli.cli.options import RunsData
 from semiseg_cli.core.errors import CheckFailed, UsageError
+from semiseg_cli.core.inference.metrics import HEADLINE, METRICS, Asked
+from semiseg_cli.core.inference.options import Inference
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -50,7 +52,17 @@ def eval_(
     boundary: Annotated[bool, typer.Option("--boundary", help="also boundary F-score", rich_help_panel=HOW)] = False,
     absent_as_zero: Annotated[
         bool,
-        typer.Option("--absent-as-zero", help="classes neither labeled nor predicted count 0", rich_help_panel=HOW),
+        typer.Option(
+            "--absent-as-zero", help="mIoU: a class neither labeled nor predicted counts 0", rich_help_panel=HOW
+        ),
+    ] = False,
+    absent_as_one: Annotated[
+        bool,
+        typer.Option(
+            "--absent-as-one",
+            help="boundary F-score: a class neither in an image's labels nor its prediction counts 1, as published",
+            rich_help_panel=HOW,
+        ),
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda", rich_help_panel=HOW)] = "auto",
     save: Annotated[
@@ -73,24 +85,14 @@ def eval_(
     """
     steps = fraction(stride, "--stride 2/3") if stride else None
     factors = tuple(fraction(part, "--scales 0.75,1,1.25") for part in scales.split(","))
+    asked = Asked(boundary, absent_as_zero, absent_as_one)
     from semiseg_cli.stages.evaluate import evaluate_checkpoint
 
+    how = Inference(window=window, stride=steps, batch=batch, scales=factors, flip=flip)
     found = evaluate_checkpoint(
-        checkpoint,
-        root=root,
-        data=data,
-        split=split,
-        window=window,
-        stride=steps,
-        batch=batch,
-        scales=factors,
-        flip=flip,
-        boundary=boundary,
-        absent_as_zero=absent_as_zero,
-        save=save,
-        device=device,
+        checkpoint, how, root=root, data=data, split=split, asked=asked, save=save, device=device,
         progress=console.progress,
-    )
+    )  # fmt: skip
     console.result("eval", found, _table(found, by_frequency), json)
     if save is not None:
         console.note(f"predictions are in {save}")
@@ -106,22 +108,23 @@ def _table(found: dict[str, Any], by_frequency: bool) -> RenderableType:
 
     table = Table(box=box.SIMPLE)
     table.add_column("class")
-    table.add_column("IoU %", justify="right")
-    names, shares = list(found["iou"]), found["frequency"]
+    columns = [metric for metric in METRICS if metric.by_class and found[metric.name] is not None]
+    for metric in columns:
+        table.add_column(f"{metric.title} %", justify="right")
+    names, shares = list(found["frequency"]), found["frequency"]
     if by_frequency:
         table.add_column("pixels %", justify="right")
         names.sort(key=lambda name: -float(shares[name]))
     for name in names:
         share = [f"{shares[name]:.2f}"] if by_frequency else []
-        table.add_row(Text(name), _percent(found["iou"][name]), *share)
+        table.add_row(Text(name), *(_percent(found[metric.name][name]) for metric in columns), *share)
     table.add_section()
     for half, which in (("head", "most frequent"), ("tail", "rarest")) if by_frequency else ():
         part = found["by_frequency"][half]
         table.add_row(f"{half}: the {len(part['classes'])} {which}", _percent(part["miou"]))
-    table.add_row("mIoU", f"{found['miou']:.2f}", style="bold")
-    table.add_row("pixel accuracy", f"{found['pixel_accuracy']:.2f}")
-    if found["boundary_f"] is not None:
-        table.add_row("boundary F-score", f"{found['boundary_f']:.2f}")
+    for metric in METRICS:
+        if not metric.by_class and found[metric.name] is not None:
+            table.add_row(metric.title, _percent(found[metric.name]), style="bold" if metric is HEADLINE else "")
     return Group(table, Text(_what(found)))
 
 

@@ -11,6 +11,7 @@ from semiseg_cli.cli import console
 from semiseg_cli.cli.complete import complete_runs
 from semiseg_cli.cli.eval import fraction
 from semiseg_cli.core.errors import DataError
+from semiseg_cli.core.inference.options import Inference
 
 HOW, OUTPUT = "How to predict", "Output"
 NAMED = 20  # unreadable files that the error lists; --json has them all
@@ -58,12 +59,10 @@ def predict(
     found = predict_images(
         checkpoint,
         images,
+        Inference(window=window, scales=factors, flip=flip),
         out=out,
         overlay=not no_overlay,
-        window=window,
         long_side=long_side,
-        scales=factors,
-        flip=flip,
         device=device,
         progress=console.progress,
         note=console.warn,

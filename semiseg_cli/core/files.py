@@ -12,6 +12,7 @@ from semiseg_cli.core.commands import command
 from semiseg_cli.core.errors import CheckpointError
 
 STATE = Path("resume") / "state.safetensors"  # of a run directory
+NETWORKS = ("best.safetensors", "last.safetensors")  # of a run directory, the one that is meant first
 
 
 def write_text(path: Path, text: str) -> None:
@@ -29,6 +30,18 @@ def write_bytes(path: Path, data: bytes) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def network_of(path: Path) -> Path:
+    """`path` itself, or the best network, else the last one, of a run directory. CheckpointError where it has none."""
+    if not path.is_dir():
+        return path
+    for name in NETWORKS:
+        if (path / name).is_file():
+            return path / name
+    why = f"there is neither {' nor '.join(NETWORKS)} in it"
+    fix = f"{resuming(path)}, or name a .safetensors file"
+    raise CheckpointError(f"{path} holds no checkpoint", why=why, fix=fix)
 
 
 def resuming(run: Path, root: Path | None = None) -> str:

@@ -11,10 +11,9 @@ from torch import Tensor
 
 from semiseg_cli.core.config.describe import describe_method
 from semiseg_cli.core.errors import CheckpointError, UsageError
-from semiseg_cli.core.files import write_text
+from semiseg_cli.core.files import network_of, write_text
 from semiseg_cli.core.methods import METHODS
 from semiseg_cli.core.training.checkpoint import read_network, write
-from semiseg_cli.stages.evaluate import find_checkpoint
 
 SUFFIX = ".safetensors"
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of batch norms: not parameters
@@ -27,7 +26,7 @@ def export_network(checkpoint: Path, out: Path | None = None, *, half: bool = Fa
     half: weights of convolutions as float16 (half the size; loading makes them float32 again).
     Raises CheckpointError for what is no checkpoint of a network and where nothing can be written.
     """
-    source = find_checkpoint(checkpoint)
+    source = network_of(checkpoint)
     out = _target(source, out)
     tensors, meta = read_network(source)
     if half:

@@ -15,6 +15,7 @@ from torch import nn
 from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.data.spec import Dataset, Partition, Record
 from semiseg_cli.core.errors import DataError, UsageError, did_you_mean
+from semiseg_cli.core.files import network_of
 from semiseg_cli.core.inference.features import SIDE, Features, extract
 from semiseg_cli.core.models import BACKBONES, MEAN, STD, build_segmenter, load_encoder
 from semiseg_cli.core.ops.similarity import Neighbours, chunk_rows
@@ -31,7 +32,6 @@ from semiseg_cli.core.partitions.splits import class_pixels, nothing_known, reso
 from semiseg_cli.core.training.checkpoint import load_network
 from semiseg_cli.core.training.distributed import join
 from semiseg_cli.stages.building import interruptible
-from semiseg_cli.stages.evaluate import find_checkpoint
 from semiseg_cli.stages.pictures_pairs import pairs_gallery
 from semiseg_cli.stages.progress import Progress, silent
 from semiseg_cli.stages.visualize import write
@@ -135,7 +135,7 @@ def _encoder(encoder: str, weights: str, note: Callable[[str], None]) -> tuple[A
         raise UsageError(f"'{encoder}' is neither a backbone nor a checkpoint", fix=did_you_mean(encoder, BACKBONES))
     if weights != "auto":
         raise UsageError(f"{encoder} brings its own weights, so --weights {weights} has no place")
-    path = find_checkpoint(Path(encoder))
+    path = network_of(Path(encoder))
     trained, meta = load_network(path)
     return trained.encoder, meta["model"]["backbone"], f"encoder {meta['model']['backbone']}: {path}"
 

@@ -14,6 +14,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,13 +24,13 @@ import numpy as np
 from semiseg_cli.core.data.imaging import SUFFIXES, read_image, write_image
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.errors import DataError, UsageError
-from semiseg_cli.core.files import write_text
-from semiseg_cli.core.inference.evaluation import in_bfloat16, resolve_window
+from semiseg_cli.core.files import network_of, write_text
+from semiseg_cli.core.inference.options import AS_TRAINED, Inference
 from semiseg_cli.core.inference.predictions import Array, predictions, save_index
+from semiseg_cli.core.inference.predictor import Predictor
 from semiseg_cli.core.sources.classes import default_palette
 from semiseg_cli.core.training.checkpoint import load_network
 from semiseg_cli.core.training.distributed import join
-from semiseg_cli.stages.evaluate import check_options, find_checkpoint
 from semiseg_cli.stages.progress import Progress, silent
 
 AHEAD = 4  # images decoded while others are predicted
@@ -52,44 +53,31 @@ class Photo(NamedTuple):
 def predict_images(
     checkpoint: Path,
     images: Sequence[Path],
+    how: Inference = AS_TRAINED,
     *,
     out: Path,
     overlay: bool = True,
-    window: str = "auto",
     long_side: int | None = None,
-    scales: Sequence[float] = (1.0,),
-    flip: bool = False,
     device: str = "auto",
     progress: Progress = silent,
     note: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Predict `images` (files, and folders with their subfolders) into `out`; the result of `semiseg predict`.
 
-    checkpoint: a file, or a run directory. window: auto (as trained; very large images in windows), none or pixels.
+    checkpoint: a file, or a run directory. how: with a window of `auto`, very large images go through windows.
     long_side: the network sees larger images reduced to it, 0: as they are, None: as its training images were.
     note: is told in a line what is worth knowing. Raises DataError where there is nothing to predict, where two images
     would be written to one file, and where `out` cannot be written. An unreadable image is listed in `failed`.
     """
-    check_options(None, None, scales)
     files = find_images(images, out)
-    checkpoint = find_checkpoint(checkpoint)
+    checkpoint = network_of(checkpoint)
     place = join(device).device
     net, meta = load_network(checkpoint, place)
-    data, config = meta["data"], meta["config"]
-    side = resolve_window(config["eval.window"] if window == "auto" else window, data["window"])
+    data = meta["data"]
+    predictor = Predictor.of(net, meta, place, how)
     most = data.get("long_side", 0) if long_side is None else long_side
     palette = full_palette(data, note)
     _prepare_output(out, data, palette)
-    how = {
-        "mean": meta["normalise"]["mean"],
-        "std": meta["normalise"]["std"],
-        "device": place,
-        "stride": config["eval.stride"],
-        "batch": config["eval.batch"],
-        "scales": scales,
-        "flip": flip,
-        "amp": in_bfloat16(config["train.amp"], place),
-    }
     failed: list[str] = []
     with progress("predicting", len(files)) as advance:
 
@@ -102,8 +90,8 @@ def predict_images(
                     yield photo
 
         for chunk in _chunks(readable()):
-            for used, photos in _by_window(chunk, side, window == "auto"):
-                for photo, label in _labels(net, photos, window=used, **how):
+            for fitting, photos in _by_window(chunk, predictor, how.window == "auto"):
+                for photo, label in _labels(fitting, photos):
                     _write(photo, label, out, palette, overlay)
                     advance()
     return {
@@ -114,7 +102,7 @@ def predict_images(
         "overlays": str(out / OVERLAYS) if overlay else None,
         "classes": data["classes"],
         "checkpoint": str(checkpoint),
-        "window": side,
+        "window": predictor.window,
         "long_side": most,
     }
 
@@ -217,20 +205,22 @@ def _chunks(photos: Iterable[Photo]) -> Iterator[list[Photo]]:
         yield chunk
 
 
-def _by_window(photos: Sequence[Photo], window: int, auto: bool) -> Iterator[tuple[int, list[Photo]]]:
-    """Photos by the window they are predicted with: `window`, but very large ones never whole unless that was asked."""
-    groups: dict[int, list[Photo]] = {}
+def _by_window(
+    photos: Sequence[Photo], predictor: Predictor, auto: bool
+) -> Iterator[tuple[Predictor, list[Photo]]]:
+    """Photos by what predicts them: `predictor`, but very large ones never whole unless that was asked."""
+    groups: dict[bool, list[Photo]] = {False: [], True: []}
     for photo in photos:
-        too_large = auto and not window and _pixels(photo.small) > LARGE_PIXELS
-        groups.setdefault(LARGE_WINDOW if too_large else window, []).append(photo)
-    yield from groups.items()
+        groups[auto and not predictor.window and _pixels(photo.small) > LARGE_PIXELS].append(photo)
+    yield predictor, groups[False]
+    yield replace(predictor, window=LARGE_WINDOW), groups[True]
 
 
-def _labels(net: Any, photos: Sequence[Photo], **how: Any) -> Iterator[tuple[Photo, Array]]:
+def _labels(predictor: Predictor, photos: Sequence[Photo]) -> Iterator[tuple[Photo, Array]]:
     """Every photo with its class indices, uint8, at the size of its image."""
     by_id = {photo.id: photo for photo in photos}
     records = [Record(p.id, p.path, None, p.small.shape[0], p.small.shape[1]) for p in photos]
-    for part in predictions(net, records, load=lambda record: (by_id[record.id].small, None), **how):
+    for part in predictions(predictor, records, load=lambda record: (by_id[record.id].small, None)):
         for record, label in zip(part.records, part.label_BHW.cpu().numpy(), strict=True):
             photo = by_id[record.id]
             height, width = photo.image.shape[:2]

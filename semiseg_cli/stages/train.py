@@ -253,7 +253,7 @@ class Keeper:
         found = self.session.evaluate()
         if found is None:
             return
-        self.last = {"step": step, "miou": found.miou, "pixel_accuracy": found.pixel_accuracy, "iou": found.iou}
+        self.last = {"step": step, **found.metrics}
         if self.best is None or found.miou > self.best["miou"]:
             self.best = self.last
             if self.run:

@@ -14,7 +14,7 @@ import numpy as np
 from semiseg_cli.core import runs
 from semiseg_cli.core.config.layers import resolve
 from semiseg_cli.core.errors import CheckpointError, DataError, UsageError, did_you_mean
-from semiseg_cli.core.files import STATE, write_text
+from semiseg_cli.core.files import STATE, network_of, write_text
 from semiseg_cli.core.places import find_root
 from semiseg_cli.core.training.distributed import join
 from semiseg_cli.core.training.preview import View, augmented, pseudo_labels
@@ -22,7 +22,6 @@ from semiseg_cli.core.training.session import Session
 from semiseg_cli.core.viz.page import page
 from semiseg_cli.core.viz.sheets import Gallery, Row
 from semiseg_cli.core.viz.tiles import Heat, Labels, Photo, Tile
-from semiseg_cli.stages.evaluate import find_checkpoint
 from semiseg_cli.stages.pictures_features import features
 from semiseg_cli.stages.pictures_mix import mixtures
 from semiseg_cli.stages.pictures_pairs import pairs_of_run
@@ -64,7 +63,7 @@ def visualize(
     folder = out or (source if source.is_dir() else source.parent) / "samples"
     _refuse_unwritable(folder)
     if kind in OF_NETWORK:
-        path = find_checkpoint(source)
+        path = network_of(source)
         gallery, facts = OF_NETWORK[kind]({"prediction": path}, root, count, seed, device, progress)
     elif kind == "pairs":
         gallery, facts = pairs_of_run(source, root, count, seed)

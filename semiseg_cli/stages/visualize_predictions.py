@@ -13,8 +13,9 @@ from semiseg_cli.core.data.decode import decode_image
 from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.data.spec import Dataset, Record
 from semiseg_cli.core.errors import DataError
-from semiseg_cli.core.inference.evaluation import in_bfloat16, load_labeled, resolve_window
+from semiseg_cli.core.inference.evaluation import load_labeled
 from semiseg_cli.core.inference.predictions import predictions
+from semiseg_cli.core.inference.predictor import Predictor
 from semiseg_cli.core.ops import metrics
 from semiseg_cli.core.places import find_root
 from semiseg_cli.core.training.checkpoint import load_network
@@ -110,25 +111,14 @@ def _judge(
     """Dataset and metadata of a checkpoint, and its predictions, as eval makes them, on chosen val images."""
     place = join(device).device
     net, meta = load_network(path, place)
-    config = meta["config"]
     dataset = load_dataset(find_root(meta["data"]["name"], root, path), meta["data"]["name"])
     same_classes(dataset, meta["data"]["classes"], path)
     legend_of(dataset, "")  # a palette that is too short is told before the work
     records = choose([record for record in dataset.val if record.mask is not None])
     if not records:
         raise nothing_to_show(dataset)
-    parts = predictions(
-        net,
-        records,
-        mean=meta["normalise"]["mean"],
-        std=meta["normalise"]["std"],
-        device=place,
-        window=resolve_window(config["eval.window"], meta["data"]["window"]),
-        stride=config["eval.stride"],
-        batch=config["eval.batch"],
-        amp=in_bfloat16(config["train.amp"], place),
-        load=partial(load_labeled, classes=len(dataset.classes), ignore=dataset.ignore),
-    )
+    load = partial(load_labeled, classes=len(dataset.classes), ignore=dataset.ignore)
+    parts = predictions(Predictor.of(net, meta, place), records, load=load)
 
     def judged() -> Iterator[Judged]:
         with progress(f"predicting {dataset.name}", len(records)) as advance:

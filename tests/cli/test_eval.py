@@ -1,4 +1,4 @@
-"""`semiseg eval` as typed: what it asks of the stage, and what it prints. The stage is tested beside its own file."""
+"""`semiseg eval` as typed, on a small dataset and an untrained network: what it answers, and what options change."""
 
 from __future__ import annotations
 
@@ -7,127 +7,136 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
-from typer.testing import CliRunner, Result
 
-import semiseg_cli.stages.evaluate as stage
-from semiseg_cli.cli import console
-from semiseg_cli.cli.eval import eval_
-from semiseg_cli.core.errors import CheckFailed, UsageError
+from semiseg_cli.cli import main
+from semiseg_cli.core.inference import metrics
+from semiseg_cli.core.inference.metrics import Metric
+from semiseg_cli.stages.evaluate import evaluate_checkpoint
 
-FOUND: dict[str, Any] = {
-    "miou": 61.25,
-    "iou": {"sky": 80.0, "[red] tree": 42.5, "car": None},
-    "frequency": {"sky": 30.0, "[red] tree": 70.0, "car": 0.0},
-    "by_frequency": {"head": {"classes": ["[red] tree"], "miou": 42.5}, "tail": {"classes": ["sky"], "miou": 80.0}},
-    "pixel_accuracy": 90.125,
-    "boundary_f": None,
-    "images": 3,
-    "checkpoint": "runs/a/best.safetensors",
-    "method": "unimatch",
-    "step": 30,
-    "partition": "own partition, seed 0, 1 of 2",
-    "data": "park",
-    "split": "val",
-    "window": 801,
-    "stride": 2 / 3,
-    "scales": [1.0],
-    "flip": False,
-    "absent_as_zero": False,
-}
+MISSED = Metric(name="missed", title="missed pixels", counted="semiseg_cli.core.inference.measures:pixel_accuracy")
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What the command asks of the stage, which answers FOUND."""
-    seen: dict[str, Any] = {}
-
-    def answer(path: Path, **how: Any) -> dict[str, Any]:
-        seen.update(how, path=path)
-        return FOUND | ({"boundary_f": 33.333} if how["boundary"] else {})
-
-    monkeypatch.setattr(stage, "evaluate_checkpoint", answer)
-    monkeypatch.setattr(console, "state", console.State())
+def typed(park: Path, park_run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What `eval` prints on stdout for the run and these options; its exit code must be as given."""
     monkeypatch.delenv("SEMISEG_DATA", raising=False)
-    return seen
+
+    def run(*words: str, code: int = 0) -> str:
+        capsys.readouterr()
+        assert main(["eval", str(park_run), "--root", str(park), "--device", "cpu", *words]) == code
+        return capsys.readouterr().out
+
+    return run
 
 
-def typed(*words: str) -> Result:
-    app = typer.Typer()
-    app.command("eval")(eval_)
-    return CliRunner().invoke(app, list(words))
+@pytest.fixture
+def result(typed: Any) -> Any:
+    return lambda *words: json.loads(typed(*words, "--json"))["result"]
 
 
-def test_a_path_is_enough(asked: dict[str, Any]) -> None:
-    assert typed("runs/a").exit_code == 0
-    assert asked["path"] == Path("runs/a")
-    assert asked["root"] is None, "where the run's dataset is found"
-    assert (asked["data"], asked["split"], asked["window"]) == ("", "val", "auto")
-    assert (asked["stride"], asked["batch"], asked["scales"], asked["flip"]) == (None, None, (1.0,), False)
-    assert (asked["boundary"], asked["absent_as_zero"], asked["save"], asked["device"]) == (False, False, None, "auto")
+def test_json_is_one_document_with_the_result_of_the_stage(typed: Any, park: Path, park_run: Path) -> None:
+    found = json.loads(typed("--json"))
+    assert found == {"schema": 1, "command": "eval", "result": evaluate_checkpoint(park_run, root=park, device="cpu")}
 
 
-def test_every_option_arrives(asked: dict[str, Any]) -> None:
-    what = "ckpt --split train --data other --root elsewhere --save out --device cpu"
-    how = "--window none --stride 2/3 --batch 4 --scales 0.75,1,5/4 --flip --boundary --absent-as-zero"
-    assert typed(*what.split(), *how.split()).exit_code == 0
-    assert asked.pop("progress") is console.progress
-    assert asked == {
-        "path": Path("ckpt"),
-        "split": "train",
-        "data": "other",
-        "root": Path("elsewhere"),
-        "window": "none",
-        "stride": 2 / 3,
-        "batch": 4,
-        "scales": (0.75, 1.0, 1.25),
-        "flip": True,
-        "boundary": True,
-        "absent_as_zero": True,
-        "save": Path("out"),
-        "device": "cpu",
-    }
+def test_what_scripts_read_is_there(result: Any, park_run: Path) -> None:
+    found = result()
+    assert {"miou", "iou", "pixel_accuracy", "images", "checkpoint", "partition"} <= set(found)
+    assert found["boundary_f"] is None
+    assert (found["images"], found["checkpoint"]) == (3, str(park_run / "best.safetensors"))
+    assert set(found["iou"]) == {"sky", "tree", "road"}
 
 
-@pytest.mark.usefixtures("asked")
-def test_table() -> None:
-    rows = [line.split() for line in typed("ckpt").stdout.splitlines()]
-    for row in (["sky", "80.00"], ["[red]", "tree", "42.50"], ["car", "-"], ["mIoU", "61.25"]):
-        assert row in rows
-    assert "boundary" not in typed("ckpt").stdout
-    assert "3 images of park val, windows of 801 px" in typed("ckpt").stdout
-    assert "boundary F-score" in typed("ckpt", "--boundary").stdout
+@pytest.mark.parametrize(
+    ("words", "changed"),
+    [
+        ("--window none", {"window": 0, "stride": None}),
+        ("--window 32 --stride 1/2", {"window": 32, "stride": 0.5}),
+        ("--scales 0.75,1,5/4", {"scales": [0.75, 1.0, 1.25]}),
+        ("--flip", {"flip": True}),
+        ("--split train", {"split": "train", "images": 1}),
+        ("--data park", {"data": "park", "window": 64}),
+    ],
+)
+def test_an_option_is_in_the_result_and_changes_it(result: Any, words: str, changed: dict[str, Any]) -> None:
+    plain, found = result(), result(*words.split())
+    assert {key: found[key] for key in changed} == changed
+    assert found["miou"] != plain["miou"]
 
 
-@pytest.mark.usefixtures("asked")
-def test_classes_by_frequency() -> None:
-    assert "pixels" not in typed("ckpt").stdout
-    rows = [line.split() for line in typed("ckpt", "--by-frequency").stdout.splitlines() if line.strip()]
+def test_the_batch_changes_nothing(result: Any) -> None:
+    assert result("--batch", "1")["iou"] == pytest.approx(result("--batch", "7")["iou"], abs=1e-6)
+
+
+def test_classes_that_are_absent_count_as_asked(result: Any) -> None:
+    plain, one = result("--boundary"), result("--boundary", "--absent-as-one")
+    zero = result("--boundary", "--absent-as-zero")
+    assert [found["absent_as_one"] for found in (plain, one, zero)] == [False, True, False]
+    assert [found["absent_as_zero"] for found in (plain, one, zero)] == [False, False, True]
+    assert 0 <= plain["boundary_f"] <= one["boundary_f"] <= 100
+    assert plain["boundary_f"] == zero["boundary_f"]
+
+
+def test_predictions_are_saved_on_request(typed: Any, tmp_path: Path) -> None:
+    typed("--save", str(tmp_path / "out"))
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["v0.png", "v1.png", "v2.png"]
+
+
+def test_the_table_has_what_json_has(typed: Any, result: Any) -> None:
+    found, rows = result("--boundary"), [line.split() for line in typed("--boundary").splitlines()]
+    for name, value in found["iou"].items():
+        assert [name, f"{value:.2f}"] in rows
+    assert ["mIoU", f"{found['miou']:.2f}"] in rows
+    assert ["pixel", "accuracy", f"{found['pixel_accuracy']:.2f}"] in rows
+    assert ["boundary", "F-score", f"{found['boundary_f']:.2f}"] in rows
+    plain = typed()
+    assert "boundary" not in plain
+    assert "3 images of park val, windows of 36 px" in plain
+    assert f"{found['checkpoint']}: unimatch, step 30, own partition, seed 0, 1 of 2" in plain
+
+
+def test_a_metric_that_is_declared_is_in_the_table_and_in_json(
+    typed: Any, result: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("cli.eval", "stages.evaluate", "core.inference.measures"):
+        monkeypatch.setattr(f"semiseg_cli.{module}.METRICS", (*metrics.METRICS, MISSED))
+    found = result()
+    assert found["missed"] == found["pixel_accuracy"]
+    assert ["missed", "pixels", f"{found['missed']:.2f}"] in [line.split() for line in typed().splitlines()]
+
+
+def test_classes_by_frequency(typed: Any, result: Any) -> None:
+    found = result()
+    assert "pixels" not in typed()
+    rows = [line.split() for line in typed("--by-frequency").splitlines() if line.strip()]
     assert ["class", "IoU", "%", "pixels", "%"] in rows
-    start = rows.index(["[red]", "tree", "42.50", "70.00"])
-    assert rows[start + 1 : start + 3] == [["sky", "80.00", "30.00"], ["car", "-", "0.00"]]
-    assert ["head:", "the", "1", "most", "frequent", "42.50"] in rows
-    assert ["tail:", "the", "1", "rarest", "80.00"] in rows
+    ranked = sorted(found["frequency"], key=lambda name: -found["frequency"][name])
+    start = next(place for place, row in enumerate(rows) if row[0] == ranked[0])
+    wanted = [[name, f"{found['iou'][name]:.2f}", f"{found['frequency'][name]:.2f}"] for name in ranked]
+    assert rows[start : start + 3] == wanted
+    assert ["head:", "the", "2", "most", "frequent", f"{found['by_frequency']['head']['miou']:.2f}"] in rows
+    assert ["tail:", "the", "1", "rarest", f"{found['by_frequency']['tail']['miou']:.2f}"] in rows
 
 
-@pytest.mark.usefixtures("asked")
-def test_json_is_one_document() -> None:
-    document = json.loads(typed("ckpt", "--json").stdout)
-    assert document == {"schema": 1, "command": "eval", "result": FOUND}
+def test_require_miou_fails_only_below_and_after_printing(typed: Any, result: Any) -> None:
+    miou = result()["miou"]
+    typed("--require-miou", f"{miou - 0.01}")
+    assert "mIoU" in typed("--require-miou", f"{miou + 0.01}", code=7)
 
 
-@pytest.mark.usefixtures("asked")
-def test_require_miou_fails_only_below_and_after_printing() -> None:
-    assert typed("ckpt", "--require-miou", "61.25").exit_code == 0
-    failed = typed("ckpt", "--require-miou", "61.26")
-    assert isinstance(failed.exception, CheckFailed)
-    assert failed.exception.code == 7
-    assert "mIoU" in failed.stdout
+def test_the_data_root_comes_from_the_environment(
+    park: Path, park_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["eval", str(park_run), "--device", "cpu"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SEMISEG_DATA", str(tmp_path / "nowhere"))
+    assert main(words) == 3
+    monkeypatch.setenv("SEMISEG_DATA", str(park))
+    assert main(words) == 0
 
 
-@pytest.mark.usefixtures("asked")
-@pytest.mark.parametrize("words", [("--stride", "two"), ("--stride", "1/0"), ("--scales", "1,,2"), ("--scales", "")])
-def test_numbers_that_are_none(words: tuple[str, str]) -> None:
-    failed = typed("ckpt", *words)
-    assert isinstance(failed.exception, UsageError)
-    assert words[0] in str(failed.exception)
+@pytest.mark.parametrize(
+    "words", [("--stride", "two"), ("--stride", "1/0"), ("--scales", "1,,2"), ("--scales", ""), ("--window", "wide")]
+)
+def test_numbers_that_are_none(typed: Any, capsys: pytest.CaptureFixture[str], words: tuple[str, str]) -> None:
+    typed(*words, code=2)

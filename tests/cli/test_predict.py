@@ -1,4 +1,4 @@
-"""`semiseg predict` as typed: what it asks of the stage, what it prints, and its exit code for unreadable images."""
+"""`semiseg predict` as typed, with an untrained network: what it writes and says, and its exit codes."""
 
 from __future__ import annotations
 
@@ -6,76 +6,82 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
-import semiseg_cli.stages.predict as stage
 from semiseg_cli.cli import main
-
-FOUND: dict[str, Any] = {
-    "images": 3,
-    "failed": [],
-    "out": "out",
-    "labels": "out/labels",
-    "overlays": "out/overlays",
-    "classes": ["sky", "[red] tree"],
-    "checkpoint": "runs/a/best.safetensors",
-    "window": 0,
-    "long_side": 0,
-}
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What the command asks of the stage, which answers with FOUND and the failures in `answer`."""
-    seen: dict[str, Any] = {"answer": {}}
-
-    def answer(checkpoint: Path, images: list[Path], **how: Any) -> dict[str, Any]:
-        seen.update(how, checkpoint=checkpoint, images=images)
-        return FOUND | seen["answer"]
-
-    monkeypatch.setattr(stage, "predict_images", answer)
-    return seen
+def photos(tmp_path: Path) -> Path:
+    (tmp_path / "photos").mkdir()
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        blocks = rng.integers(0, 255, (6, 8, 3), dtype=np.uint8).repeat(12, 0).repeat(12, 1)
+        cv2.imwrite(str(tmp_path / "photos" / f"{name}.png"), blocks)
+    return tmp_path / "photos"
 
 
-def test_options(asked: dict[str, Any]) -> None:
-    assert main(["predict", "runs/a", "x.jpg", "photos"]) == 0
-    assert (asked["checkpoint"], asked["images"]) == (Path("runs/a"), [Path("x.jpg"), Path("photos")])
-    assert (asked["out"], asked["overlay"], asked["window"]) == (Path("predictions"), True, "auto")
-    assert (asked["long_side"], asked["scales"], asked["flip"], asked["device"]) == (None, (1.0,), False, "auto")
-    line = "predict c x -o d --no-overlay --window 64 --long-side 0 --scales 1/2,1 --flip --device cpu"
-    assert main(line.split()) == 0
-    assert (asked["out"], asked["overlay"], asked["window"]) == (Path("d"), False, "64")
-    assert (asked["long_side"], asked["scales"], asked["flip"], asked["device"]) == (0, (0.5, 1.0), True, "cpu")
+@pytest.fixture
+def typed(
+    park_run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Any:
+    """What `predict` prints for the photos and these options; the exit code must be as given."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str, code: int = 0) -> Any:
+        capsys.readouterr()
+        assert main(["predict", str(park_run), "photos", "--device", "cpu", *words]) == code
+        return capsys.readouterr()
+
+    return run
 
 
-@pytest.mark.usefixtures("asked")
-def test_text_and_json(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["predict", "c", "x"])
-    text = capsys.readouterr().out
-    assert "3 images predicted: labels in out/labels" in text
-    assert "0 sky  1 [red] tree" in text
-    main(["predict", "c", "x", "--json"])
-    assert json.loads(capsys.readouterr().out) == {"schema": 1, "command": "predict", "result": FOUND}
+def labels(folder: Path) -> dict[str, np.ndarray]:
+    return {file.stem: cv2.imread(str(file)) for file in sorted((folder / "labels").iterdir())}
 
 
-def test_unreadable_images_exit_with_3_after_the_result(
-    asked: dict[str, Any], capsys: pytest.CaptureFixture[str]
-) -> None:
-    asked["answer"] = {"failed": [f"photos/{number:02}.jpg: truncated" for number in range(25)]}
-    assert main(["predict", "c", "x"]) == 3
-    out, err = capsys.readouterr()
-    assert "3 images predicted" in out
-    assert "25 of 28 images cannot be read" in err
-    assert "photos/19.jpg: truncated" in err
-    assert "photos/20.jpg" not in err
-    assert "and 5 more" in err
-    assert main(["predict", "c", "x", "--json"]) == 3
-    document = json.loads(capsys.readouterr().out)
-    assert len(document["result"]["failed"]) == 25
+def test_labels_and_overlays_of_every_image(typed: Any, tmp_path: Path) -> None:
+    said = typed().out
+    assert "2 images predicted: labels in predictions/labels" in said
+    assert "0 sky  1 tree  2 road" in said
+    assert list(labels(tmp_path / "predictions")) == ["a", "b"]
+    assert (tmp_path / "predictions" / "overlays" / "a.jpg").is_file()
 
 
-@pytest.mark.usefixtures("asked")
-def test_what_is_typed_wrongly(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["predict", "c"]) == 2
-    assert main(["predict", "c", "x", "--scales", "big"]) == 2
-    assert "--scales" in capsys.readouterr().err
+def test_another_folder_and_no_overlays(typed: Any, tmp_path: Path) -> None:
+    assert "overlays" not in typed("-o", "d", "--no-overlay").out
+    assert sorted(file.name for file in (tmp_path / "d").iterdir()) == ["classes.json", "labels"]
+
+
+@pytest.mark.parametrize("words", ["--window none", "--long-side 48", "--scales 1/2,1", "--flip"])
+def test_an_option_changes_the_labels(typed: Any, tmp_path: Path, words: str) -> None:
+    typed("-o", "plain")
+    typed("-o", "other", *words.split())
+    plain, other = labels(tmp_path / "plain"), labels(tmp_path / "other")
+    assert any(not np.array_equal(plain[name], other[name]) for name in plain)
+
+
+def test_json_is_one_document(typed: Any, park_run: Path) -> None:
+    found = json.loads(typed("--json").out)
+    assert (found["schema"], found["command"]) == (1, "predict")
+    wanted = {"images": 2, "failed": [], "checkpoint": str(park_run / "best.safetensors"), "window": 36}
+    assert {key: found["result"][key] for key in wanted} == wanted
+
+
+def test_unreadable_images_exit_with_3_after_the_result(typed: Any, photos: Path) -> None:
+    for number in range(25):
+        (photos / f"broken{number:02}.jpg").write_bytes(b"no image")
+    said = typed(code=3)
+    assert "2 images predicted" in said.out
+    assert "25 of 27 images cannot be read" in said.err
+    assert "broken19.jpg: " in said.err
+    assert "broken20.jpg" not in said.err
+    assert "and 5 more" in said.err
+    assert len(json.loads(typed("--json", code=3).out)["result"]["failed"]) == 25
+
+
+@pytest.mark.parametrize("words", [("--scales", "big"), ("--window", "wide"), ("--long-side", "-1")])
+def test_what_is_typed_wrongly(typed: Any, words: tuple[str, str]) -> None:
+    assert words[0] in typed(*words, code=2).err

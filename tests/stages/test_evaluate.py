@@ -6,77 +6,23 @@ from dataclasses import replace
 from pathlib import Path
 
 import cv2
-import numpy as np
 import pytest
 import torch
+from park import CLASSES, MEAN, STD
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from semiseg_cli.core.data.index import load_dataset, write_dataset
-from semiseg_cli.core.data.spec import Dataset, Record
-from semiseg_cli.core.errors import CheckpointError, DataError, UsageError
-from semiseg_cli.core.models import build_segmenter
+from semiseg_cli.core.data.spec import Record
+from semiseg_cli.core.errors import DataError, UsageError
+from semiseg_cli.core.inference.metrics import Asked
+from semiseg_cli.core.inference.options import Inference
 from semiseg_cli.core.training.checkpoint import load_network, save_network
-from semiseg_cli.stages.evaluate import evaluate_checkpoint, find_checkpoint
-
-CLASSES = ("sky", "tree", "road")
-MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.3, 0.25]
+from semiseg_cli.stages.evaluate import evaluate_checkpoint
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data root with the dataset `park`: 2 training images, one with a mask, and 3 val images of two sizes."""
-    root = tmp_path_factory.mktemp("data")
-    rng = np.random.default_rng(0)
-    (root / "park").mkdir()
-
-    def record(name: str, height: int, width: int, masked: bool = True) -> Record:
-        image, mask = root / "park" / f"{name}.jpg", root / "park" / f"{name}.png"
-        blocks = rng.integers(0, 255, (height // 8, width // 8, 3), dtype=np.uint8)
-        cv2.imwrite(str(image), blocks.repeat(8, 0).repeat(8, 1))
-        cv2.imwrite(str(mask), rng.choice([0, 1, 2, 255], (height, width)).astype(np.uint8))
-        return Record(name, image, mask if masked else None, height, width)
-
-    write_dataset(
-        Dataset(
-            "park",
-            "folder",
-            root / "park",
-            CLASSES,
-            ((0, 0, 0), (9, 99, 9), (50, 50, 50)),
-            train=(record("t0", 40, 48), record("t1", 40, 48, masked=False)),
-            val=(record("v0", 40, 48), record("v1", 48, 40), record("v2", 40, 48)),
-            window=64,  # not what the checkpoint was trained under
-        ),
-        {},
-    )
-    return root
-
-
-@pytest.fixture(scope="module")
-def run(root: Path) -> Path:
-    """A run directory whose `best` and `last` differ."""
-    meta = {
-        "model": {"backbone": "tiny", "decoder": "deeplabv3plus", "output_stride": 16, "classes": 3},
-        "data": {"name": "park", "kind": "folder", "classes": list(CLASSES), "window": 36},
-        "partition": {"name": "own partition, seed 0, 1 of 2", "fingerprint": "f00d", "protocol": "classic"},
-        "normalise": {"mean": MEAN, "std": STD},
-        "config": {"eval.window": "auto", "eval.stride": 2 / 3, "eval.batch": 2, "train.amp": "auto"},
-        "method": "unimatch",
-        "step": 30,
-    }
-    for seed, name in enumerate(("best", "last")):
-        net = build_segmenter("tiny", "deeplabv3plus", 3, seed=seed)
-        with torch.no_grad():  # running statistics, so that it does not give one class everywhere
-            for step in range(30):
-                noise = torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(step))
-                net(noise.repeat_interleave(8, 2).repeat_interleave(8, 3))
-        save_network(root / "run" / f"{name}.safetensors", net, meta)
-    return root / "run"
-
-
-def by_hand(run: Path, records: list[Record]) -> torch.Tensor:
+def by_hand(park_run: Path, records: list[Record]) -> torch.Tensor:
     """Confusion matrix of whole-image predictions, one image at a time."""
-    net, _ = load_network(run / "best.safetensors")
+    net, _ = load_network(park_run / "best.safetensors")
     total = torch.zeros(3, 3, dtype=torch.int64)
     for record in records:
         rgb = cv2.imread(str(record.image))[..., ::-1] / 255.0
@@ -88,9 +34,9 @@ def by_hand(run: Path, records: list[Record]) -> torch.Tensor:
     return total
 
 
-def test_numbers_are_those_computed_by_hand(root: Path, run: Path) -> None:
-    found = evaluate_checkpoint(run, root=root, window="none", device="cpu")
-    matrix = by_hand(run, list(load_dataset(root, "park").val)).double()
+def test_numbers_are_those_computed_by_hand(park: Path, park_run: Path) -> None:
+    found = evaluate_checkpoint(park_run, Inference(window="none"), root=park, device="cpu")
+    matrix = by_hand(park_run, list(load_dataset(park, "park").val)).double()
     assert (matrix.sum(0) > 0).sum() >= 2  # the network tells classes apart
     ious = matrix.diagonal() / (matrix.sum(0) + matrix.sum(1) - matrix.diagonal())
     assert list(found["iou"]) == list(CLASSES)
@@ -106,9 +52,11 @@ def test_numbers_are_those_computed_by_hand(root: Path, run: Path) -> None:
     assert found["boundary_f"] is None
 
 
-def test_result_says_what_was_measured(root: Path, run: Path) -> None:
-    found = evaluate_checkpoint(run, root=root, device="cpu", boundary=True, flip=True, scales=(1.0, 0.75))
-    assert found["checkpoint"] == str(run / "best.safetensors")
+def test_result_says_what_was_measured(park: Path, park_run: Path) -> None:
+    found = evaluate_checkpoint(
+        park_run, Inference(flip=True, scales=(1.0, 0.75)), root=park, device="cpu", asked=Asked(boundary=True)
+    )
+    assert found["checkpoint"] == str(park_run / "best.safetensors")
     assert found["partition"] == "own partition, seed 0, 1 of 2"
     assert (found["fingerprint"], found["protocol"]) == ("f00d", "classic")
     assert (found["method"], found["step"], found["data"], found["split"]) == ("unimatch", 30, "park", "val")
@@ -116,35 +64,27 @@ def test_result_says_what_was_measured(root: Path, run: Path) -> None:
     assert 0 <= found["boundary_f"] <= 100
 
 
-def test_window_auto_is_the_protocol_and_changes_the_result(root: Path, run: Path) -> None:
-    auto, same, whole = (evaluate_checkpoint(run, root=root, window=w, device="cpu") for w in ("auto", "36", "none"))
+def test_window_auto_is_the_protocol_and_changes_the_result(park: Path, park_run: Path) -> None:
+    asked = [Inference(window=window) for window in ("auto", "36", "none")]
+    auto, same, whole = (evaluate_checkpoint(park_run, how, root=park, device="cpu") for how in asked)
     assert auto == same
     assert (auto["window"], whole["window"], whole["stride"]) == (36, 0, None)
     assert auto["miou"] != whole["miou"]
 
 
-def test_a_cpu_evaluates_in_float32(root: Path, run: Path, tmp_path: Path) -> None:
+def test_a_cpu_evaluates_in_float32(park: Path, park_run: Path, tmp_path: Path) -> None:
     """Also a run whose training was asked to be in bfloat16."""
-    net, meta = load_network(run / "best.safetensors")
+    net, meta = load_network(park_run / "best.safetensors")
     found = []
     for amp in ("off", "bf16"):
         config = {**meta["config"], "train.amp": amp}
         save_network(tmp_path / "x.safetensors", net, {**meta, "config": config})
-        found.append(evaluate_checkpoint(tmp_path / "x.safetensors", root=root, device="cpu"))
+        found.append(evaluate_checkpoint(tmp_path / "x.safetensors", root=park, device="cpu"))
     assert found[0] == found[1]
 
 
-def test_train_split_means_the_masked_images(root: Path, run: Path) -> None:
-    assert evaluate_checkpoint(run, root=root, split="train", device="cpu")["images"] == 1
-
-
-def test_best_is_preferred_and_last_is_enough(run: Path, tmp_path: Path) -> None:
-    assert find_checkpoint(run).name == "best.safetensors"
-    assert find_checkpoint(run / "last.safetensors") == run / "last.safetensors"
-    (tmp_path / "last.safetensors").touch()
-    assert find_checkpoint(tmp_path).name == "last.safetensors"
-    with pytest.raises(CheckpointError, match="holds no checkpoint"):
-        find_checkpoint(run.parent)
+def test_train_split_means_the_masked_images(park: Path, park_run: Path) -> None:
+    assert evaluate_checkpoint(park_run, root=park, split="train", device="cpu")["images"] == 1
 
 
 @pytest.mark.parametrize(
@@ -157,38 +97,26 @@ def test_best_is_preferred_and_last_is_enough(run: Path, tmp_path: Path) -> None
     ],
 )
 def test_other_classes_are_refused_with_the_difference(
-    root: Path, run: Path, tmp_path: Path, classes: tuple[str, ...], why: str
+    park: Path, park_run: Path, tmp_path: Path, classes: tuple[str, ...], why: str
 ) -> None:
     palette = tuple((k, k, k) for k in range(len(classes)))
-    park = load_dataset(root, "park")
-    write_dataset(replace(park, name="other", root=tmp_path / "other", classes=classes, palette=palette), {})
+    ours = load_dataset(park, "park")
+    write_dataset(replace(ours, name="other", root=tmp_path / "other", classes=classes, palette=palette), {})
     with pytest.raises(DataError, match="other classes") as caught:
-        evaluate_checkpoint(run, root=tmp_path, data="other", device="cpu")
+        evaluate_checkpoint(park_run, root=tmp_path, data="other", device="cpu")
     assert caught.value.why == why
 
 
-def test_another_dataset_brings_its_own_window(root: Path, run: Path, tmp_path: Path) -> None:
-    write_dataset(replace(load_dataset(root, "park"), name="other", root=tmp_path / "other", window=0), {})
-    assert evaluate_checkpoint(run, root=tmp_path, data="other", device="cpu")["window"] == 0
+def test_another_dataset_brings_its_own_window(park: Path, park_run: Path, tmp_path: Path) -> None:
+    write_dataset(replace(load_dataset(park, "park"), name="other", root=tmp_path / "other", window=0), {})
+    assert evaluate_checkpoint(park_run, root=tmp_path, data="other", device="cpu")["window"] == 0
 
 
-@pytest.mark.parametrize(
-    ("how", "message"),
-    [
-        ({"split": "vall"}, "split 'vall'"),
-        ({"stride": 0.0}, "stride"),
-        ({"stride": 1.5}, "stride"),
-        ({"batch": 0}, "batch"),
-        ({"scales": ()}, "scales"),
-        ({"scales": (1.0, -1.0)}, "scales"),
-        ({"window": "wide"}, "window 'wide'"),
-    ],
-)
-def test_options_that_cannot_be(root: Path, run: Path, how: dict[str, object], message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        evaluate_checkpoint(run, root=root, device="cpu", **how)
+def test_a_split_that_is_not_there(park: Path, park_run: Path) -> None:
+    with pytest.raises(UsageError, match="split 'vall'"):
+        evaluate_checkpoint(park_run, root=park, split="vall", device="cpu")
 
 
-def test_a_dataset_that_is_not_there(run: Path, tmp_path: Path) -> None:
+def test_a_dataset_that_is_not_there(park_run: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="park"):
-        evaluate_checkpoint(run, root=tmp_path, device="cpu")
+        evaluate_checkpoint(park_run, root=tmp_path, device="cpu")

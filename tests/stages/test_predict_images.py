@@ -13,6 +13,7 @@ from PIL import Image
 
 from semiseg_cli.core.data.imaging import read_image
 from semiseg_cli.core.errors import CheckpointError, DataError, UsageError
+from semiseg_cli.core.inference.options import Inference
 from semiseg_cli.core.models import build_segmenter
 from semiseg_cli.core.ops import sliding
 from semiseg_cli.core.sources.classes import read_classes
@@ -90,7 +91,8 @@ def same(labels: np.ndarray, expected: np.ndarray) -> None:
 
 
 def predict(ckpt: Path, *images: Path, out: Path, **how: Any) -> dict[str, Any]:
-    return predict_images(ckpt, images, out=out, device="cpu", **how)
+    asked = {name: how.pop(name) for name in ("window", "scales", "flip") if name in how}
+    return predict_images(ckpt, images, Inference(**asked), out=out, device="cpu", **how)
 
 
 def test_labels_are_the_networks_and_upright(ckpt: Path, photos: Path, tmp_path: Path) -> None:

@@ -122,11 +122,12 @@ def test_what_a_run_leaves_behind(start: Callable[..., Path], shapes_root: Path)
 
 def test_the_measured_network_is_the_saved_one(start: Callable[..., Path], shapes_root: Path) -> None:
     from semiseg_cli.core.inference.evaluation import evaluate
+    from semiseg_cli.core.inference.predictor import Predictor
 
     run = start()
     dataset = load_dataset(shapes_root, "shapes")
     net, meta = load_network(run / "last.safetensors")
-    found = evaluate(net, dataset, dataset.val, device="cpu", amp=False, **meta["normalise"])
+    found = evaluate(Predictor.of(net, meta, torch.device("cpu")), dataset, dataset.val)
     assert found.miou == pytest.approx(meta["miou"], abs=1e-9)
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 from semiseg_cli.core.data.index import load_dataset, write_dataset
 from semiseg_cli.core.errors import CheckpointError, DataError, UsageError
 from semiseg_cli.core.inference.evaluation import evaluate
+from semiseg_cli.core.inference.predictor import Predictor
 from semiseg_cli.core.training.checkpoint import load_network, save_network
 from semiseg_cli.core.training.preview import Unmixed, augmented, pseudo_labels
 from semiseg_cli.core.types import Clock
@@ -168,7 +169,7 @@ def test_masks_show_what_eval_measures(runs: dict[str, Path], shapes_root: Path,
     net, meta = load_network(Path(found["checkpoints"][0]))
     for image in found["images"]:
         record = next(record for record in dataset.val if record.id == image["id"])
-        alone = evaluate(net, dataset, [record], **meta["normalise"], device="cpu")
+        alone = evaluate(Predictor.of(net, meta, torch.device("cpu")), dataset, [record])
         assert image["miou"] == {"prediction": pytest.approx(alone.miou)}
     first = sheet(found["sheets"][0])
     for colour in dataset.palette:  # the legend shows them all

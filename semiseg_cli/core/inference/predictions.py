@@ -8,26 +8,23 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from semiseg_cli.core.data.decode import decode_image
 from semiseg_cli.core.data.loader import begin_worker
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.errors import DataError, SemisegError
-from semiseg_cli.core.ops import sliding
+from semiseg_cli.core.inference.predictor import Predictor
 
 Array = np.ndarray[Any, np.dtype[np.uint8]]
 Load = Callable[[Record], tuple[Array, Array | None]]  # image HxWx3 RGB and, where it is wanted, mask HxW
-
-CPU_PIXELS = 2**18  # per forward on a CPU: beyond it an image takes up to twice as long (maps outgrow the caches)
 
 
 class Predicted(NamedTuple):
@@ -57,33 +54,15 @@ def size(array: Array) -> str:
 
 
 def predictions(
-    net: nn.Module,
-    records: Sequence[Record],
-    *,
-    mean: Sequence[float],
-    std: Sequence[float],
-    device: str | torch.device,
-    window: int = 0,
-    stride: float = 2 / 3,
-    batch: int = 8,
-    scales: Sequence[float] = (1.0,),
-    flip: bool = False,
-    amp: bool = False,
-    workers: int = 0,
-    load: Load = load_image,
+    predictor: Predictor, records: Sequence[Record], *, workers: int = 0, load: Load = load_image
 ) -> Iterator[Predicted]:
     """Predictions of every record, in groups of equal exact shape; within a shape, in the order of the records.
 
-    mean, std: per channel of images in [0, 1]. window: side in pixels, 0: whole images; it and stride, batch, scales,
-    flip are those of `sliding.predict` (on a CPU, batch is at most what CPU_PIXELS allows). amp: bfloat16 autocast.
     workers: processes that decode. The net is in eval mode until the iterator ends; then each of its modules has its
     mode again.
     """
-    device = torch.device(device)
-    mean_311, std_311 = (
-        torch.as_tensor(values, dtype=torch.float32, device=device)[:, None, None] for values in (mean, std)
-    )
-    groups = list(_groups(records, window, stride, batch, device))
+    device = predictor.device
+    groups = list(_groups(records, predictor))
     files = DataLoader(
         _Files(groups, load),
         batch_size=None,
@@ -92,24 +71,13 @@ def predictions(
         worker_init_fn=begin_worker,
         generator=torch.Generator(),  # its own: an evaluation must not move the global stream of random numbers
     )
-    with _evaluating(net):
+    with predictor.evaluating():
         for group, loaded in zip(groups, files, strict=True):
             if isinstance(loaded, SemisegError):
                 raise loaded
             image_BHW3, mask_BHW = loaded
-            rgb01_B3HW = image_BHW3.to(device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
+            conf_BHW, label_BHW = predictor(image_BHW3).max(1)
             truth_BHW = None if mask_BHW is None else mask_BHW.to(device, non_blocking=True)
-            with torch.autocast(device.type, torch.bfloat16, enabled=amp):
-                probs_BKHW = sliding.predict(
-                    net,
-                    (rgb01_B3HW - mean_311) / std_311,
-                    window=window,
-                    stride=stride,
-                    batch=_at_once(group[0], window, batch, device),
-                    scales=scales,
-                    flip=flip,
-                )
-            conf_BHW, label_BHW = probs_BKHW.max(1)
             yield Predicted(group, label_BHW.to(torch.uint8), conf_BHW, truth_BHW)
 
 
@@ -163,34 +131,11 @@ class _Files(Dataset[Any]):
         return image_BHW3, torch.from_numpy(np.stack(masks)) if masks else None
 
 
-def _groups(
-    records: Sequence[Record], window: int, stride: float, batch: int, device: torch.device
-) -> Iterator[list[Record]]:
-    """Records of equal shape, as many as fill a forward: windows of one image count one each."""
+def _groups(records: Sequence[Record], predictor: Predictor) -> Iterator[list[Record]]:
+    """Records of equal shape, as many as fill a forward."""
     shapes: dict[tuple[int, int], list[Record]] = {}
     for record in records:
         shapes.setdefault((record.height, record.width), []).append(record)
-    for (height, width), same in shapes.items():
-        most = max(map(len, sliding.windows(height, width, window, stride).values())) if window else 1
-        count = max(1, _at_once(same[0], window, batch, device) // most)
+    for shape, same in shapes.items():
+        count = predictor.together(*shape)
         yield from (same[i : i + count] for i in range(0, len(same), count))
-
-
-def _at_once(record: Record, window: int, batch: int, device: torch.device) -> int:
-    """Images like this one, or windows of it, per forward: `batch`, or fewer on a CPU if they are large."""
-    if device.type != "cpu":
-        return batch
-    height, width = (min(side, window or side) for side in (record.height, record.width))
-    return max(1, min(batch, CPU_PIXELS // (height * width)))
-
-
-@contextmanager
-def _evaluating(net: nn.Module) -> Iterator[None]:
-    """Eval mode, then the mode of every single module again (a frozen batch norm stays in eval mode while training)."""
-    modes = [(module, module.training) for module in net.modules()]
-    net.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode

@@ -3,7 +3,8 @@
 The measure is DAVIS's contour accuracy (Perazzi et al., CVPR 2016, arXiv 1704.00675) in the form that the
 segmentation literature took over with Gated-SCNN (Takikawa et al., ICCV 2019, arXiv 1907.05740): the tolerance is the
 threshold times the image's diagonal rounded up, so at least 1 pixel (0.0003 gives 1 on Cityscapes, 0.00088 gives 3).
-We leave out a class that is neither in the labels nor in the prediction of an image; the field's code counts it as 1.
+We leave out a class that is neither in the labels nor in the prediction of an image; the field's code counts it as 1
+(`eval --absent-as-one`).
 """
 
 from __future__ import annotations

@@ -14,7 +14,9 @@ from torch import nn
 from semiseg_cli import __version__
 from semiseg_cli.core.data.loader import HostBatch, Plan, loader, workers_for
 from semiseg_cli.core.data.spec import Dataset, Partition
-from semiseg_cli.core.inference.evaluation import Evaluation, evaluate, in_bfloat16, resolve_window
+from semiseg_cli.core.inference.evaluation import Evaluation, evaluate
+from semiseg_cli.core.inference.options import resolve_window
+from semiseg_cli.core.inference.predictor import Predictor
 from semiseg_cli.core.methods.base import Method
 from semiseg_cli.core.models import MEAN, STD
 from semiseg_cli.core.settings import Config
@@ -89,20 +91,11 @@ class Session:
         """The deployed network on the validation images as `semiseg eval` measures it; None if there are none."""
         if not self.dataset.val:
             return None
-        settings = self.config.eval
-        return evaluate(
-            self.method.deployed(),
-            self.dataset,
-            self.dataset.val,
-            mean=MEAN,
-            std=STD,
-            device=self.world.device,
-            window=resolve_window(settings.window, self.dataset.window),
-            stride=settings.stride,
-            batch=settings.batch,
-            amp=in_bfloat16(self.config.train.amp, self.world.device),
-            workers=self.workers,
+        net, config, device = self.method.deployed(), self.config, self.world.device
+        predictor = Predictor.configured(
+            net, config.eval, self.dataset.window, config.train.amp, device, mean=MEAN, std=STD
         )
+        return evaluate(predictor, self.dataset, self.dataset.val, workers=self.workers)
 
 
 def deployed_meta(

@@ -14,8 +14,11 @@ from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from semiseg_cli.core.data.spec import Dataset, Record
 from semiseg_cli.core.errors import DataError, UsageError
-from semiseg_cli.core.inference.evaluation import Evaluation, evaluate, head_and_tail, in_bfloat16, resolve_window
+from semiseg_cli.core.inference.evaluation import Evaluation, evaluate, head_and_tail
+from semiseg_cli.core.inference.metrics import Asked
+from semiseg_cli.core.inference.options import resolve_window
 from semiseg_cli.core.inference.predictions import predictions
+from semiseg_cli.core.inference.predictor import Predictor, in_bfloat16
 
 MEAN, STD = (0.2, 0.4, 0.6), (0.5, 0.25, 0.2)
 CLASSES = ("ground", "leaf", "stone")
@@ -64,15 +67,21 @@ def dataset(tmp_path: Path) -> Dataset:
     return dataset_of(tmp_path, [write_record(tmp_path, f"i{k}", mask, flaw=flaw) for k, (mask, flaw) in pairs])
 
 
-def measure(net: nn.Module, dataset: Dataset, **how: object) -> Evaluation:
-    return evaluate(net, dataset, dataset.val, mean=MEAN, std=STD, device="cpu", **how)
+def predictor(net: nn.Module, **how: object) -> Predictor:
+    return Predictor(net=net, mean=MEAN, std=STD, device=torch.device("cpu"), **how)
+
+
+def measure(net: nn.Module, dataset: Dataset, asked: Asked = Asked(), **more: object) -> Evaluation:  # noqa: B008
+    here = {key: more.pop(key) for key in ("workers", "progress", "save") if key in more}
+    return evaluate(predictor(net, **more), dataset, dataset.val, asked=asked, **here)
 
 
 def test_right_answers_are_100(tmp_path: Path) -> None:
     mask = np.array([[0, 0, 1, 255], [0, 1, 1, 255]], np.uint8).repeat(4, 0).repeat(4, 1)
-    result = measure(Reader(), dataset_of(tmp_path, [write_record(tmp_path, "a", mask)]), boundary=True)
-    assert (result.miou, result.pixel_accuracy, result.boundary_f, result.images) == (100, 100, 100, 1)
-    assert result.iou == {"ground": 100.0, "leaf": 100.0, "stone": None}
+    result = measure(Reader(), dataset_of(tmp_path, [write_record(tmp_path, "a", mask)]), asked=Asked(boundary=True))
+    assert result.values == {"miou": 100, "pixel_accuracy": 100, "boundary_f": 100}
+    assert result.images == 1
+    assert result.by_class["iou"] == {"ground": 100.0, "leaf": 100.0, "stone": None}
 
 
 def test_known_errors_give_the_known_values(tmp_path: Path) -> None:
@@ -82,12 +91,12 @@ def test_known_errors_give_the_known_values(tmp_path: Path) -> None:
     flaw[9] = True  # 10 of the 50 pixels of class 1 become class 0
     data = dataset_of(tmp_path, [write_record(tmp_path, "a", mask, flaw=flaw)])
     result = measure(Reader(), data)
-    assert result.iou["ground"] == pytest.approx(100 * 50 / 60)
-    assert result.iou["leaf"] == pytest.approx(80)
+    assert result.by_class["iou"]["ground"] == pytest.approx(100 * 50 / 60)
+    assert result.by_class["iou"]["leaf"] == pytest.approx(80)
     assert result.miou == pytest.approx((100 * 50 / 60 + 80) / 2)
-    assert result.pixel_accuracy == pytest.approx(90)
-    zero = measure(Reader(), data, absent_as_zero=True)
-    assert zero.iou["stone"] == 0
+    assert result.values["pixel_accuracy"] == pytest.approx(90)
+    zero = measure(Reader(), data, asked=Asked(absent_as_zero=True))
+    assert zero.by_class["iou"]["stone"] == 0
     assert zero.miou == pytest.approx((100 * 50 / 60 + 80) / 3)
 
 
@@ -105,15 +114,15 @@ def test_matrix_equals_torchmetrics(dataset: Dataset) -> None:
 
 @pytest.mark.parametrize("how", [{"batch": 1}, {"batch": 2}, {"batch": 64}, {"workers": 2}, {"batch": 3, "window": 16}])
 def test_result_does_not_depend_on_grouping(dataset: Dataset, how: dict[str, int]) -> None:
-    wanted = measure(Reader(wrong=1), dataset, boundary=True)
-    found = measure(Reader(wrong=1), dataset, boundary=True, **how)
+    wanted = measure(Reader(wrong=1), dataset, asked=Asked(boundary=True))
+    found = measure(Reader(wrong=1), dataset, asked=Asked(boundary=True), **how)
     assert torch.equal(found.matrix_KK, wanted.matrix_KK)
-    assert (found.miou, found.iou, found.images) == (wanted.miou, wanted.iou, wanted.images)
-    assert found.boundary_f == pytest.approx(wanted.boundary_f, abs=1e-9)
+    assert (found.miou, found.by_class["iou"], found.images) == (wanted.miou, wanted.by_class["iou"], wanted.images)
+    assert found.values["boundary_f"] == pytest.approx(wanted.values["boundary_f"], abs=1e-9)
 
 
 def test_order_of_records_does_not_matter(dataset: Dataset) -> None:
-    back = evaluate(Reader(1), dataset, dataset.val[::-1], mean=MEAN, std=STD, device="cpu")
+    back = evaluate(predictor(Reader(1)), dataset, dataset.val[::-1])
     assert torch.equal(back.matrix_KK, measure(Reader(1), dataset).matrix_KK)
 
 
@@ -127,7 +136,7 @@ def test_equal_shapes_share_a_forward_and_nothing_is_padded(dataset: Dataset) ->
 
 
 def test_large_images_go_one_by_one_on_a_cpu(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("semiseg_cli.core.inference.predictions.CPU_PIXELS", 2 * 24 * 24)
+    monkeypatch.setattr("semiseg_cli.core.inference.predictor.CPU_PIXELS", 2 * 24 * 24)
     whole, windows = Reader(), Reader()
     measure(whole, dataset)
     assert {shape[0] for shape in whole.shapes if shape[2:] == (24, 32)} == {1}
@@ -166,7 +175,7 @@ def test_a_folder_that_cannot_be_written_is_named(dataset: Dataset, tmp_path: Pa
 
 def test_predictions_need_no_mask_and_give_confidence(dataset: Dataset) -> None:
     records = [Record(r.id, r.image, None, r.height, r.width) for r in dataset.val]
-    parts = list(predictions(Reader(), records, mean=MEAN, std=STD, device="cpu", flip=True, scales=(1.0, 1.5)))
+    parts = list(predictions(predictor(Reader(), flip=True, scales=(1.0, 1.5)), records))
     assert sum(len(part.records) for part in parts) == len(records)
     for part in parts:
         assert part.truth_BHW is None
@@ -227,9 +236,9 @@ def test_window_names() -> None:
 def in_one_of_two_processes(rank: int, dataset: Dataset, folder: Path) -> None:
     torch.set_num_threads(1)  # a forked process has none of its parent's threads
     dist.init_process_group("gloo", store=dist.FileStore(str(folder / "store"), 2), rank=rank, world_size=2)
-    how = {"mean": MEAN, "std": STD, "device": "cpu", "boundary": True}
-    found = [evaluate(Reader(1), dataset, dataset.val[:n], **how) for n in (6, 1)]  # 1: one process has nothing
-    torch.save([(f.matrix_KK, f.boundary_f, f.images) for f in found], folder / f"rank{rank}.pt")
+    asked = Asked(boundary=True)
+    found = [evaluate(predictor(Reader(1)), dataset, dataset.val[:n], asked=asked) for n in (6, 1)]  # one has nothing
+    torch.save([(f.matrix_KK, f.values["boundary_f"], f.images) for f in found], folder / f"rank{rank}.pt")
     dist.barrier()
     dist.destroy_process_group()
 
@@ -238,9 +247,9 @@ def test_processes_share_the_images_and_agree_on_the_whole(dataset: Dataset, tmp
     torch.multiprocessing.start_processes(in_one_of_two_processes, (dataset, tmp_path), nprocs=2, start_method="fork")
     for rank in (0, 1):
         for n, (matrix_KK, boundary_f, count) in zip((6, 1), torch.load(tmp_path / f"rank{rank}.pt"), strict=True):
-            wanted = evaluate(Reader(1), dataset, dataset.val[:n], mean=MEAN, std=STD, device="cpu", boundary=True)
+            wanted = evaluate(predictor(Reader(1)), dataset, dataset.val[:n], asked=Asked(boundary=True))
             assert torch.equal(matrix_KK, wanted.matrix_KK)
-            assert (boundary_f, count) == (pytest.approx(wanted.boundary_f, abs=1e-9), wanted.images)
+            assert (boundary_f, count) == (pytest.approx(wanted.values["boundary_f"], abs=1e-9), wanted.images)
 
 
 def test_head_and_tail() -> None:

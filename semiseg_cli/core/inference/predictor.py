@@ -1,0 +1,137 @@
+"""A network and all that belongs to applying it: normalisation, window, scales and precision, in one value.
+
+Evaluation, the training loop's included, `semiseg predict` and the pictures of predictions all go through here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from semiseg_cli.core.inference.options import AS_TRAINED, Inference, resolve_window
+from semiseg_cli.core.ops import sliding
+from semiseg_cli.core.settings import EvalConfig
+
+CPU_PIXELS = 2**18  # per forward on a CPU: beyond it an image takes up to twice as long (maps outgrow the caches)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictor:
+    """A network, called with images: window, stride, batch, scales and flip are those of `sliding.predict`.
+
+    mean, std: per channel of images in [0, 1]. amp: bfloat16 autocast.
+    """
+
+    net: nn.Module
+    mean: Sequence[float]
+    std: Sequence[float]
+    device: torch.device
+    window: int = 0  # pixels; 0: whole images
+    stride: float = 2 / 3
+    batch: int = 8
+    scales: Sequence[float] = (1.0,)
+    flip: bool = False
+    amp: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        net: nn.Module,
+        meta: Mapping[str, Any],
+        device: torch.device,
+        how: Inference = AS_TRAINED,
+        protocol: int | None = None,
+    ) -> Predictor:
+        """The network of a checkpoint, given what its file says (`meta`), applied as asked for.
+
+        protocol: the window of the dataset, where it is another one than the checkpoint's; pixels, 0 for whole images.
+        """
+        config, data = meta["config"], meta["data"]
+        trained = EvalConfig(**{name: config[f"eval.{name}"] for name in ("window", "stride", "batch")})
+        normalise = meta["normalise"]
+        side = data["window"] if protocol is None else protocol
+        return cls.configured(net, trained, side, config["train.amp"], device, how, **normalise)
+
+    @classmethod
+    def configured(
+        cls,
+        net: nn.Module,
+        config: EvalConfig,
+        protocol: int,
+        amp: str,
+        device: torch.device,
+        how: Inference = AS_TRAINED,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+    ) -> Predictor:
+        """A network whose run has this configuration. amp: the run's train.amp."""
+        return cls(
+            net=net,
+            mean=mean,
+            std=std,
+            device=device,
+            window=resolve_window(config.window if how.window == "auto" else how.window, protocol),
+            stride=config.stride if how.stride is None else how.stride,
+            batch=config.batch if how.batch is None else how.batch,
+            scales=how.scales,
+            flip=how.flip,
+            amp=in_bfloat16(amp, device),
+        )
+
+    def __call__(self, image_BHW3: Tensor) -> Tensor:
+        """Probabilities BKHW on the device, as `sliding.predict` gives them, of uint8 images on any."""
+        rgb01_B3HW = image_BHW3.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
+        mean_311, std_311 = self._normalisation
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
+            return sliding.predict(
+                self.net,
+                (rgb01_B3HW - mean_311) / std_311,
+                window=self.window,
+                stride=self.stride,
+                batch=self.at_once(*image_BHW3.shape[1:3]),
+                scales=self.scales,
+                flip=self.flip,
+            )
+
+    def at_once(self, height: int, width: int) -> int:
+        """Images of this size, or windows of them, per forward: `batch`, or fewer on a CPU if they are large."""
+        if self.device.type != "cpu":
+            return self.batch
+        pixels = min(height, self.window or height) * min(width, self.window or width)
+        return max(1, min(self.batch, CPU_PIXELS // pixels))
+
+    def together(self, height: int, width: int) -> int:
+        """Images of this size that fill a forward: windows of one image count one each."""
+        groups = sliding.windows(height, width, self.window, self.stride) if self.window else {}
+        return max(1, self.at_once(height, width) // max(map(len, groups.values()), default=1))
+
+    @cached_property
+    def _normalisation(self) -> list[Tensor]:
+        values = (self.mean, self.std)
+        return [torch.as_tensor(each, dtype=torch.float32, device=self.device)[:, None, None] for each in values]
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Eval mode, then the mode of every single module again (a frozen batch norm stays so while training)."""
+        modes = [(module, module.training) for module in self.net.modules()]
+        self.net.eval()
+        try:
+            yield
+        finally:
+            for module, mode in modes:
+                module.training = mode
+
+
+def in_bfloat16(amp: str, device: str | torch.device) -> bool:
+    """Whether a run's networks are evaluated in bfloat16: on CUDA, unless its train.amp is off.
+
+    Never on a CPU, where training may use it: a number must not depend on what the CPU at hand has.
+    """
+    return torch.device(device).type == "cuda" and amp != "off"
