@@ -22,7 +22,7 @@ from semiseg_cli.core.models import BACKBONES
 from semiseg_cli.core.settings import DataConfig, TrainConfig, doc
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.table import Table
 
 WHAT, DATA, OUTPUT = "What to measure", "Data", "Output"
 PARTS = {
@@ -123,9 +123,8 @@ def bench(
     console.result("bench", found, _table(found), json)
 
 
-def _table(found: dict[str, Any]) -> RenderableType:
+def _table(found: dict[str, Any]) -> list[str | Table]:
     from rich import box
-    from rich.console import Group
     from rich.table import Table
 
     table = Table(box=box.SIMPLE)
@@ -143,7 +142,7 @@ def _table(found: dict[str, Any]) -> RenderableType:
         f"(decode {host['decode_ms']['median']:.2f}, {host['decodes_per_second']:.0f}/s; "
         f"warp {host['warp_ms']['median']:.2f}, {host['warps_per_second']:.0f}/s)",
     )
-    return Group(table, *lines)
+    return [table, *lines]
 
 
 def _times(spread: dict[str, float]) -> list[str]:

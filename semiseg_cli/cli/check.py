@@ -13,7 +13,7 @@ from semiseg_cli.cli.complete import complete_data
 from semiseg_cli.core.errors import CheckFailed
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.table import Table
 
 SHOWN = 5  # findings of a kind that the terminal shows; the JSON document has all
 LONGEST = 200  # characters of one: a group of equal images may have thousands of names
@@ -52,8 +52,7 @@ def check(
         )
 
 
-def _text(found: dict[str, Any]) -> RenderableType:
-    from rich.console import Group
+def _text(found: dict[str, Any]) -> list[str | Table]:
     from rich.table import Table
     from rich.text import Text
 
@@ -78,7 +77,7 @@ def _text(found: dict[str, Any]) -> RenderableType:
     if partition:
         lines.append(f"partition: {partition['name']}; {partition['unlabeled']} unlabeled")
     end = [] if found["problems"] else ["nothing is wrong"]
-    return Group(*map(Text, lines), table, *map(Text, end))
+    return [*lines, table, *end]
 
 
 def _findings(findings: list[dict[str, str]]) -> list[str]:

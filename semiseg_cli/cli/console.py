@@ -1,6 +1,8 @@
 """What the terminal shows: one result on stdout, everything else on stderr.
 
-A command ends with `result(...)`; on its way it uses `note`, `warn` and `progress`.
+A command ends with `result(...)`; on its way it uses `note`, `warn` and `progress`. What may be copied (commands,
+paths, names of runs) is a string, and strings are printed as they are, however narrow the terminal; rich gets tables
+alone, and what may be copied from one stands in a column with `no_wrap`.
 """
 
 from __future__ import annotations
@@ -8,13 +10,17 @@ from __future__ import annotations
 import json as jsonlib
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, RenderableType
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 SCHEMA = 1
 
@@ -42,14 +48,43 @@ def stdout() -> Console:
     return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 
 
-def result(command: str, data: Any, text: RenderableType, json: bool) -> None:
-    """The result of a command: `data` (plain values) as one JSON document, or `text` (a string or rich renderable)."""
+def result(command: str, data: Any, text: str | Table | Sequence[str | Table], json: bool) -> None:
+    """The result of a command: `data` (plain values) as one JSON document, or `text`: strings, tables, or several."""
     if json:
         document({"command": command, "result": data})
-    elif isinstance(text, str):
-        print(text)
-    else:
-        stdout().print(text)
+        return
+    for part in [text] if isinstance(text, str) or not isinstance(text, Sequence) else text:
+        if isinstance(part, str):
+            print(part, flush=True)
+        else:
+            out = stdout()
+            out.width = max(out.width, _least_width(part))
+            out.print(part)
+
+
+def prose(text: str) -> str:
+    """Text to be read, not copied: on a terminal that is narrower than its lines, its paragraphs are filled anew."""
+    width = stdout().width
+    if max(map(len, text.splitlines()), default=0) <= width or not sys.stdout.isatty():
+        return text
+    return "\n\n".join(fill(paragraph, width, break_long_words=False) for paragraph in text.split("\n\n"))
+
+
+def _least_width(table: Table) -> int:
+    """The width at which columns with `no_wrap` are whole and others break between words only.
+
+    A column whose cells are one word each, or none, gets `no_wrap`, so that the others give way to it.
+    """
+    from rich.measure import Measurement
+
+    console = stdout()
+    options = console.options.update(width=10_000)  # to measure: wider than any cell
+    for column in table.columns:
+        cells = [Measurement.get(console, options, cell) for cell in (column.header, *column.cells)]
+        least, most = max(cell.minimum for cell in cells), max(cell.maximum for cell in cells)
+        column.no_wrap = column.no_wrap or least == most
+        column.min_width = most if column.no_wrap else least
+    return Measurement.get(console, options, table).minimum
 
 
 def document(content: dict[str, Any]) -> None:
@@ -96,8 +131,7 @@ def progress(description: str, total: int | None = None) -> Iterator[Callable[..
 
 
 def _say(text: str, style: str = "") -> None:
-    console = stderr()
-    console.print(text, markup=False, style=style, soft_wrap=not console.is_terminal)  # a log keeps one line a line
+    stderr().print(text, markup=False, style=style, soft_wrap=True)
 
 
 def _plain(value: Any) -> Any:

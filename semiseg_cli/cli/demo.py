@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from semiseg_cli.cli import console
 from semiseg_cli.cli.screen import duration, make_screen
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def demo(
@@ -24,33 +27,35 @@ def demo(
     from semiseg_cli.stages.demo import demo as run
 
     found = run(folder, seed=seed, device=device, make_screen=make_screen)
-    console.result("demo", found, _table(found, folder), json)
+    console.result("demo", found, _text(found, folder), json)
 
 
-def _table(found: dict[str, Any], folder: Path) -> Any:
-    from rich.console import Group
+def _text(found: dict[str, Any], folder: Path) -> list[str | Table]:
     from rich.table import Table
 
-    data = f"{found['labeled']} labeled + {found['unlabeled']} unlabeled"
-    table = Table(title=f"mIoU on {found['images']} images, {data}")
-    table.add_column("method")
-    for name in ("mIoU", *found["rows"][0]["iou"]):
-        table.add_column(name, justify="right")
-    table.add_column("time", justify="right")
-    for row in found["rows"]:
-        cells = ["-" if value is None else f"{value:.1f}" for value in row["iou"].values()]
-        table.add_row(row["method"], f"{row['miou']:.1f}", *cells, duration(row["seconds"]))
-    last = shlex.quote(found["rows"][-1]["run"])
+    rows = found["rows"]
+    table = Table("IoU %", *(row["method"] for row in rows), box=None, header_style="dim", pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name in rows[0]["iou"]:
+        table.add_row(name, *("-" if (value := row["iou"][name]) is None else f"{value:.1f}" for row in rows))
+    table.add_row("mean", *(f"{row['miou']:.1f}" for row in rows), style="bold")
+    table.add_row("time", *(duration(row["seconds"]) for row in rows))
+    last = shlex.quote(rows[-1]["run"])
     root = shlex.quote(str(folder / "data"))
     lines = (
+        "",
         f"UniMatch gains {found['gain']:+.1f} points from the unlabeled images ({duration(found['seconds'])} in all; "
         "one seed: RESULTS.md shows the spread).",
-        f"look: {' '.join(shlex.quote(picture) for picture in found['pictures'])}",
+        "look at:",
+        *(f"  {shlex.quote(picture)}" for picture in found["pictures"]),
+        "or closer:",
+        f"  semiseg eval {last} --root {root}",
+        f"  semiseg viz {last} --root {root} --errors",
         "next, the same on your own photos, with masks for a few of them:",
         "  semiseg prepare folder --labeled photos --masks masks --unlabeled more --classes classes.txt --name mine "
         "--long-side 241",
         "  semiseg train -d mine",
-        f"or look closer: semiseg eval {last} --root {root}",
-        f"                semiseg viz {last} --root {root} --errors",
     )
-    return Group(table, *lines)
+    data = f"{found['labeled']} labeled + {found['unlabeled']} unlabeled"
+    return [f"on {found['images']} images, {data}", table, *lines]

@@ -16,7 +16,7 @@ from semiseg_cli.core.inference.metrics import HEADLINE, METRICS, Asked
 from semiseg_cli.core.inference.options import Inference
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.table import Table
 
 HOW, DATA, OUTPUT = "How to predict and measure", "Data", "Output"
 
@@ -100,9 +100,8 @@ def eval_(
         raise CheckFailed(f"mIoU {found['miou']:.2f} is below the required {require_miou:g}")
 
 
-def _table(found: dict[str, Any], by_frequency: bool) -> RenderableType:
+def _table(found: dict[str, Any], by_frequency: bool) -> list[str | Table]:
     from rich import box
-    from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
@@ -125,7 +124,7 @@ def _table(found: dict[str, Any], by_frequency: bool) -> RenderableType:
     for metric in METRICS:
         if not metric.by_class and found[metric.name] is not None:
             table.add_row(metric.title, _percent(found[metric.name]), style="bold" if metric is HEADLINE else "")
-    return Group(table, Text(_what(found)))
+    return [table, _what(found)]
 
 
 def _percent(value: float | None) -> str:

@@ -15,7 +15,7 @@ from semiseg_cli.core.methods import METHODS
 from semiseg_cli.core.methods.extras import EXTRAS
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.table import Table
 
 
 def methods(
@@ -34,11 +34,12 @@ def methods(
         console.result("methods", [asdict(each) for each in every], _all(every), json)
 
 
-def _all(every: list[Description]) -> RenderableType:
+def _all(every: list[Description]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
     table = Table("method", "paper", box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
+    table.columns[0].no_wrap = True  # to be copied
     for each in every:
         table.add_row(each.name, Text(each.paper))
     for name in EXTRAS:
@@ -46,8 +47,7 @@ def _all(every: list[Description]) -> RenderableType:
     return table
 
 
-def _one(found: Description, note: str, rows: list[Row]) -> RenderableType:
-    from rich.console import Group
+def _one(found: Description, note: str, rows: list[Row]) -> list[str | Table]:
     from rich.table import Table
     from rich.text import Text
 
@@ -56,26 +56,25 @@ def _one(found: Description, note: str, rows: list[Row]) -> RenderableType:
     for setting in found.settings:
         row = (f"{section}.{setting.name}", str(setting.default), setting.allowed, setting.meaning)
         table.add_row(*map(Text, row))
-    lines = [found.paper, "", found.text, ""]
+    lines = [console.prose(found.paper), "", console.prose(found.text), ""]
     if found.name in EXTRAS:
         lines += [f"train with it: semiseg train --method METHOD --add {found.name}", ""]
     else:
         changes = "; ".join(f"{name} = {value}" for name, value in found.changes.items())
         lines += [f"needs: {_needs(found)}", *[f"changes: {changes}"] * bool(changes)]
         lines += [f"train with it: semiseg train --method {found.name}", ""]
-    return Group(Text("\n".join(lines)), table, *[Text(f"\n{note}")] * bool(note), *_commands(rows))
+    end = ["", console.prose(note)] * bool(note) + _commands(rows)
+    return ["\n".join(lines), table, *["\n".join(end)] * bool(end)]
 
 
-def _commands(rows: list[Row]) -> list[RenderableType]:
-    """The rows of the paper's tables, one command a line whatever the width, to be pasted."""
-    from rich.text import Text
-
+def _commands(rows: list[Row]) -> list[str]:
+    """The rows of the paper's tables as lines, one command each, to be pasted."""
     lines = ["", "the paper's tables, a command a row (published: mIoU on val in percent)"] * bool(rows)
     for row in rows:
         published = "" if row.published is None else f", published {row.published:g}"
         place = row.table if row.table.startswith("fig") else f"table {row.table}"
         lines += ["", f"{place}, {row.row}{published}", f"  {row.command}"]
-    return [Text("\n".join(lines), no_wrap=True, overflow="ignore")] * bool(rows)
+    return lines
 
 
 def _needs(found: Description) -> str:

@@ -10,7 +10,7 @@ import typer
 from semiseg_cli.cli import console
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.table import Table
 
 
 def runs_(
@@ -32,18 +32,18 @@ def runs_(
     console.result("runs", found, text, json)
 
 
-def _text(found: dict[str, Any], root: Path) -> RenderableType:
-    from rich.console import Group
+def _text(found: dict[str, Any], root: Path) -> list[str | Table]:
     from rich.table import Table
     from rich.text import Text
 
     table = Table("run", "method", "data", "labeled", "steps", "last", "best", box=None, header_style="dim")
+    table.columns[0].no_wrap = True  # to be copied
     for row in found["runs"]:
         steps = str(row["steps"]) if row["finished"] else f"{row['step']}/{row['steps']}, unfinished"
         name = Path(row["run"]).name
         cells = (name, row["method"], row["data"], _labeled(row), steps, _percent(row["last"]), _percent(row["best"]))
         table.add_row(*map(Text, cells))
-    parts: list[RenderableType] = [Text(f"{root}, mIoU in percent"), table]
+    parts: list[str | Table] = [f"{root}, mIoU in percent", table]
     if found["seeds"]:
         seeds = Table("over seeds", "method", "data", "labeled", "steps", "last", "best", box=None, header_style="dim")
         for row in found["seeds"]:
@@ -51,8 +51,8 @@ def _text(found: dict[str, Any], root: Path) -> RenderableType:
             which = f"{row['backbone']}, seeds {' '.join(map(str, row['seeds']))}"
             cells = (which, row["method"], row["data"], _labeled(row), str(row["steps"]), *spread)
             seeds.add_row(*map(Text, cells))
-        parts += [Text(), seeds]
-    return Group(*parts)
+        parts += ["", seeds]
+    return parts
 
 
 def _labeled(row: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from semiseg_cli.cli.complete import complete_data
 from semiseg_cli.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.table import Table
 
     from semiseg_cli.stages.published_lists import Outcome
     from semiseg_cli.stages.split import Known, Split
@@ -89,7 +89,6 @@ def split(
 
 
 def _draw(root: Path, data: str, labeled: str, protocol: str, seed: int, balance: str, json: bool) -> None:
-    from rich.console import Group
     from rich.table import Table
 
     from semiseg_cli.core.data.index import default_name
@@ -107,7 +106,7 @@ def _draw(root: Path, data: str, labeled: str, protocol: str, seed: int, balance
         f"{name}: {partition.name}; {len(partition.unlabeled)} unlabeled",
         f"fingerprint {partition.fingerprint[:16]}, lists in {made.folder}",
     )
-    console.result("split", _result(name, made), Group(*lines, table), json)
+    console.result("split", _result(name, made), [*lines, table], json)
     for count in made.counts:
         if not count.images:
             console.warn(f"class '{count.name}' is in none of the labeled images")
@@ -159,12 +158,11 @@ def _bring(root: Path, data: str, source: Path | None, fetch: str, url: str, jso
         console.warn(f"left aside: {line}")
 
 
-def _imported(found: Outcome) -> RenderableType:
+def _imported(found: Outcome) -> Table:
     from rich.table import Table
     from rich.text import Text
 
     table = Table("data", "--labeled", "labeled", "unlabeled", "partition", box=None, header_style="dim")
-    table.columns[1].no_wrap = True  # what is to be typed is never cut
     for each in found.imported:
         counts = (str(len(each.partition.labeled)), str(len(each.partition.unlabeled)))
         table.add_row(Text(each.data), Text(each.words), *counts, Text(each.partition.name))
@@ -179,7 +177,7 @@ def _list(root: Path, data: str, json: bool) -> None:
 
     found = list_splits(root, data)
     table = Table("data", "--labeled", "labeled", "unlabeled", "what it is", "", box=None, header_style="dim")
-    table.columns[1].no_wrap = True  # what is to be typed is never cut
+    table.columns[-1].no_wrap = True  # to be copied
     for each in found:
         counts = (len(each.partition.labeled), len(each.partition.unlabeled)) if each.partition else ("", "")
         what = each.partition.name if each.partition else str(each.published or "")

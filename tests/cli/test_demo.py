@@ -43,7 +43,13 @@ def test_what_it_prints_can_be_pasted(asked: dict[str, Any], capsys: pytest.Capt
     assert (asked["folder"], asked["seed"], asked["device"]) == (Path("d"), 3, "cpu")
     out = capsys.readouterr().out
     assert "gains +5.5 points" in out
-    assert "look: d/pictures/comparison-1.png d/pictures/pseudo-1.png" in out
+    assert "\n  d/pictures/comparison-1.png\n  d/pictures/pseudo-1.png\n" in out
+    assert [line.split() for line in out.splitlines() if line.startswith(("IoU", "a ", "mean", "time"))] == [
+        ["IoU", "%", "supervised", "unimatch"],
+        ["a", "-", "-"],
+        ["mean", "40.0", "45.5"],
+        ["time", "0:30", "1:00"],
+    ]
     assert "semiseg eval 'd/runs/b c' --root d/data" in out
     assert "semiseg viz 'd/runs/b c' --root d/data --errors" in out
 
