@@ -107,6 +107,8 @@ def _draw(root: Path, data: str, labeled: str, protocol: str, seed: int, balance
         f"fingerprint {partition.fingerprint[:16]}, lists in {made.folder}",
     )
     console.result("split", _result(name, made), [*lines, table], json)
+    if partition.hint:
+        console.note(partition.hint)
     for count in made.counts:
         if not count.images:
             console.warn(f"class '{count.name}' is in none of the labeled images")

@@ -15,6 +15,7 @@ from semiseg_cli.core.inference.evaluation import Evaluation, evaluate, head_and
 from semiseg_cli.core.inference.metrics import METRICS, NOTHING_MORE, Asked
 from semiseg_cli.core.inference.options import AS_TRAINED, Inference
 from semiseg_cli.core.inference.predictor import Predictor
+from semiseg_cli.core.partitions.titles import recorded
 from semiseg_cli.core.places import find_root
 from semiseg_cli.core.training.checkpoint import load_network
 from semiseg_cli.core.training.distributed import join
@@ -70,7 +71,7 @@ def _of_checkpoint(meta: dict[str, Any]) -> dict[str, Any]:
     return {
         "method": meta["method"],
         "step": meta["step"],
-        "partition": partition["name"],
+        "partition": recorded(partition),
         "fingerprint": partition["fingerprint"],
         "protocol": partition.get("protocol", ""),
     }

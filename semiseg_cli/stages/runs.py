@@ -10,6 +10,7 @@ from typing import Any
 from semiseg_cli.core import runs
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.partitions.protocols import recognise
+from semiseg_cli.core.partitions.titles import recorded
 
 Row = dict[str, Any]
 
@@ -18,8 +19,8 @@ def summarise_runs(root: Path) -> dict[str, Any]:
     """The runs below `root`, the newest first, the groups of seeds among them, and what could not be read.
 
     A group's mean and sample deviation are over finished runs of different seeds (of one seed's runs the newest) whose
-    configurations are equal otherwise, on the same published partition, or on own ones of the same protocol; -1 as
-    data.split_seed means that these differ in their images, too.
+    configurations are equal otherwise, on the same published partition, or on own ones of the same protocol, with as
+    many unlabeled images; -1 as data.split_seed means that own ones differ in their images, too.
     """
     rows, configs, unreadable = list[Row](), list[dict[str, Any]](), list[str]()
     for run in runs.list_runs(root):
@@ -40,7 +41,8 @@ def _row(run: Path, config: dict[str, Any]) -> Row:
         "method": "+".join([config["method.name"], *config.get("method.add", [])]),
         "data": config["data.name"],
         "labeled": config["data.labeled"] or "all",
-        "partition": partition.get("name", ""),
+        "partition": recorded(partition),
+        "unlabeled": partition.get("unlabeled"),
         "fingerprint": partition.get("fingerprint", ""),
         "protocol": partition.get("protocol", ""),
         "backbone": config["model.backbone"],
@@ -59,7 +61,7 @@ def _over_seeds(rows: list[Row], configs: list[dict[str, Any]]) -> list[Row]:
         if row["finished"] and row["last"] is not None:
             others = {name: value for name, value in config.items() if name != "train.seed"}
             known = recognise(row["fingerprint"])
-            images = [known.words if known else "", row["protocol"]]
+            images = [known.words if known else "", row["protocol"], row["unlabeled"]]
             groups.setdefault(json.dumps([others, images], sort_keys=True), {}).setdefault(row["seed"], row)
     return [_group(list(seeds.values())) for seeds in groups.values() if len(seeds) > 1]
 

@@ -169,7 +169,19 @@ def restore(session: Session, state: Path) -> dict[str, Any]:
             why="the dataset or its splits changed since the run started; perhaps a published list was imported",
             fix="put them back as they were (<dataset>/splits), or start a new run with --init",
         )
+    _same_pool(session, meta.get("unlabeled"), state)
     return meta
+
+
+def _same_pool(session: Session, before: int | None, state: Path) -> None:
+    """Raise CheckpointError where other unlabeled images are here than when the state was written; None: not known."""
+    now = len(session.partition.unlabeled)
+    if "unlabeled" in session.plan.inputs and before not in (None, now):
+        raise CheckpointError(
+            f"{state} was written with {before:,} unlabeled images, now there are {now:,}",
+            why="the dataset was prepared again since, with more or fewer",
+            fix="prepare it as it was, or start a new run with --init",
+        )
 
 
 def _go(
@@ -266,6 +278,7 @@ class Keeper:
         if self.run:
             save_network(self.run / "last.safetensors", self.session.method.deployed(), self._meta(step, False))
             state = {"step": step, "partition": self.session.partition.fingerprint, "seconds": self.seconds}
+            state |= {"unlabeled": len(self.session.partition.unlabeled)}
             state |= {"best": self.best, "last": self.last}
             save_state(self.run / STATE, self.session.train, self.session.optimizer, state)
         barrier(self.session.world)

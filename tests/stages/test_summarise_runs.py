@@ -42,7 +42,7 @@ def test_a_row_per_run(write: Write, tmp_path: Path) -> None:
     assert found["runs"] == [
         {
             "run": str(tmp_path / "a"), "method": "unimatch", "data": "shapes", "labeled": "1/8", "backbone": "tiny",
-            "partition": "", "fingerprint": "", "protocol": "",
+            "partition": "", "unlabeled": None, "fingerprint": "", "protocol": "",
             "seed": 3, "step": 3, "steps": 5, "last": 55.0, "best": 60.0, "finished": True,
         }
     ]  # fmt: skip
@@ -85,6 +85,18 @@ def test_seeds_on_different_partitions_are_not_summed_up(write: Write, tmp_path:
         (write(f"mixed{seed}", [70.0], train_seed=seed) / "partition.json").write_text(json.dumps(partition))
     groups = {group["last"]["mean"]: group["partition"] for group in summarise_runs(tmp_path)["seeds"]}
     assert groups == {50.0: "2 own partitions", 60.0: str(published), 70.0: own["name"]}
+
+
+def test_runs_with_other_unlabeled_images_are_not_summed_up(write: Write, tmp_path: Path) -> None:
+    mark = "79b959bccf7753cd70bba8d5abdb7e9c0f16df053ce458916ae19a897149136d"
+    name = "classic 183, the set of UniMatch, U2PL and CPS"
+    for unlabeled in (10399, 1281):
+        noted = {"name": name, "fingerprint": mark, "protocol": "classic", "labeled": 183, "unlabeled": unlabeled}
+        for seed in range(2):
+            run = write(f"{unlabeled}-{seed}", [float(unlabeled)], train_seed=seed)
+            (run / "partition.json").write_text(json.dumps(noted))
+    groups = {group["last"]["mean"]: group["partition"] for group in summarise_runs(tmp_path)["seeds"]}
+    assert groups == {10399.0: name, 1281.0: "classic 183, with 1,281 of 10,399 unlabeled"}
 
 
 def test_of_one_seeds_runs_the_newest_counts(write: Write, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from semiseg_cli.core.settings import hints
 from semiseg_cli.core.training.checkpoint import load_network
 from semiseg_cli.core.training.distributed import World
 from semiseg_cli.core.training.setup import class_frequencies, class_weights, open_session
+from semiseg_cli.stages.prepare import prepare_shapes
 from semiseg_cli.stages.train import Silent, resume, train
 
 Configured = Callable[..., Resolved]
@@ -61,11 +62,15 @@ def start(configured: Configured, shapes_root: Path, tmp_path: Path) -> Callable
     """Take a run to its end (or wherever the screen stops it); its directory."""
 
     def make(
-        name: str = "run", method: str = "unimatch", changes: dict[str, Any] | None = None, **options: Any
+        name: str = "run",
+        method: str = "unimatch",
+        changes: dict[str, Any] | None = None,
+        root: Path = shapes_root,
+        **options: Any,
     ) -> Path:
         tau = {"method.tau": 0.3} if "tau" in hints(load_method(method).Settings) else {}
         resolved = configured(method, tau | (changes or {}))
-        train(resolved, data_root=shapes_root, runs_root=tmp_path, out=tmp_path / name, device="cpu", **options)
+        train(resolved, data_root=root, runs_root=tmp_path, out=tmp_path / name, device="cpu", **options)
         return tmp_path / name
 
     return make
@@ -330,6 +335,23 @@ def test_a_class_without_a_labeled_pixel_is_named(configured: Configured, shapes
     notes = list[str]()
     open_session(configured().config, bare, partition, World(), notes.append)
     assert any("no labeled pixel of: unicorn" in note for note in notes)
+
+
+def test_a_run_does_not_go_on_with_other_unlabeled_images(start: Callable[..., Path], tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    lists = root / "shapes" / "splits" / "mine"
+    prepare_shapes(root, labeled=6, unlabeled=8, val=3, size=48)
+    lists.mkdir(parents=True)
+    (lists / "labeled.txt").write_text("train_0000\ntrain_0001\n")
+    (lists / "unlabeled.txt").write_text("train_0007\ntrain_0008\ntrain_0009\n")
+    with pytest.raises(Interrupted) as stopped:
+        start(changes={"data.labeled": "mine"}, screen=Watcher(2), root=root)
+    assert stopped.value.fix == f"semiseg train --resume {tmp_path / 'run'} --root {root}"
+    (lists / "unlabeled.txt").write_text("train_0007\n")
+    with pytest.raises(CheckpointError, match="was written with 3 unlabeled images, now there are 1"):
+        resume(tmp_path / "run", device="cpu")
+    (lists / "unlabeled.txt").write_text("train_0007\ntrain_0008\ntrain_0009\n")
+    assert resume(tmp_path / "run", device="cpu")["steps"] == 5, "the run knows where its data are"
 
 
 def test_a_partition_in_which_nothing_is_known_is_refused(configured: Configured, shapes_root: Path) -> None:

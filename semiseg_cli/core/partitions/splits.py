@@ -17,11 +17,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from semiseg_cli.core.commands import command
+from semiseg_cli.core.data.again import completing
 from semiseg_cli.core.data.names import draw_key, fingerprint
 from semiseg_cli.core.data.spec import Dataset, Partition, Record
 from semiseg_cli.core.errors import DataError, UsageError
 from semiseg_cli.core.partitions.lists import read_list, read_lists
-from semiseg_cli.core.partitions.protocols import Protocol, Recipe, protocols, recognise, repositories
+from semiseg_cli.core.partitions.protocols import Protocol, Recipe, protocols, recognise
+from semiseg_cli.core.partitions.titles import advice, incomplete, shortfall, stand_in, title
 
 
 def resolve_partition(dataset: Dataset, labeled: str, *, balance: str = "classes", seed: int = 0) -> Partition:
@@ -45,7 +48,7 @@ def resolve_partition(dataset: Dataset, labeled: str, *, balance: str = "classes
     if asked.place and (place := _list_at_hand(dataset, asked.place)):
         return from_lists(dataset, place)
     own = draw(dataset, asked, balance=balance, seed=seed)
-    return own if recognise(own.fingerprint) else replace(own, hint=_hint(dataset, asked))
+    return own if recognise(own.fingerprint) else _hinted(own, stand_in(dataset, asked.recipe))
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ def draw(dataset: Dataset, asked: Asked, *, balance: str, seed: int) -> Partitio
         raise DataError(
             f"{asked.protocol.name} is drawn from {asked.protocol.images:,} images that '{dataset.name}' does not have",
             why=f"it has {len(dataset.labeled):,} images with a mask",
-            fix=f"semiseg prepare {dataset.kind} with all of them, or a plain count: --labeled 23",
+            fix=f"{completing(dataset.name, dataset.kind, dataset.root.parent)}; or a plain count: --labeled 23",
         )
     count = asked.recipe.labeled if asked.recipe else _count(asked.size, len(source))
     if count > len(source):
@@ -110,7 +113,8 @@ def draw(dataset: Dataset, asked: Asked, *, balance: str, seed: int) -> Partitio
     chosen = set(choose(source, len(dataset.classes), count, balance=balance, seed=seed))
     name = f"own partition, seed {seed}, {count} of {len(source)} ({balance})"
     protocol = asked.protocol.name if asked.protocol else ""
-    return _partition(dataset, chosen, f"{name}, {protocol}" if protocol else name, protocol)
+    own = _partition(dataset, chosen, f"{name}, {protocol}" if protocol else name, protocol)
+    return _hinted(own, advice(dataset, asked.size, asked.protocol, asked.recipe, len(source)))
 
 
 def from_lists(dataset: Dataset, place: Path) -> Partition:
@@ -118,10 +122,7 @@ def from_lists(dataset: Dataset, place: Path) -> Partition:
     lists = read_lists(place, dataset)
     file = place / "labeled.txt" if place.is_dir() else place
     name = f"list {file}, {len(lists.labeled)} of {len(dataset.labeled)}"
-    found = _partition(dataset, lists.labeled, name)
-    if lists.unlabeled is None:
-        return found
-    return replace(found, unlabeled=tuple(record for record in found.unlabeled if record.id in lists.unlabeled))
+    return _partition(dataset, lists.labeled, name, unlabeled=lists.unlabeled)
 
 
 def choose(records: Sequence[Record], classes: int, count: int, *, balance: str, seed: int) -> list[str]:
@@ -172,17 +173,34 @@ def nothing_known(labeled: int) -> DataError:
     )
 
 
-def _partition(dataset: Dataset, chosen: set[str] | frozenset[str], name: str, protocol: str = "") -> Partition:
-    """The images with these ids labeled, all others not; a published set goes by its own name."""
+def _partition(
+    dataset: Dataset,
+    chosen: set[str] | frozenset[str],
+    name: str,
+    protocol: str = "",
+    unlabeled: frozenset[str] | None = None,
+) -> Partition:
+    """The images with these ids labeled, and all others (or those of `unlabeled`) not. A published set has its name."""
     mark = fingerprint(chosen)
     known = recognise(mark)
+    pool = [r for r in dataset.train if r.id not in chosen and (unlabeled is None or r.id in unlabeled)]
+    kind = known.data if known else dataset.kind if protocol else ""
+    whole = fingerprint([*chosen, *(record.id for record in pool)]) if kind else ""
+    short = shortfall(kind, len(chosen), len(pool), whole)
+    name = title(name, known, short)
     return Partition(
-        name=str(known) if known else name,
+        name=name,
         labeled=tuple(record for record in dataset.train if record.id in chosen),
-        unlabeled=tuple(replace(record, mask=None, pixels=()) for record in dataset.train if record.id not in chosen),
+        unlabeled=tuple(replace(record, mask=None, pixels=()) for record in pool),
         fingerprint=mark,
         protocol=known.protocol if known else protocol,
+        hint=incomplete(dataset, name) if short else "",
     )
+
+
+def _hinted(partition: Partition, line: str) -> Partition:
+    """The partition with one more line for the user."""
+    return replace(partition, hint="\n".join(filter(None, (line, partition.hint))))
 
 
 def _named(dataset: Dataset, protocol: Protocol, size: str) -> Asked:
@@ -192,7 +210,7 @@ def _named(dataset: Dataset, protocol: Protocol, size: str) -> Asked:
         raise UsageError(
             f"there is no list '{protocol.name}/{size}' at hand",
             why=f"sizes of {protocol.name}: {', '.join(str(recipe.labeled) for recipe in protocol.recipes)}",
-            fix=f"semiseg split {dataset.name} --list, --fetch unimatch, or --import DIR",
+            fix=f"{command('split', dataset.name, '--list', root=dataset.root.parent)}; --fetch or --import DIR",
         )
     return Asked(size, _source(dataset, protocol), protocol, recipe)
 
@@ -206,16 +224,6 @@ def _source(dataset: Dataset, protocol: Protocol) -> tuple[Record, ...] | None:
         records = tuple(record for record in records if record.id in ids)
     fits = len(records) == protocol.images and fingerprint(record.id for record in records) == protocol.sha256
     return records if fits else None
-
-
-def _hint(dataset: Dataset, asked: Asked) -> str:
-    """A line on the published list that an own partition stands in for; empty where there is none."""
-    if not asked.recipe or not asked.recipe.published:
-        return ""
-    words = asked.recipe.published[0].words
-    words_of = {word: {each.words for each in repository.lists} for word, repository in repositories().items()}
-    how = next((f"--fetch {word}" for word, has in words_of.items() if words in has), "--import DIR")
-    return f"the published {words} is not at hand, an own partition stands in: semiseg split {dataset.name} {how}"
 
 
 def _list_at_hand(dataset: Dataset, words: str) -> Path | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
 import pytest
-from fake_protocols import FINE, LISTS
+from fake_protocols import ALL, FINE, LISTS
 
 from semiseg_cli.core.data.names import fingerprint
 from semiseg_cli.core.data.spec import Dataset
@@ -14,6 +15,7 @@ from semiseg_cli.core.errors import DataError, UsageError
 from semiseg_cli.core.partitions import protocols
 from semiseg_cli.core.partitions.protocols import Published, published, recognise, repositories
 from semiseg_cli.core.partitions.splits import resolve_partition
+from semiseg_cli.core.partitions.titles import recorded
 
 
 def bring(dataset: Dataset, words: str, labeled: list[str]) -> None:
@@ -100,9 +102,10 @@ def test_without_the_list_an_own_partition_of_that_size_stands_in(small_voc: Dat
     found = resolve_partition(small_voc, words, seed=3)
     assert {record.id for record in found.labeled} < set(FINE)
     assert found.name == "own partition, seed 3, 2 of 16 (classes), fine"
-    assert found.hint.endswith("semiseg split voc --fetch someone")
+    root = small_voc.root.parent
+    assert found.hint.endswith(f"semiseg split voc --fetch someone --root {root}")
     assert "fine/2 is not at hand" in found.hint
-    assert resolve_partition(small_voc, "mixed/5").hint.endswith("semiseg split voc --import DIR")
+    assert resolve_partition(small_voc, "mixed/5").hint.endswith(f"semiseg split voc --import DIR --root {root}")
 
 
 def test_the_same_count_with_other_members_is_another_list(small_voc: Dataset) -> None:
@@ -125,7 +128,12 @@ def test_a_fraction_of_two_protocols_is_refused_and_both_are_named(small_voc: Da
 def test_any_other_count_is_drawn_from_all_and_named_after_what_that_is(small_voc: Dataset) -> None:
     found = resolve_partition(small_voc, "7")
     assert found.name == "own partition, seed 0, 7 of 40 (classes), mixed"
-    assert (found.protocol, found.hint) == ("mixed", "")
+    assert found.protocol == "mixed"
+    assert found.hint == (
+        "7 is no published size (fine has 2, 4 of 16 images; mixed has 5, 10 of 40 images): an own partition, drawn "
+        "from 40 images of mixed"
+    )
+    assert resolve_partition(small_voc, "3/8").hint == ""
     assert resolve_partition(small_voc, "fine/7").name == "own partition, seed 0, 7 of 16 (classes), fine"
     assert resolve_partition(small_voc, "").name == "all 40 labeled images"
 
@@ -133,7 +141,13 @@ def test_any_other_count_is_drawn_from_all_and_named_after_what_that_is(small_vo
 def test_a_dataset_without_all_images_follows_no_protocol(small_voc: Dataset) -> None:
     part = Dataset(**{**vars(small_voc), "train": small_voc.train[:16]})
     found = resolve_partition(part, "5")
-    assert (found.name, found.protocol) == ("own partition, seed 0, 5 of 16 (classes), fine", "fine")
+    name = "own partition, seed 0, 5 of 16 (classes), fine, with 11 of 35 unlabeled"
+    assert (found.name, found.protocol) == (name, "fine")
+    root = small_voc.root.parent
+    assert found.hint.startswith(
+        "these 5 are not mixed's: mixed draws from 40 images, and voc has 16 with a mask; SBD's labels make it whole: "
+        f"semiseg prepare voc --download --root {root}"
+    )
     with pytest.raises(DataError, match="mixed is drawn from 40 images that 'voc' does not have") as caught:
         resolve_partition(part, "mixed/5")
     assert "16 images with a mask" in caught.value.why
@@ -141,6 +155,31 @@ def test_a_dataset_without_all_images_follows_no_protocol(small_voc: Dataset) ->
     assert resolve_partition(few, "1/8").name == "own partition, seed 0, 1 of 8 (classes)"
     bring(part, "mixed/5", LISTS["mixed/5"])
     assert len(resolve_partition(part, "mixed/5").labeled) == 5
+
+
+def test_a_published_name_means_the_unlabeled_images_too(small_voc: Dataset) -> None:
+    bring(small_voc, "fine/2", LISTS["fine/2"])
+    part = Dataset(**{**vars(small_voc), "train": small_voc.train[:16]})
+    found = resolve_partition(part, "fine/2")
+    assert found.name == "fine 2, with 14 of 38 unlabeled"
+    assert found.hint.startswith("fine 2, with 14 of 38 unlabeled: not the published setting; SBD's labels")
+    pool = small_voc.root / "splits" / "fine/2" / "unlabeled.txt"
+    pool.write_text("\n".join(ALL[20:30]))
+    assert resolve_partition(small_voc, "fine/2").name == "fine 2, with 10 of 38 unlabeled"
+    other = replace(small_voc.train[39], id="2009_000001")
+    odd = Dataset(**{**vars(small_voc), "train": (*small_voc.train[:39], other)})
+    pool.unlink()
+    assert resolve_partition(odd, "fine/2").name == "fine 2, with other unlabeled images than published"
+
+
+def test_what_was_recorded_without_its_unlabeled_images_is_called_by_them(fake_splits: Path) -> None:
+    name = "fine 2, the set of 2 A, B and C"
+    noted = {"name": name, "fingerprint": fingerprint(LISTS["fine/2"]), "labeled": 2, "unlabeled": 14}
+    assert recorded(noted) == "fine 2, with 14 of 38 unlabeled"
+    assert recorded(noted | {"unlabeled": 38}) == name
+    assert recorded(noted | {"unlabeled": 0}) == name, "a supervised checkpoint: it says nothing of them"
+    assert recorded({"name": "own", "fingerprint": "x", "labeled": 2, "unlabeled": 14}) == "own"
+    assert recorded({}) == ""
 
 
 def test_a_list_of_another_name_must_be_at_hand(small_voc: Dataset) -> None:
