@@ -54,7 +54,7 @@ def bench(
     with tempfile.TemporaryDirectory(prefix="semiseg-bench-") as folder:
         root = data_root or Path(folder)
         if data_root is None:
-            config = _with_any_pairs(config, make_photos(root))
+            config = with_any_pairs(config, make_photos(root))
         screen = Silent()
         session = open_config(config, root, join(device), screen)
         note(session.title)
@@ -90,7 +90,7 @@ def make_photos(root: Path) -> Dataset:
     return load_dataset(root, SYNTHETIC)
 
 
-def _with_any_pairs(config: Config, dataset: Dataset) -> Config:
+def with_any_pairs(config: Config, dataset: Dataset) -> Config:
     """The configuration, and pairs where its method takes them: which labeled image is the nearest changes no cost."""
     if "paired" not in load_method(config.method_name).inputs(config.method):
         return config

@@ -6,14 +6,16 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from statistics import median
 from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from semiseg_cli.core.data.loader import HostBatch
 from semiseg_cli.core.training.loop import Meter, one_step
 from semiseg_cli.core.training.optim import set_learning_rates
 from semiseg_cli.core.training.session import Session
@@ -43,19 +45,19 @@ class Laps:
         return {part: spread([step[part] for step in self.steps]) for part in PARTS}
 
 
-def measure(session: Session, steps: int = 3, *, parts: bool = False) -> dict[str, Any]:
-    """Cost of a training step: GFLOP of the first; then, after one to warm up, the time of `steps` more, and memory.
+def measure(
+    session: Session, steps: int = 3, *, parts: bool = False, batches: Iterator[HostBatch] | None = None
+) -> dict[str, Any]:
+    """Cost of a training step, as `cost_of` has it, and what it is a step of.
 
     parts: as many steps again, timed part by part. On CUDA a part then waits for the device, which a training run
     does not: the parts of a step may add up to more than the step.
-    Memory is the device's peak, on a CPU the process's.
+    batches: host micro-batches instead of the loader's, for the cost of a step that never waits for its images.
     """
     device, count = session.world.device, 2 + steps * (2 if parts else 1)
     plan = replace(session.plan, start=0, steps=count)
-    batches = session.batches(plan)
+    batches = session.batches(plan) if batches is None else batches
     session.wrapped.train()
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
     numbers = iter(range(count))
 
     def step(lap: Callable[[str], None] | None = None) -> None:
@@ -66,31 +68,58 @@ def measure(session: Session, steps: int = 3, *, parts: bool = False) -> dict[st
         more = {"lap": lap} if lap else {}
         one_step(session.wrapped, session.method, session.optimizer, batches, plan, clock, clip, Meter(), **more)
 
-    with flop_counter() as counter:
-        step()
-    step()
-    times = []
-    for _ in range(steps):
-        began = _now(device)
-        step()
-        times.append(1000 * (_now(device) - began))
+    cost = cost_of(step, steps, device)
     laps = Laps(device)
     for _ in range(steps if parts else 0):
         laps.start()
         step(laps)
-    step_ms = median(times)
-    found = {
-        "step_ms": step_ms,
-        "images_per_second": 1000 * plan.batch * session.images_per_label / step_ms,
-        "gflop_per_step": counter.get_total_flops() / 1e9,
-        "peak_memory_bytes": peak_memory(device),
-        "estimated_hours": step_ms * session.plan.steps / 3.6e6,
+    whole = cost.pop("step")
+    found = cost | {
+        "images_per_second": 1000 * plan.batch * session.images_per_label / cost["step_ms"],
+        "estimated_hours": cost["step_ms"] * session.plan.steps / 3.6e6,
         "device": session.device_name,
         "partition": session.partition.name,
         "labeled": len(session.partition.labeled),
         "unlabeled": len(session.partition.unlabeled),
     }
-    return found | ({"step": spread(times), "parts": laps.parts()} if parts else {})
+    return found | ({"step": whole, "parts": laps.parts()} if parts else {})
+
+
+def cost_of(step: Callable[[], object], steps: int, device: torch.device) -> dict[str, Any]:
+    """GFLOP of the first call of `step`; then, after one to warm up, the time of `steps` more, and memory.
+
+    Memory is the device's peak, on a CPU the process's.
+    """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    with flop_counter() as counter:
+        step()
+    step()
+    times = step_times(step, steps, device)
+    return {
+        "step_ms": median(times),
+        "step": spread(times),
+        "gflop_per_step": counter.get_total_flops() / 1e9,
+        "peak_memory_bytes": peak_memory(device),
+    }
+
+
+def step_times(step: Callable[[], object], count: int, device: torch.device) -> list[float]:
+    """Milliseconds of each of `count` calls. On CUDA from event to event: nothing waits that would not in a run."""
+    if device.type != "cuda":
+        marks = [time.perf_counter()]
+        for _ in range(count):
+            step()
+            marks.append(time.perf_counter())
+        return [1000 * (after - before) for before, after in pairwise(marks)]
+    torch.cuda.synchronize(device)
+    events = [torch.cuda.Event(enable_timing=True) for _ in range(count + 1)]
+    events[0].record()
+    for event in events[1:]:
+        step()
+        event.record()
+    torch.cuda.synchronize(device)
+    return [before.elapsed_time(after) for before, after in pairwise(events)]
 
 
 def flop_counter() -> FlopCounterMode:

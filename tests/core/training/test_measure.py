@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from semiseg_cli.core.config.layers import Resolved
 from semiseg_cli.core.models import build_segmenter
 from semiseg_cli.core.training import measure as module
 from semiseg_cli.core.training.distributed import World
-from semiseg_cli.core.training.measure import PARTS, Laps, flop_counter, measure, peak_memory, spread
+from semiseg_cli.core.training.measure import PARTS, Laps, cost_of, flop_counter, measure, peak_memory, spread
 from semiseg_cli.stages.train import Silent, open_config
 
 
@@ -100,3 +101,27 @@ def test_measuring_a_run(shapes_root: Path, configured: Callable[..., Resolved])
     assert "parts" not in plain
     alone = open_config(configured("supervised").config, shapes_root, World(), Silent())
     assert measure(alone, 1)["gflop_per_step"] < plain["gflop_per_step"] / 2  # the unlabeled branch was on
+
+
+def test_a_cost_counts_the_first_call_and_times_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock is the number of calls, so every step that is timed takes as many ms as calls were made by then."""
+    net, x, calls = nn.Linear(4, 8, bias=False), torch.randn(3, 4), list[float]()
+
+    def step() -> None:
+        net(x)
+        calls.append(calls[-1] + len(calls) / 1000 if calls else 0.0)
+
+    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: calls[-1]))
+    found = cost_of(step, 3, torch.device("cpu"))
+    assert len(calls) == 5
+    assert found["gflop_per_step"] == pytest.approx(2 * 3 * 4 * 8 / 1e9)
+    assert found["step"] == pytest.approx({"median": 3.0, "min": 2.0, "max": 4.0})
+    assert found["step_ms"] == found["step"]["median"]
+
+
+def test_batches_that_are_given_are_taken(shapes_root: Path, configured: Callable[..., Resolved]) -> None:
+    session = open_config(configured("supervised").config, shapes_root, World(), Silent())
+    batches = list(islice(session.batches(session.plan), 3))
+    taken = iter(batches)
+    assert measure(session, 1, batches=taken)["step_ms"] > 0
+    assert next(taken, None) is None

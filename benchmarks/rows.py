@@ -1,0 +1,74 @@
+"""What is measured, most important first. A new measurement is a new line here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from semiseg_cli.core.methods import METHODS
+
+# Images are held in memory, so that a step is a step; random weights cost what trained ones do.
+BASE: dict[str, Any] = {
+    "data.name": "synthetic", "model.backbone": "resnet101", "model.weights": "none", "train.crop": 321,
+    "train.batch": 8, "train.amp": "bf16", "train.channels_last": True, "train.workers": 0, "train.cache_mb": 0,
+}  # fmt: skip
+
+# What makes a row quick on a CPU, to see that it runs at all.
+TINY: dict[str, Any] = {"model.backbone": "tiny", "train.crop": 33, "train.batch": 2, "train.amp": "off"}
+TINY_PUBLISHED: dict[str, Any] = {"backbone": "resnet50", "batch": 1, "crop": 65, "bf16": False}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One of our steps. settings: what it changes in `BASE`. seconds: about what it takes on an H100."""
+
+    name: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 10.0
+
+
+@dataclass(frozen=True)
+class Published:
+    """A step of the public UniMatch code. bf16: under bfloat16 autocast and channels_last, which it does not have."""
+
+    name: str
+    bf16: bool = False
+    backbone: str = "resnet101"
+    batch: int = 8
+    crop: int = 321
+    seconds: float = 15.0
+
+
+@dataclass(frozen=True)
+class Training:
+    """A run on real data, to its evaluation. settings: over the preset that suits the dataset."""
+
+    name: str
+    settings: dict[str, Any]
+    seconds: float = 90.0
+
+
+# Methods by what is asked about most; one that is not named here comes last, so that none is forgotten.
+FIRST = ("unimatch", "supervised", "ipixmatch", "stpg", "s4mim", "maskmatch", "guidedmix", "fixmatch", "meanteacher")
+STEPS = (
+    *(Row(name, {"method.name": name}) for name in sorted(METHODS, key=[*FIRST, *METHODS].index)),
+    Row("unimatch 16+16", {"method.name": "unimatch", "train.batch": 16}),
+    Row("unimatch mobilenet_v2 161", {"method.name": "unimatch", "model.backbone": "mobilenet_v2", "train.crop": 161}),
+)
+
+# Beside the public code stands what does the same: its encoder (a deep stem), its partners, its joint pass.
+SAME = {
+    "method.name": "unimatch", "model.backbone": "resnet101s", "model.upsampling": "corners",
+    "method.exact_bn": True, "method.cutmix_partner": "self",
+}  # fmt: skip
+COMPARED: tuple[Row | Published, ...] = (
+    Published("public UniMatch, as published"),
+    Published("public UniMatch, bf16 channels_last", bf16=True),
+    Row("unimatch, the same network and step", SAME),
+    Row("unimatch, the same, TF32", SAME | {"train.amp": "off", "train.channels_last": False}),
+)
+
+TRAININGS = tuple(
+    Training(f"train {name}", {"method.name": name, "train.steps": 400, "train.epochs": 0, "train.eval_every": 0})
+    for name in ("supervised", "unimatch")
+)
