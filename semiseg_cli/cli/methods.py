@@ -27,7 +27,8 @@ def methods(
     """List the methods and the plug-ins; with NAME: its paper, needs, settings, and its tables as commands."""
     if name:
         found, rows, note = describe_method(name), table_rows(name), table_note(name)
-        data = asdict(found) | {"note": note, "rows": [asdict(row) | {"command": row.command} for row in rows]}
+        shown = [asdict(row) | {"command": row.command, "evaluation": row.evaluation} for row in rows]
+        data = asdict(found) | {"note": note, "rows": shown}
         console.result("methods", data, _one(found, note, rows), json)
     else:
         every = [describe_method(each) for each in METHODS]
@@ -71,9 +72,7 @@ def _commands(rows: list[Row]) -> list[str]:
     """The rows of the paper's tables as lines, one command each, to be pasted."""
     lines = ["", "the paper's tables, a command a row (published: mIoU on val in percent)"] * bool(rows)
     for row in rows:
-        published = "" if row.published is None else f", published {row.published:g}"
-        place = row.table if row.table.startswith("fig") else f"table {row.table}"
-        lines += ["", f"{place}, {row.row}{published}", f"  {row.command}"]
+        lines += ["", row.title, f"  {row.command}", *[f"  {row.evaluation}"] * bool(row.evaluation)]
     return lines
 
 

@@ -61,11 +61,16 @@ def test_plug_ins(capsys: Capture) -> None:
 def test_the_rows_of_a_methods_tables_are_commands(capsys: Capture) -> None:
     assert main(["methods", "unimatch"]) == 0
     out = capsys.readouterr().out
-    line = "semiseg train -m unimatch -d voc -l classic/92 -p voc-r50"
-    assert f"\ntable 1, ResNet-50, 92 labels, published 71.9\n  {line}\n" in out
+    line = "semiseg train -m unimatch -d voc -l classic/92 -p voc-r50 -b resnet50s --weights resnet50s.safetensors"
+    line += " -s method.exact_bn=true -s method.cutmix_partner=self"
+    assert f"\ntable 2, ResNet-50, 92 labels, mIoU 71.9\n  {line}\n" in out
     main(["methods", "unimatch", "--json"])
-    row = document(capsys)["rows"][0]
-    assert (row["table"], row["published"], row["command"]) == ("1", 71.9, line)
+    row = next(row for row in document(capsys)["rows"] if row["row"] == "ResNet-50, 92 labels")
+    assert (row["table"], row["published"], row["command"]) == ("2", 71.9, line)
+    main(["methods", "maskmatch"])
+    line = "semiseg train -m maskmatch -d cityscapes -l standard/186 -p cityscapes-r101"
+    title, measured = "table 4, MaskMatch, 186 labels, boundary F-score 56.81", "semiseg eval RUN --boundary"
+    assert f"\n{title}\n  {line}\n  {measured} --absent-as-one\n" in capsys.readouterr().out
 
 
 def test_an_unknown_method_or_preset(capsys: Capture) -> None:
