@@ -63,13 +63,13 @@ def test_the_rows_of_a_methods_tables_are_commands(capsys: Capture) -> None:
     out = capsys.readouterr().out
     line = "semiseg train -m unimatch -d voc -l classic/92 -p voc-r50 -b resnet50s --weights resnet50s.safetensors"
     line += " -s method.exact_bn=true -s method.cutmix_partner=self"
-    assert f"\ntable 2, ResNet-50, 92 labels, mIoU 71.9\n  {line}\n" in out
+    assert f"\ntable 2, ResNet-50, 92 labels, published 71.9\n  {line}\n" in out
     main(["methods", "unimatch", "--json"])
     row = next(row for row in document(capsys)["rows"] if row["row"] == "ResNet-50, 92 labels")
     assert (row["table"], row["published"], row["command"]) == ("2", 71.9, line)
     main(["methods", "maskmatch"])
     line = "semiseg train -m maskmatch -d cityscapes -l standard/186 -p cityscapes-r101"
-    title, measured = "table 4, MaskMatch, 186 labels, boundary F-score 56.81", "semiseg eval RUN --boundary"
+    title, measured = "table 4, MaskMatch, 186 labels, published boundary F-score 56.81", "semiseg eval RUN --boundary"
     assert f"\n{title}\n  {line}\n  {measured} --absent-as-one\n" in capsys.readouterr().out
 
 

@@ -55,7 +55,8 @@ class Row:
     def title(self) -> str:
         """Where it stands in the paper, and the number that stands there."""
         place = self.table if self.table.startswith("figure") else f"table {self.table}"
-        number = "" if self.published is None else f"{self.metric} {self.published:g}"
+        what = "published" if self.metric == "mIoU" else f"published {self.metric}"
+        number = "" if self.published is None else f"{what} {self.published:g}"
         return ", ".join(part for part in (place, self.row, number, self.remark) if part)
 
     @property

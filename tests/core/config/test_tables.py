@@ -254,6 +254,6 @@ def test_the_command_says_it_all() -> None:
     assert row.command == line
     assert shlex.split(line)[-1] == "eval.window=a b"
     assert row.evaluation == "semiseg eval RUN --boundary"
-    assert row.title == "table 1, all of it, boundary F-score 7, perhaps"
+    assert row.title == "table 1, all of it, published boundary F-score 7, perhaps"
     plain = Row(table="figure 4", row="ratio 0.3", method="s4mim", labeled="1/8", preset="voc-r101")
     assert (plain.title, plain.evaluation) == ("figure 4, ratio 0.3", "")
