@@ -109,7 +109,8 @@ class Predictor:
 
     def together(self, height: int, width: int) -> int:
         """Images of this size that fill a forward: windows of one image count one each."""
-        groups = sliding.windows(height, width, self.window, self.stride) if self.window else {}
+        how = self.window, self.stride, sliding.multiple_of(self.net)
+        groups = sliding.windows(height, width, *how) if self.window else {}
         return max(1, self.at_once(height, width) // max(map(len, groups.values()), default=1))
 
     @cached_property

@@ -27,7 +27,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated as Doc
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -74,7 +74,7 @@ class GuidedMix(Method):
         self.net = build.segmenter()
         self.classifier = None
         if settings.pairing != "random":
-            deep = cast("tuple[int, ...]", self.net.encoder.channels)[-1]
+            deep = self.net.encoder.channels[-1]
             self.classifier = nn.Linear(deep, build.classes)
             nn.init.zeros_(self.classifier.weight)  # as good a start as any for one layer, and no draw
             nn.init.zeros_(self.classifier.bias)

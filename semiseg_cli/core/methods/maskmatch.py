@@ -38,7 +38,8 @@ from semiseg_cli.core.methods.base import (
 )
 from semiseg_cli.core.ops.batchnorm import still_statistics
 from semiseg_cli.core.ops.losses import confident, pseudo_label_loss, pseudo_stats, reconstruction_loss
-from semiseg_cli.core.ops.scales import logits_at, mean_softmax, scaled_side
+from semiseg_cli.core.ops.scales import logits_at, mean_softmax
+from semiseg_cli.core.ops.sizes import fit_side
 from semiseg_cli.core.settings import Config, require
 
 
@@ -91,7 +92,7 @@ class MaskMatch(Method):
         settings, crop, stride = config.method, config.train.crop, config.model.output_stride
         if settings.masked_task != "none":
             require(settings.patch <= crop, "method.patch", settings.patch, f"at most train.crop = {crop}")
-        enough = all(scaled_side(crop, factor) > stride for factor in settings.scales)
+        enough = all(fit_side(crop, 1, factor) > stride for factor in settings.scales)
         allowed = f"such that the crop of {crop} pixels keeps more than one feature pixel of {stride} at every scale"
         require(enough, "method.scales", settings.scales, allowed)
 

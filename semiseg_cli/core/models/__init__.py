@@ -1,47 +1,38 @@
-"""Networks: which backbones and decoders there are, and how a network is built from them.
+"""Networks: how one is built from a backbone and a decoder.
 
-Importing this module does not import torch, so that command-line completion can list the names.
-A backbone is one file and one line in `BACKBONES`: a factory from the output stride to an encoder. An encoder gives
-its maps finest first, states their `channels`, and names what it leaves `unused` of a classifier's weights.
-A decoder is one file and one line in `DECODERS`: a factory from (channels, classes, output stride) to a module that
-turns maps and a size into `Out`.
+Importing this module does not import torch. The names are in `names`; what a backbone and a decoder promise is said by
+`Encoder` and `Decoder` in core/types.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from semiseg_cli.core.errors import UsageError
-from semiseg_cli.core.models.weights import imagenet_url, load_encoder
+from semiseg_cli.core.models.names import BACKBONES, DECODERS
+from semiseg_cli.core.models.weights import imagenet_url, load_encoder, starts_random
 from semiseg_cli.core.registry import load_named
 
 if TYPE_CHECKING:
     from semiseg_cli.core.models.segmenter import Segmenter
-    from semiseg_cli.core.types import Decoder
+    from semiseg_cli.core.types import Decoder, Encoder
 
-__all__ = ["BACKBONES", "DECODERS", "MEAN", "STD", "build_decoder", "build_segmenter", "imagenet_url", "load_encoder"]
+__all__ = [
+    "BACKBONES",
+    "DECODERS",
+    "MEAN",
+    "STD",
+    "build_decoder",
+    "build_segmenter",
+    "imagenet_url",
+    "load_encoder",
+    "starts_random",
+]
 
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet, RGB in [0, 1]: what every pretrained encoder expects
 STD = (0.229, 0.224, 0.225)
-
-_HERE = "semiseg_cli.core.models"
-BACKBONES = {
-    "tiny": f"{_HERE}.backbones.tiny:tiny",
-    "mobilenet_v2": f"{_HERE}.backbones.mobilenet:mobilenet_v2",
-    "resnet18": f"{_HERE}.backbones.resnet:resnet18",
-    "resnet34": f"{_HERE}.backbones.resnet:resnet34",
-    "resnet50": f"{_HERE}.backbones.resnet:resnet50",
-    "resnet101": f"{_HERE}.backbones.resnet:resnet101",
-    "resnet50s": f"{_HERE}.backbones.resnet:resnet50s",
-    "resnet101s": f"{_HERE}.backbones.resnet:resnet101s",
-}
-DECODERS = {
-    "deeplabv3plus": f"{_HERE}.decoders.deeplabv3plus:DeepLabV3Plus",
-    "mitrans": f"{_HERE}.decoders.mitrans:mitrans",
-    "mitrans_local": f"{_HERE}.decoders.mitrans:mitrans_local",
-}
 
 
 def build_segmenter(
@@ -63,7 +54,7 @@ def build_segmenter(
     from semiseg_cli.core.models.segmenter import Segmenter
 
     encoder = _encoder(backbone, output_stride, seed)
-    head = _decoder(decoder, encoder, classes, output_stride, seed, head_seed, upsampling)
+    head = _decoder(decoder, backbone, encoder, classes, seed, head_seed, upsampling)
     return Segmenter(encoder, head, freeze_bn=freeze_bn)
 
 
@@ -80,31 +71,45 @@ def build_decoder(
     """The decoder that `build_segmenter` would make, alone, for methods with more than one."""
     import torch
 
-    with torch.device("meta"):  # only its channels are wanted
+    with torch.device("meta"):  # only what it states is wanted
         encoder = _encoder(backbone, output_stride, seed)
-    return _decoder(decoder, encoder, classes, output_stride, seed, head_seed, upsampling)
+    return _decoder(decoder, backbone, encoder, classes, seed, head_seed, upsampling)
 
 
-def _encoder(backbone: str, output_stride: int, seed: int) -> Any:
+def _encoder(backbone: str, output_stride: int, seed: int) -> Encoder:
     if output_stride not in (8, 16, 32):
         raise UsageError(f"output stride {output_stride} is not possible", fix="--set model.output_stride=16")
-    factory = load_named(BACKBONES, backbone, f"there is no backbone called '{backbone}'")
+    factories = {name: known.factory for name, known in BACKBONES.items()}
+    factory = load_named(factories, backbone, f"there is no backbone called '{backbone}'")
     with _seeded(seed):
-        return factory(output_stride)
+        encoder: Encoder = factory(output_stride)
+    return encoder
 
 
 def _decoder(
-    decoder: str, encoder: Any, classes: int, output_stride: int, seed: int, head_seed: int, upsampling: str
+    decoder: str, backbone: str, encoder: Encoder, classes: int, seed: int, head_seed: int, upsampling: str
 ) -> Decoder:
-    from semiseg_cli.core.models.decoders.deeplabv3plus import Upsample
+    from semiseg_cli.core.models.decoders.blocks import Upsample
 
-    factory = load_named(DECODERS, decoder, f"there is no decoder called '{decoder}'")
+    kind = _decoder_class(decoder)
+    if not kind.need.fits(encoder.strides):
+        fitting = [name for name in DECODERS if _decoder_class(name).need.fits(encoder.strides)]
+        raise UsageError(
+            f"decoder {decoder} needs {kind.need.words}",
+            why=f"the maps of {backbone} have the strides {', '.join(map(str, encoder.strides))}",
+            fix=f"--set model.decoder={' or '.join(fitting)}" if fitting else "another --backbone",
+        )
     with _seeded(seed, 1 + head_seed):
-        head: Decoder = factory(encoder.channels, classes, output_stride)
+        head = kind(encoder.channels, encoder.strides, classes)
     for module in head.modules():
         if isinstance(module, Upsample):
             module.mode = upsampling
     return head
+
+
+def _decoder_class(decoder: str) -> type[Decoder]:
+    found: type[Decoder] = load_named(DECODERS, decoder, f"there is no decoder called '{decoder}'")
+    return found
 
 
 @contextmanager

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import cast
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from semiseg_cli.core.types import Net, Out
+from semiseg_cli.core.ops.sizes import fit_image, resize
+from semiseg_cli.core.types import Decoder, Encoder, Net, Out
 
 
 class Segmenter(Net):
@@ -18,14 +18,16 @@ class Segmenter(Net):
     leave them as they are; their scale and shift are still trained.
     """
 
-    def __init__(self, encoder: nn.Module, decoder: nn.Module, *, freeze_bn: bool = False) -> None:
+    decoder: Decoder
+
+    def __init__(self, encoder: Encoder, decoder: Decoder, *, freeze_bn: bool = False) -> None:
         super().__init__()
         self.encoder, self.decoder, self.freeze_bn = encoder, decoder, freeze_bn
         self.train()
 
     @property
     def widths(self) -> Mapping[str, int]:
-        return cast(Mapping[str, int], self.decoder.widths)
+        return self.decoder.widths
 
     def train(self, mode: bool = True) -> Segmenter:
         super().train(mode)
@@ -36,7 +38,7 @@ class Segmenter(Net):
         return self
 
     def encode(self, image_B3HW: Tensor) -> list[Tensor]:
-        """Maps at strides 4, 8, 16 and the output stride (rounded up) of normalised images."""
+        """The encoder's maps of normalised images, whose sides are multiples of `multiple`."""
         maps: list[Tensor] = self.encoder(image_B3HW)
         return maps
 
@@ -46,6 +48,11 @@ class Segmenter(Net):
         return out
 
     def forward(self, image_B3HW: Tensor) -> Tensor:
-        """Logits (B, K, H, W) at the images' size, float32 also under autocast."""
+        """Logits (B, K, H, W) at the images' size, whatever it is, float32 also under autocast.
+
+        Where the encoder does not take it, it is shown the nearest size that it takes, and the logits are resized.
+        """
         height, width = image_B3HW.shape[2:]
-        return self.decode(self.encode(image_B3HW), (height, width)).logits_BKHW
+        fitting = fit_image(image_B3HW, self.multiple)
+        seen = (fitting.shape[2], fitting.shape[3])
+        return resize(self.decode(self.encode(fitting), seen).logits_BKHW, (height, width))

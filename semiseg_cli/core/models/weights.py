@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from semiseg_cli.core.errors import CheckpointError
+from semiseg_cli.core.models.names import BACKBONES
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from semiseg_cli.core.models.segmenter import Segmenter
+    from semiseg_cli.core.types import Encoder
 
-IN_TORCHVISION = ("mobilenet_v2", "resnet18", "resnet34", "resnet50", "resnet101")
-IN_TIMM = {"resnet50s": "resnet50s.gluon_in1k", "resnet101s": "resnet101s.gluon_in1k"}
 OFFLINE = "`--weights FILE` with a safetensors file of the backbone, or `--weights none` to train from scratch"
 
 
@@ -32,20 +32,26 @@ def load_encoder(
     """Load the encoder's weights and say in one line what was loaded and what was not.
 
     weights: "none" leaves the random ones; "imagenet" takes torchvision's, downloaded once into the cache;
-    "auto" is "imagenet", or "none" for `tiny`, for which nobody has weights; anything else is a safetensors file: of
+    "auto" is "imagenet", or "none" for a backbone for which nobody has weights; anything else is a safetensors file: of
     the backbone as torchvision or timm name its parameters, or a semiseg checkpoint with the same backbone.
     Of the file's tensors only the classifier's may be left over, and of the encoder's only the counters
     `num_batches_tracked` may be absent. float16 becomes float32.
     note: is told about a download before it starts.
     Raises CheckpointError where the weights cannot be had, read or fitted.
     """
-    if weights == "none" or (weights == "auto" and backbone == "tiny"):
+    if starts_random(backbone, weights):
         return f"encoder {backbone}: from scratch" + ("" if weights == "none" else ", there are no weights for it")
     path = imagenet_file(backbone, note) if weights in ("auto", "imagenet") else Path(weights)
     tensors, metadata = _read(path)
     if "semiseg" in metadata:
         tensors = _encoder_of_checkpoint(tensors, metadata["semiseg"], backbone, path)
     return _fit(net.encoder, tensors, backbone, path)
+
+
+def starts_random(backbone: str, weights: str) -> bool:
+    """Whether `load_encoder` would leave the random weights."""
+    nobody = backbone in BACKBONES and not (BACKBONES[backbone].torchvision or BACKBONES[backbone].timm)
+    return weights == "none" or (weights == "auto" and nobody)
 
 
 def imagenet_url(backbone: str) -> str:
@@ -77,18 +83,19 @@ def cache_folder() -> Path:
 
 def _torchvision_weights(backbone: str) -> Any:
     """torchvision's description of the original recipe's weights (V1), which the field's papers start from."""
-    if backbone in IN_TIMM:
+    known = BACKBONES[backbone]
+    if known.timm:
         raise CheckpointError(
-            f"torchvision has no weights for {backbone}; timm's {IN_TIMM[backbone]} fit",
+            f"torchvision has no weights for {backbone}; timm's {known.timm} fit",
             fix='`pip install timm`, then `python -c "import timm, safetensors.torch as s; '
-            f"s.save_file(timm.create_model('{IN_TIMM[backbone]}', pretrained=True).state_dict(), "
+            f"s.save_file(timm.create_model('{known.timm}', pretrained=True).state_dict(), "
             f"'{backbone}.safetensors')\"`, then `--weights {backbone}.safetensors`; or `--weights none`",
         )
-    if backbone not in IN_TORCHVISION:
+    if not known.torchvision:
         raise CheckpointError(f"torchvision has no ImageNet weights for {backbone}", fix="`--weights none`")
     import torchvision.models
 
-    return torchvision.models.get_model_weights(backbone).IMAGENET1K_V1
+    return torchvision.models.get_model_weights(known.torchvision).IMAGENET1K_V1
 
 
 def _download(url: str, target: Path) -> None:
@@ -150,7 +157,7 @@ def _encoder_of_checkpoint(tensors: Mapping[str, Tensor], text: str, backbone: s
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _fit(encoder: Any, tensors: dict[str, Tensor], backbone: str, path: Path) -> str:
+def _fit(encoder: Encoder, tensors: dict[str, Tensor], backbone: str, path: Path) -> str:
     """Load `tensors` into the encoder if names and shapes agree; CheckpointError, and nothing loaded, if not."""
     expected: Mapping[str, Tensor] = encoder.state_dict()
     unused = [prefix for prefix in encoder.unused if any(name.startswith(prefix) for name in tensors)]
@@ -183,8 +190,9 @@ def _few(names: Sequence[str], most: int = 4) -> str:
 
 def _what_fits(backbone: str) -> str:
     fitting = [f"a semiseg checkpoint of {backbone}"]
-    if backbone in IN_TORCHVISION:
+    known = BACKBONES[backbone]
+    if known.torchvision:
         fitting += [f"torchvision's {backbone} (`--weights imagenet`, or its state dict as safetensors)"]
-    if backbone in IN_TIMM:
-        fitting += [f"timm's {IN_TIMM[backbone]} as safetensors"]
+    if known.timm:
+        fitting += [f"timm's {known.timm} as safetensors"]
     return f"what fits is {' or '.join(fitting)}; `--weights none` trains from scratch"

@@ -8,23 +8,16 @@ from functools import reduce
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from semiseg_cli.core.ops.sizes import fit_image
 from semiseg_cli.core.types import Net, at_least_float32
-
-
-def scaled_side(side: int, factor: float) -> int:
-    """`side` times `factor` in pixels, rounded to a multiple of 8 plus 1; at factor 1 the side as it is."""
-    return side if factor == 1 else 8 * max(round(factor * (side - 1) / 8), 0) + 1
 
 
 def logits_at(net: Net, image_B3HW: Tensor, factor: float) -> Tensor:
     """Logits (B, K, H, W) of the images scaled by `factor`, brought to their own size by the decoder at once."""
-    height, width = image_B3HW.shape[2], image_B3HW.shape[3]
-    size = (scaled_side(height, factor), scaled_side(width, factor))
-    if size != (height, width):
-        image_B3HW = F.interpolate(image_B3HW, size, mode="bilinear", align_corners=True)
-    return net.decode(net.encode(image_B3HW), (height, width)).logits_BKHW
+    height, width = image_B3HW.shape[2:]
+    scaled_B3HW = fit_image(image_B3HW, net.multiple, factor)
+    return net.decode(net.encode(scaled_B3HW), (height, width)).logits_BKHW
 
 
 def mean_softmax(logits_BKHW: Sequence[Tensor]) -> Tensor:

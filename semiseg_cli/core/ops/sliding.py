@@ -2,6 +2,8 @@
 
 The windows are those of the field's Cityscapes protocol: a step of int(stride * side), windows at the right and lower
 border truncated, softmax summed where they overlap. A 1024x2048 image at 801 and 2/3 gives 8 windows of 4 shapes.
+Where a network takes multiples of 14 pixels only, say, windows have such sides (798), and the last ones are moved back
+to the border instead of truncated.
 Windows of equal shape, of all images of the batch, share one forward: in eval mode that changes nothing but rounding.
 """
 
@@ -12,33 +14,40 @@ from math import ceil
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-Net = Callable[[Tensor], Tensor]  # normalised B3HW -> logits BKHW at input size
+from semiseg_cli.core.ops.sizes import fit_image, fit_side, resize
+
+Net = Callable[[Tensor], Tensor]  # normalised B3HW -> logits BKHW at input size; may state a `multiple` of sides
 
 
-def spans(side: int, window: int, stride: float) -> list[tuple[int, int]]:
+def multiple_of(net: Net) -> int:
+    """Of the sides that suit a network: what it states, 1 where it states nothing."""
+    multiple: int = getattr(net, "multiple", 1)
+    return multiple
+
+
+def spans(side: int, window: int, stride: float, multiple: int = 1) -> list[tuple[int, int]]:
     """Begin and end of the windows along one side in pixels; the first that reaches the border is the last.
 
-    A side shorter than the window is one truncated window.
+    A side shorter than the window is one truncated window; with a multiple, no other is truncated.
     """
+    window = fit_side(window, multiple)
     step = max(1, int(round(window * stride, 6)))
     count = 1 + ceil(max(side - window, 0) / step)
-    return [(i * step, min(i * step + window, side)) for i in range(count)]
+    last = max(side - window, 0) if multiple > 1 else side
+    begins = (min(i * step, last) for i in range(count))
+    return [(begin, min(begin + window, side)) for begin in begins]
 
 
-def windows(height: int, width: int, window: int, stride: float) -> dict[tuple[int, int], list[tuple[int, int]]]:
+def windows(
+    height: int, width: int, window: int, stride: float, multiple: int = 1
+) -> dict[tuple[int, int], list[tuple[int, int]]]:
     """Windows of an image: (height, width) of the window -> its (top, left) corners."""
     groups: dict[tuple[int, int], list[tuple[int, int]]] = {}
-    for top, bottom in spans(height, window, stride):
-        for left, right in spans(width, window, stride):
+    for top, bottom in spans(height, window, stride, multiple):
+        for left, right in spans(width, window, stride, multiple):
             groups.setdefault((bottom - top, right - left), []).append((top, left))
     return groups
-
-
-def scaled_side(side: int, factor: float) -> int:
-    """`side` times `factor` as a multiple of 8 plus 1, which suits align_corners; a factor of 1 changes nothing."""
-    return side if factor == 1 else max(9, 8 * round((side * factor - 1) / 8) + 1)
 
 
 @torch.no_grad()
@@ -54,6 +63,7 @@ def predict(
 ) -> Tensor:
     """Probabilities BKHW (they sum to 1 over K) of normalised images, in the precision of the logits, at least float32.
 
+    net:    may state a `multiple`, and then brings images to sides that suit it by itself.
     window: side of the sliding window in pixels; 0: the whole image at once.
     stride: step of the window as a fraction of its side, in (0, 1].
     batch:  most images or windows per forward.
@@ -63,12 +73,13 @@ def predict(
     height, width = image_B3HW.shape[-2:]
     total: Tensor | None = None
     for factor in scales:
-        scaled = _resize(image_B3HW, scaled_side(height, factor), scaled_side(width, factor))
+        # At factor 1 the network resizes by itself what does not suit it: there it has logits to resize back.
+        scaled = image_B3HW if factor == 1 else fit_image(image_B3HW, multiple_of(net), factor)
         if window:
             probs = _slide(net, scaled, window, stride, batch, flip)
         else:
             probs = torch.cat([_probabilities(net, chunk, flip) for chunk in torch.split(scaled, batch)])
-        probs = _resize(probs, height, width)
+        probs = resize(probs, (height, width))
         total = probs if total is None else total + probs
     assert total is not None, "at least one scale"
     return total if len(scales) == 1 else total / len(scales)
@@ -79,7 +90,7 @@ def _slide(net: Net, image_B3HW: Tensor, window: int, stride: float, batch: int,
     count, _, height, width = image_B3HW.shape
     total: Tensor | None = None
     cover_HW = image_B3HW.new_zeros(height, width)
-    for (h, w), corners in windows(height, width, window, stride).items():
+    for (h, w), corners in windows(height, width, window, stride, multiple_of(net)).items():
         for top, left in corners:
             cover_HW[top : top + h, left : left + w] += 1
         places = [(b, top, left) for top, left in corners for b in range(count)]
@@ -102,9 +113,3 @@ def _probabilities(net: Net, image_B3HW: Tensor, flip: bool) -> Tensor:
 
 def _softmax(logits_BKHW: Tensor) -> Tensor:
     return logits_BKHW.softmax(1, dtype=torch.promote_types(logits_BKHW.dtype, torch.float32))
-
-
-def _resize(x_BCHW: Tensor, height: int, width: int) -> Tensor:
-    if x_BCHW.shape[-2:] == (height, width):
-        return x_BCHW
-    return F.interpolate(x_BCHW, (height, width), mode="bilinear", align_corners=True)

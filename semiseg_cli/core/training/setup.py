@@ -23,7 +23,7 @@ from semiseg_cli.core.methods import load_method
 from semiseg_cli.core.methods.base import Build, Method
 from semiseg_cli.core.methods.extras import load_extra
 from semiseg_cli.core.methods.extras.base import Extended
-from semiseg_cli.core.models import MEAN, STD, load_encoder
+from semiseg_cli.core.models import MEAN, STD, load_encoder, starts_random
 from semiseg_cli.core.partitions.pairs import folder_of, pairs_of
 from semiseg_cli.core.partitions.splits import class_pixels, nothing_known
 from semiseg_cli.core.settings import Config, ModelConfig
@@ -153,9 +153,8 @@ def thawed(config: Config, init: Path | None, note: Callable[[str], None]) -> Co
     Batch norms frozen before they saw an image would pass everything on as it is (mean 0, variance 1) to the end.
     Not for a run that goes on: what its norms have seen is in its state.
     """
-    model = config.model  # what is random is decided as in load_encoder
-    random = init is None and (model.weights == "none" or (model.weights == "auto" and model.backbone == "tiny"))
-    if not (model.freeze_bn and random):
+    model = config.model
+    if not (model.freeze_bn and init is None and starts_random(model.backbone, model.weights)):
         return config
     note("model.freeze_bn is off: the encoder starts from random weights, and its batch norms have seen no image yet")
     return replace(config, model=replace(model, freeze_bn=False))

@@ -13,7 +13,8 @@ from torch import Tensor
 from semiseg_cli.core.config.layers import resolve
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.methods.base import StepOutput
-from semiseg_cli.core.ops.scales import logits_at, scaled_side
+from semiseg_cli.core.ops.scales import logits_at
+from semiseg_cli.core.ops.sizes import fit_side
 from semiseg_cli.core.training.measure import flop_counter
 from semiseg_cli.core.training.step import Train
 from semiseg_cli.core.types import Clock
@@ -189,5 +190,5 @@ def test_what_cannot_be_is_refused_when_settings_are_resolved(settings: dict[str
 def test_what_can_be_is_not_refused() -> None:
     configured(method__patch=64, train__crop=64, method__scales="1")
     configured(method__patch=100, train__crop=64, method__masked_task="none")
-    assert scaled_side(96, 0.18) == 17
+    assert fit_side(96, 1, 0.18) == 17
     configured(method__scales="1,0.18", train__crop=96)

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from semiseg_cli.core.models import DECODERS, build_decoder, build_segmenter
-from semiseg_cli.core.models.decoders.deeplabv3plus import DeepLabV3Plus, ImagePooling, Upsample, width
+from semiseg_cli.core.models.decoders.blocks import ImagePooling, Upsample
+from semiseg_cli.core.models.decoders.deeplabv3plus import DeepLabV3Plus, width
 
 
 @pytest.mark.parametrize(
@@ -18,7 +19,7 @@ from semiseg_cli.core.models.decoders.deeplabv3plus import DeepLabV3Plus, ImageP
 def test_widths(channels, expected):
     assert width(channels) == expected
     with torch.device("meta"):
-        decoder = DeepLabV3Plus((32, channels), 7, 16)
+        decoder = DeepLabV3Plus((32, channels), (4, 16), 7)
     convs = {name: tuple(m.weight.shape[:2]) for name, m in decoder.named_modules() if isinstance(m, nn.Conv2d)}
     assert [shape[0] for name, shape in convs.items() if name.startswith("context.")] == [expected] * 6
     assert [shape for name, shape in convs.items() if not name.startswith("context.")] == [
@@ -35,7 +36,7 @@ def test_widths(channels, expected):
 @torch.no_grad()
 def test_branches_look_as_far_as_their_rates(output_stride, rates):
     """The response to one bright pixel lies at the offsets {-rate, 0, rate} and nowhere else."""
-    context = DeepLabV3Plus((4, 6), 2, output_stride).eval().context
+    context = DeepLabV3Plus((4, 6), (4, output_stride), 2).eval().context
     bright = torch.zeros(1, 6, 81, 81)
     bright[:, :, 40, 40] = 1
     for branch, rate in zip(context.branches[:4], (0, *rates), strict=True):
@@ -78,7 +79,7 @@ def test_upsampling_keeps_the_corners_and_is_linear_between():
 @pytest.mark.parametrize("side", [60, 64, 65])
 def test_a_column_is_found_where_it_is_at_any_size(side):
     """Logits that are the deep map itself: their largest stands over the value that was set, pixel 16 i."""
-    decoder = DeepLabV3Plus((4, 6), 2, 16)
+    decoder = DeepLabV3Plus((4, 6), (4, 16), 2)
     low, deep = -(-side // 4), -(-side // 16)
     decoder.features = lambda maps: (maps[-1], decoder.upsample(maps[-1], (low, low)))
     decoder.classifier = torch.nn.Identity()
@@ -112,7 +113,7 @@ def test_nearest_upsampling_throughout(decoder):
 
 @torch.no_grad()
 def test_logits_are_the_classifiers_at_the_corners():
-    decoder = DeepLabV3Plus((4, 8, 8, 6), 3, 16).eval()
+    decoder = DeepLabV3Plus((4, 8, 8, 6), (4, 8, 16, 16), 3).eval()
     generator = torch.Generator().manual_seed(0)
     maps = [torch.randn(2, c, s, s, generator=generator) for c, s in ((4, 17), (8, 9), (8, 5), (6, 5))]
     out = decoder(maps, (65, 65))
@@ -127,7 +128,7 @@ def test_logits_are_the_classifiers_at_the_corners():
 
 
 def test_the_context_module_stays_channels_last():
-    context = DeepLabV3Plus((4, 6), 2, 16).context.to(memory_format=torch.channels_last)
+    context = DeepLabV3Plus((4, 6), (4, 16), 2).context.to(memory_format=torch.channels_last)
     seen = []
     context.project.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     context(torch.randn(2, 6, 5, 5).to(memory_format=torch.channels_last))

@@ -91,7 +91,7 @@ def test_only_the_attention_is_left_out():
 
 def test_widths_of_a_resnet50():
     with torch.device("meta"):
-        decoder = MITransDecoder((256, 512, 1024, 2048), 21, 32)
+        decoder = MITransDecoder((256, 512, 1024, 2048), (4, 8, 16, 32), 21)
     assert decoder.context.project[0].out_channels == 512  # the paper's
     assert [block.fuse[0].out_channels for block in decoder.blocks] == [256, 128, 64]
     assert [block.attention.query.out_channels for block in decoder.blocks] == [256, 128, 64]

@@ -13,7 +13,7 @@ import torchvision
 from safetensors.torch import load_file, save_file
 
 from semiseg_cli.core.errors import CheckpointError
-from semiseg_cli.core.models import build_segmenter, imagenet_url, load_encoder, weights
+from semiseg_cli.core.models import BACKBONES, build_segmenter, imagenet_url, load_encoder, weights
 
 
 def make(backbone: str = "mobilenet_v2", **options):
@@ -149,7 +149,7 @@ def test_what_torchvision_does_not_have(backbone, choice, fix):
     assert fix in caught.value.fix
 
 
-@pytest.mark.parametrize("backbone", weights.IN_TORCHVISION)
+@pytest.mark.parametrize("backbone", [name for name, of in BACKBONES.items() if of.torchvision])
 def test_urls_carry_a_hash(backbone):
     assert re.fullmatch(r"https://download\.pytorch\.org/models/\w+-[0-9a-f]{8}\.pth", imagenet_url(backbone))
 

@@ -10,16 +10,29 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from semiseg_cli.core.ops.interpixel import inter_pixel_loss
-from semiseg_cli.core.ops.scales import logits_at, mean_softmax, scaled_side
-from semiseg_cli.core.types import Net, Out
+from semiseg_cli.core.ops.scales import logits_at, mean_softmax
+from semiseg_cli.core.types import Encoder, Net, Out
+
+
+class Halved(Encoder):
+    """Means of 2 x 2 pixels."""
+
+    channels, strides = (3,), (2,)
+
+    def __init__(self, multiple: int) -> None:
+        super().__init__()
+        self.multiple = multiple
+
+    def forward(self, image_B3HW: Tensor) -> list[Tensor]:
+        return [F.avg_pool2d(image_B3HW, 2, ceil_mode=True)]
 
 
 class Pointwise(Net):
     """A network without a neighbourhood: logits are a matrix times the colours, at half the size."""
 
-    def __init__(self) -> None:
+    def __init__(self, multiple: int = 1) -> None:
         super().__init__()
-        self.encoder, self.decoder = nn.AvgPool2d(2, ceil_mode=True), nn.Conv2d(3, 4, 1)
+        self.encoder, self.decoder = Halved(multiple), nn.Conv2d(3, 4, 1)
         self.sizes: list[tuple[int, int]] = []
 
     @property
@@ -28,19 +41,11 @@ class Pointwise(Net):
 
     def encode(self, image_B3HW: Tensor) -> list[Tensor]:
         self.sizes.append((image_B3HW.shape[2], image_B3HW.shape[3]))
-        return [self.encoder(image_B3HW)]
+        return self.encoder(image_B3HW)
 
     def decode(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Out:
         logits = F.interpolate(self.decoder(maps[0]), size, mode="bilinear", align_corners=True)
         return Out(logits, maps[0], maps[0])
-
-
-@pytest.mark.parametrize(
-    ("side", "factor", "expected"),
-    [(513, 0.7, 361), (513, 1.5, 769), (769, 0.7, 537), (769, 1.5, 1153), (128, 1, 128), (128, 0.5, 65), (33, 0.1, 1)],
-)
-def test_sides_are_multiples_of_8_plus_1(side: int, factor: float, expected: int) -> None:
-    assert scaled_side(side, factor) == expected
 
 
 def test_logits_come_back_at_the_images_size() -> None:
@@ -49,6 +54,13 @@ def test_logits_come_back_at_the_images_size() -> None:
     assert logits_at(net, image, 0.5).shape == (2, 4, 33, 49)
     assert logits_at(net, image, 1.5).shape == (2, 4, 33, 49)
     assert net.sizes == [(33, 49), (33, 49), (17, 25), (49, 73)]
+
+
+def test_scaled_views_have_sides_that_the_encoder_takes() -> None:
+    net, image = Pointwise(multiple=14), torch.rand(1, 3, 42, 70)
+    for factor in (1.0, 0.5, 1.5, 0.1):
+        assert logits_at(net, image, factor).shape == (1, 4, 42, 70)
+    assert net.sizes == [(42, 70), (28, 42), (70, 112), (14, 14)]  # 21 and 35 of 14: halves upwards
 
 
 def test_a_flat_image_looks_alike_at_every_scale() -> None:

@@ -6,17 +6,26 @@ from collections.abc import Iterable
 
 from torch import nn
 
+FULL = (4, 8, 16, 32)  # strides of the four maps of a classification network
+
+
+def held(output_stride: int) -> tuple[int, ...]:
+    """Strides of the four maps with none above the output stride."""
+    return tuple(min(stride, output_stride) for stride in FULL)
+
 
 def set_output_stride(stages: Iterable[nn.Module], output_stride: int) -> None:
     """Hold the map at `output_stride` in the last stages of a network whose last stride would be 32.
 
-    stages: the stages of stride 16 and 32, in this order; each holds one strided convolution on its main path,
+    stages: the stages of stride 16 and 32, in this order; each halves the map once, by a convolution on its main path
     and perhaps another on its shortcut. They are changed in place; parameters keep their names and shapes.
     output_stride: 32 (nothing changes), 16 (the last stage is dilated) or 8 (the last two are).
+    The rule is exact: every second value of a held map (every fourth where two stages are held) is the strided map's.
+    Raises ValueError for a stage with a layer of which that cannot be made true.
     """
-    assert output_stride in (8, 16, 32)
+    assert output_stride in FULL[1:]
     dilation = 1
-    for stage, stride in zip(stages, (16, 32), strict=True):
+    for stage, stride in zip(stages, FULL[2:], strict=True):
         if stride > output_stride:
             _hold(stage, dilation)
             dilation *= 2
@@ -27,13 +36,27 @@ def _hold(stage: nn.Module, dilation: int) -> None:
 
     That convolution keeps the dilation of the stage before. In a bottleneck network this is torchvision's
     `replace_stride_with_dilation`: the first block keeps the old dilation, the others have the new one.
-    The rule is exact: every second pixel of the result is the strided stage's result.
     """
     current = dilation
-    for module in stage.modules():
-        if isinstance(module, nn.Conv2d):
-            if module.kernel_size == (3, 3):
-                module.dilation = module.padding = (current, current)
-            if module.stride == (2, 2):
-                module.stride = (1, 1)
-                current = 2 * dilation
+    for name, module in stage.named_modules():
+        if not isinstance(module, nn.Conv2d):
+            if hasattr(module, "kernel_size"):
+                raise ValueError(f"{name} looks at neighbours and is no convolution: {module}")
+            continue
+        if module.stride not in ((1, 1), (2, 2)) or isinstance(module.padding, str) or module.padding_mode != "zeros":
+            raise ValueError(f"{name} is not of stride 1 or 2 with a stated number of zeros around: {module}")
+        strided = module.stride == (2, 2)
+        _dilate(module, dilation if strided else current)  # a shortcut's reads what the main path's does
+        if strided:
+            module.stride = (1, 1)
+            current = 2 * dilation
+    if current == dilation:
+        raise ValueError(f"no convolution of stride 2 in {stage}")
+
+
+def _dilate(conv: nn.Conv2d, factor: int) -> None:
+    """Let a convolution of any kernel step over `factor` values where it stepped over one, at the border too."""
+    assert not isinstance(conv.padding, str)
+    (height, width), (top, left), (down, across) = conv.kernel_size, conv.padding, conv.dilation
+    conv.padding = (top * factor, left * factor)
+    conv.dilation = (down * factor if height > 1 else down, across * factor if width > 1 else across)

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torchvision.models
 from torch import Tensor, nn
 
-from semiseg_cli.core.models.backbones.dilation import set_output_stride
+from semiseg_cli.core.models.backbones.dilation import held, set_output_stride
 from semiseg_cli.core.ops.batchnorm import BatchNorm2d
+from semiseg_cli.core.types import Encoder
 
 
-class MobileNetV2(nn.Module):
+class MobileNetV2(Encoder):
     """An encoder whose deep map is that of 320 channels.
 
     The 1x1 convolution to 1,280 channels that follows in the classifier (`features.18`) is left out: it widens the map
     for pooling and would make the context module four times as expensive.
     """
 
-    unused: ClassVar[tuple[str, ...]] = ("features.18.", "classifier.")
-    channels: ClassVar[tuple[int, ...]] = (24, 32, 96, 320)
-    taps: ClassVar[tuple[int, ...]] = (3, 6, 13, 17)  # the last blocks at strides 4, 8, 16 and the output stride
+    unused = ("features.18.", "classifier.")
+    channels = (24, 32, 96, 320)
+    taps = (3, 6, 13, 17)  # the last block of every stride
 
     def __init__(self, output_stride: int) -> None:
         super().__init__()
+        self.strides = held(output_stride)
         blocks = torchvision.models.mobilenet_v2(weights=None, norm_layer=BatchNorm2d).features
         self.features = nn.Sequential(*blocks[: self.taps[-1] + 1])
         set_output_stride((self.features[7:14], self.features[14:]), output_stride)
@@ -35,6 +35,3 @@ class MobileNetV2(nn.Module):
             if index in self.taps:
                 maps.append(x)
         return maps
-
-
-mobilenet_v2 = MobileNetV2

@@ -8,29 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import ClassVar
 
 import torchvision.models
 from torch import Tensor, nn
 
-from semiseg_cli.core.models.backbones.dilation import set_output_stride
+from semiseg_cli.core.models.backbones.dilation import held, set_output_stride
 from semiseg_cli.core.ops.batchnorm import BatchNorm2d
+from semiseg_cli.core.types import Encoder
 
 
-class ResNet(nn.Module):
-    """An encoder of four residual stages. `channels` belong to its maps at strides 4, 8, 16 and the output stride.
+class ResNet(Encoder):
+    """Four residual stages, whose maps have the strides 4, 8, 16 and 32, none above the output stride."""
 
-    At output stride 32 each is half as large as the one before.
-    At output stride 16 the last map has the size of the one before; at 8 the last three are of one size.
-    """
-
-    unused: ClassVar[tuple[str, ...]] = ("fc.",)  # what a classifier's weights hold beyond the encoder's
+    unused = ("fc.",)
 
     def __init__(
         self, stem: nn.Module, norm: nn.Module, stages: Sequence[nn.Module], channels: Sequence[int], output_stride: int
     ) -> None:
         super().__init__()
-        self.channels = tuple(channels)
+        self.channels, self.strides = tuple(channels), held(output_stride)
         self.conv1, self.bn1 = stem, norm
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)

@@ -11,13 +11,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from semiseg_cli.core.ops.batchnorm import BatchNorm2d
-from semiseg_cli.core.ops.register import enlarge
-from semiseg_cli.core.types import Decoder, Out
+from semiseg_cli.core.models.decoders.blocks import ConvNormReLU, ImagePooling, Upsample
+from semiseg_cli.core.types import PYRAMID, Decoder, Out
 
-RATES = {32: (3, 6, 9), 16: (6, 12, 18), 8: (12, 24, 36)}  # of the context module's 3x3 convolutions, by output stride
+RATES = {32: (3, 6, 9), 16: (6, 12, 18), 8: (12, 24, 36)}  # of the context's 3x3 convolutions, by the deep map's stride
 LOW_WIDTH = 48  # of the low-level map
 
 
@@ -28,62 +26,6 @@ def width(deep_channels: int) -> int:
     and `tiny` 48. Fusing with 256 channels at stride 4 would be nine tenths of a MobileNetV2's cost.
     """
     return 48 if deep_channels < 256 else max(deep_channels // 8, 64)
-
-
-class Upsample(nn.Module):
-    """Enlarges maps to a size; `build_segmenter` sets the mode: bilinear (in register), corners (aligned) or nearest.
-
-    strided: False for maps that are means over parts of another, whose corners are always aligned.
-    """
-
-    mode = "bilinear"
-
-    def __init__(self, strided: bool = True) -> None:
-        super().__init__()
-        self.strided = strided
-
-    def forward(self, x_BChw: Tensor, size: tuple[int, int]) -> Tensor:
-        if self.mode == "nearest":
-            return F.interpolate(x_BChw, size, mode="nearest")
-        if self.mode == "bilinear" and self.strided:
-            return enlarge(x_BChw, size)
-        return F.interpolate(x_BChw, size, mode="bilinear", align_corners=True)
-
-
-class ConvNormReLU(nn.Sequential):
-    """Convolution without bias that keeps the size, batch norm, ReLU."""
-
-    def __init__(self, channels: int, out: int, kernel: int = 1, dilation: int = 1) -> None:
-        padding = dilation * (kernel // 2)
-        super().__init__(
-            nn.Conv2d(channels, out, kernel, padding=padding, dilation=dilation, bias=False),
-            BatchNorm2d(out),
-            nn.ReLU(inplace=True),
-        )
-
-
-class ImagePooling(nn.Module):
-    """The mean of the map, through a 1x1 convolution, at every pixel.
-
-    One image has one value per channel here, of which batch norm cannot take a variance (PyTorch raises). A batch of
-    one image is therefore normalised with the running statistics, which it leaves as they are.
-    """
-
-    def __init__(self, channels: int, out: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, out, 1, bias=False)
-        self.norm = BatchNorm2d(out)
-
-    def forward(self, x_BChw: Tensor) -> Tensor:
-        y, norm = self.conv(x_BChw.mean((2, 3), keepdim=True)), self.norm
-        if self.training and len(y) == 1:
-            y = F.batch_norm(y, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
-        else:
-            y = norm(y)
-        # The concatenation is NHWC only if all of its parts are, and a plain `expand` is neither.
-        nhwc = x_BChw.is_contiguous(memory_format=torch.channels_last)
-        layout = torch.channels_last if nhwc else torch.contiguous_format
-        return F.relu(y).expand(-1, -1, *x_BChw.shape[2:]).contiguous(memory_format=layout)
 
 
 class ContextModule(nn.Module):
@@ -103,15 +45,16 @@ class ContextModule(nn.Module):
 class DeepLabV3Plus(Decoder):
     """Context of the deep map, fused with the low-level map at stride 4, classified there.
 
-    channels: of the encoder's maps, finest first; the first map is the low-level one, the last the deep one.
-    output_stride: of the deep map, 8, 16 or 32.
+    The first map is the low-level one, the last the deep one.
     """
 
-    def __init__(self, channels: Sequence[int], classes: int, output_stride: int) -> None:
-        super().__init__()
+    need = PYRAMID
+
+    def __init__(self, channels: Sequence[int], strides: Sequence[int], classes: int) -> None:
+        super().__init__(channels, strides, classes)
         out = width(channels[-1])
         self.widths = {"context": out, "fused": out}
-        self.context = ContextModule(channels[-1], out, RATES[output_stride])
+        self.context = ContextModule(channels[-1], out, RATES[strides[-1]])
         self.low = ConvNormReLU(channels[0], LOW_WIDTH)
         self.fuse = nn.Sequential(ConvNormReLU(LOW_WIDTH + out, out, 3), ConvNormReLU(out, out, 3))
         self.classifier = nn.Conv2d(out, classes, 1)

@@ -5,20 +5,20 @@ a convolution and PixelShuffle, and fuses it with the encoder's next finer map (
 are three: to strides 16, 8 and 4. The classifier works at stride 4; the rest of the way is bilinear.
 
 The paper gives no widths behind the pyramid's 512 of 2,048 channels: each block has half the channels of the one
-before, at least 48. `mitrans_local` is the same network without the attention, for the paper's table 2.
+before, at least 48. `mitrans_local` is the same network without the attention.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from semiseg_cli.core.models.decoders.deeplabv3plus import ConvNormReLU, ImagePooling, Upsample
-from semiseg_cli.core.types import Decoder, Out
+from semiseg_cli.core.models.decoders.blocks import ConvNormReLU, ImagePooling, Upsample
+from semiseg_cli.core.types import PYRAMID, Decoder, Out
 
 BINS = (2, 3, 6)  # of the pyramid, beside the image's mean
 LEAST = 48  # channels
@@ -99,20 +99,20 @@ class MITrans(nn.Module):
 class MITransDecoder(Decoder):
     """Pyramid pooling of the deep map, a MITrans block for every finer one, a classifier at stride 4.
 
-    channels: of the encoder's maps, finest first. output_stride: of the deep map, 8, 16 or 32 (the paper's).
-    attention: False leaves the non-local blocks out and nothing else.
+    The paper's deep map is at stride 32.
     """
 
-    def __init__(self, channels: Sequence[int], classes: int, output_stride: int, *, attention: bool = True) -> None:
-        super().__init__()
-        strides = [min(stride, output_stride) for stride in (4, 8, 16, 32)]
+    need = PYRAMID
+    attention = True  # False leaves the non-local blocks out and nothing else
+
+    def __init__(self, channels: Sequence[int], strides: Sequence[int], classes: int) -> None:
+        super().__init__(channels, strides, classes)
         width = max(channels[-1] // 4, LEAST)
         self.context = PyramidPooling(channels[-1], width)
         self.blocks = nn.ModuleList()
-        for level in (2, 1, 0):
+        for skip, (fine, coarse) in reversed(list(zip(channels[:-1], pairwise(strides), strict=True))):
             out = max(width // 2, LEAST)
-            factor = strides[level + 1] // strides[level]
-            self.blocks.append(MITrans(width, channels[level], out, factor, attention))
+            self.blocks.append(MITrans(width, skip, out, coarse // fine, self.attention))
             width = out
         self.widths = {"context": max(channels[-1] // 4, LEAST), "fused": width}
         self.classifier = nn.Conv2d(width, classes, 1)
@@ -133,5 +133,7 @@ class MITransDecoder(Decoder):
         return Out(self.upsample(logits, size), context, fused, tuple(maps))
 
 
-mitrans = MITransDecoder
-mitrans_local = partial(MITransDecoder, attention=False)
+class MITransLocal(MITransDecoder):
+    """For the paper's table 2."""
+
+    attention = False
