@@ -18,6 +18,7 @@ import semiseg_cli.stages.evaluate as evaluation
 import semiseg_cli.stages.train as stage
 from semiseg_cli.cli import app, console
 from semiseg_cli.core.config.layers import Resolved, flatten
+from semiseg_cli.core.config.presets import preset_text
 from semiseg_cli.core.config.tables import FOLDER, Row, _columns, table_note, table_rows
 from semiseg_cli.core.inference.metrics import Asked
 from semiseg_cli.core.methods import METHODS
@@ -202,6 +203,17 @@ def test_ipixmatch_and_its_baseline_train_alike(typed: dict[str, Resolved]) -> N
                 for each in (row, rows[row.table, name])
             )
             assert one == other, row.title
+
+
+@pytest.mark.parametrize("preset", sorted({row.preset for _, row in ROWS}))
+def test_a_number_in_a_preset_stands_in_a_table_of_that_preset(preset: str) -> None:
+    comments = [line for line in preset_text(preset).splitlines() if line.startswith("#")]
+    numbers = re.findall(r"(?<![\w.])\d\d\.\d+", "\n".join(comments))
+    theirs = [row.published for _, row in ROWS if row.preset == preset and row.published is not None]
+    assert len(numbers) > 10
+    for number in numbers:
+        shown = 0.5 * 10.0 ** -len(number.partition(".")[2]) + 1e-9
+        assert any(abs(float(number) - each) <= shown for each in theirs), number
 
 
 def test_maskmatch_has_its_blender_numbers_from_the_lists_that_it_names() -> None:
