@@ -22,7 +22,7 @@ EVERYONE = (
 # What a part of the package may import from it, besides EVERYONE. The longest part that fits a module counts.
 ALLOWED = {
     "cli": (
-        "cli", "stages", "core.config", "core.runs",
+        "cli", "stages", "core.config", "core.runs", "core.finding",
         "core.methods", "core.models", "core.data.index", "core.sources.classes",  # for names and how they are written
         "core.inference.options", "core.inference.metrics",
     ),
@@ -44,6 +44,7 @@ ALLOWED = {
     "core.partitions": ("core.partitions", "core.data"),
     "core.ops": ("core.ops",),
     "core.runs": ("core.config",),
+    "core.finding": ("core.runs",),
     "core.config": ("core.config", "core.methods"),
     "core.settings": (),
     "core.commands": (),
@@ -75,7 +76,7 @@ THIRD_PARTY = {
 HEAVY = {"torch", "torchvision", "numpy", "cv2", "scipy", "PIL", "safetensors"}
 HEAVY_PARTS = ("stages", "core.training", "core.inference", "core.data.index", "core.types")
 LIGHT = (
-    "cli", "__main__", "core.config", "core.settings", "core.errors", "core.runs",
+    "cli", "__main__", "core.config", "core.settings", "core.errors", "core.runs", "core.finding",
     "core.inference.options", "core.inference.metrics",
 )  # fmt: skip
 

@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from semiseg_cli.cli import console
-from semiseg_cli.cli.complete import complete_data, complete_runs
-from semiseg_cli.cli.options import RunsData
-from semiseg_cli.core.errors import CheckFailed, UsageError
+from semiseg_cli.cli.complete import complete_data
+from semiseg_cli.cli.options import (
+    DATA,
+    HOW,
+    OUTPUT,
+    Batch,
+    Flip,
+    Json,
+    Network,
+    RunsData,
+    RunsRoot,
+    Scales,
+    Stride,
+    Where,
+    Window,
+    device_option,
+    inference,
+)
+from semiseg_cli.core.errors import CheckFailed
+from semiseg_cli.core.finding import find_network
 from semiseg_cli.core.inference.metrics import HEADLINE, METRICS, Asked
-from semiseg_cli.core.inference.options import Inference
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-HOW, DATA, OUTPUT = "How to predict and measure", "Data", "Output"
+WHAT = "What to measure"
 
 
 def eval_(
-    checkpoint: Annotated[
-        Path,
-        typer.Argument(metavar="CKPT", help="a .safetensors file, or a run directory", autocompletion=complete_runs),
-    ],
+    checkpoint: Network = None,
     split: Annotated[str, typer.Option(help="val, or train (those with a mask)", rich_help_panel=DATA)] = "val",
     data: Annotated[
         str,
@@ -38,22 +50,18 @@ def eval_(
         ),
     ] = "",
     root: RunsData = None,
-    window: Annotated[
-        str, typer.Option(help="auto (as trained), none (whole images) or a side in pixels", rich_help_panel=HOW)
-    ] = "auto",
-    stride: Annotated[
-        str, typer.Option(help="step of the window as a fraction of its side, such as 2/3", rich_help_panel=HOW)
-    ] = "",
-    batch: Annotated[
-        int | None, typer.Option(help="images or windows of equal shape per forward", rich_help_panel=HOW)
-    ] = None,
-    scales: Annotated[str, typer.Option(help="average over sizes, such as 0.75,1,1.25", rich_help_panel=HOW)] = "1",
-    flip: Annotated[bool, typer.Option("--flip", help="average with the mirrored image", rich_help_panel=HOW)] = False,
-    boundary: Annotated[bool, typer.Option("--boundary", help="also boundary F-score", rich_help_panel=HOW)] = False,
+    runs_root: RunsRoot = Path("runs"),
+    window: Window = "auto",
+    stride: Stride = "",
+    batch: Batch = None,
+    scales: Scales = "1",
+    flip: Flip = False,
+    device: Annotated[Where, device_option(HOW)] = "auto",
+    boundary: Annotated[bool, typer.Option("--boundary", help="also boundary F-score", rich_help_panel=WHAT)] = False,
     absent_as_zero: Annotated[
         bool,
         typer.Option(
-            "--absent-as-zero", help="mIoU: a class neither labeled nor predicted counts 0", rich_help_panel=HOW
+            "--absent-as-zero", help="mIoU: a class neither labeled nor predicted counts 0", rich_help_panel=WHAT
         ),
     ] = False,
     absent_as_one: Annotated[
@@ -61,38 +69,36 @@ def eval_(
         typer.Option(
             "--absent-as-one",
             help="boundary F-score: a class neither in an image's labels nor its prediction counts 1, as published",
-            rich_help_panel=HOW,
+            rich_help_panel=WHAT,
         ),
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda", rich_help_panel=HOW)] = "auto",
-    save: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="write the predictions as index PNGs", rich_help_panel=OUTPUT)
-    ] = None,
     by_frequency: Annotated[
         bool,
         typer.Option(
-            "--by-frequency", help="classes by their pixels; means of frequent and rare ones", rich_help_panel=OUTPUT
+            "--by-frequency", help="classes by their pixels; means of frequent and rare ones", rich_help_panel=WHAT
         ),
     ] = False,
+    save: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="write the predictions as index PNGs", rich_help_panel=OUTPUT)
+    ] = None,
     require_miou: Annotated[
         float | None, typer.Option(metavar="X", help="exit with 7 when the mIoU is below", rich_help_panel=OUTPUT)
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="print one JSON document", rich_help_panel=OUTPUT)] = False,
+    json: Json = False,
 ) -> None:
     """Measure a checkpoint: IoU of every class, mIoU and pixel accuracy.
 
-    The checkpoint names its dataset, classes and window; a run directory stands for its best network.
+    The checkpoint names its dataset, classes and window; a run directory stands for its best network. With no
+    arguments: the newest run.
     """
-    steps = fraction(stride, "--stride 2/3") if stride else None
-    factors = tuple(fraction(part, "--scales 0.75,1,1.25") for part in scales.split(","))
+    how = inference(window, scales, flip, stride, batch)
     asked = Asked(boundary, absent_as_zero, absent_as_one)
+    path = find_network(checkpoint, runs_root, console.note)
     from semiseg_cli.stages.evaluate import evaluate_checkpoint
 
-    how = Inference(window=window, stride=steps, batch=batch, scales=factors, flip=flip)
     found = evaluate_checkpoint(
-        checkpoint, how, root=root, data=data, split=split, asked=asked, save=save, device=device,
-        progress=console.progress,
-    )  # fmt: skip
+        path, how, root=root, data=data, split=split, asked=asked, save=save, device=device, progress=console.progress
+    )
     console.result("eval", found, _table(found, by_frequency), json)
     if save is not None:
         console.note(f"predictions are in {save}")
@@ -137,11 +143,3 @@ def _what(found: dict[str, Any]) -> str:
         f"{found['images']} images of {found['data']} {found['split']}, {window}\n"
         f"{found['checkpoint']}: {found['method']}, step {found['step']}, {found['partition']}"
     )
-
-
-def fraction(text: str, example: str) -> float:
-    """A number such as 0.75 or 2/3. `example` shows how the option is used."""
-    try:
-        return float(Fraction(text.strip()))
-    except (ValueError, ZeroDivisionError):
-        raise UsageError(f"{example.split()[0]}: {text!r} is not a number", fix=example) from None

@@ -9,29 +9,42 @@ import typer
 
 from semiseg_cli.cli import console
 from semiseg_cli.cli.complete import complete_runs
-from semiseg_cli.cli.eval import fraction
+from semiseg_cli.cli.options import (
+    HOW,
+    OUTPUT,
+    Flip,
+    Json,
+    Quiet,
+    RunsRoot,
+    Scales,
+    Where,
+    Window,
+    device_option,
+    inference,
+)
 from semiseg_cli.core.errors import DataError
-from semiseg_cli.core.inference.options import Inference
+from semiseg_cli.core.finding import find_network
 
-HOW, OUTPUT = "How to predict", "Output"
 NAMED = 20  # unreadable files that the error lists; --json has them all
 
 
 def predict(
-    checkpoint: Annotated[
-        Path,
-        typer.Argument(metavar="CKPT", help="a .safetensors file, or a run directory", autocompletion=complete_runs),
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="[CKPT|RUN] IMAGES",
+            help="a run directory or a .safetensors file, by default the newest run; then image files, and folders "
+            "with all below them",
+            autocompletion=complete_runs,
+        ),
     ],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="files, and folders with all below them")],
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="DIR", help="where labels/ and overlays/ go", rich_help_panel=OUTPUT)
     ] = Path("predictions"),
     no_overlay: Annotated[
         bool, typer.Option("--no-overlay", help="index PNGs only, no tinted images", rich_help_panel=OUTPUT)
     ] = False,
-    window: Annotated[
-        str, typer.Option(help="auto (as trained), none (whole images) or a side in pixels", rich_help_panel=HOW)
-    ] = "auto",
+    window: Window = "auto",
     long_side: Annotated[
         int | None,
         typer.Option(
@@ -42,24 +55,26 @@ def predict(
             rich_help_panel=HOW,
         ),
     ] = None,
-    scales: Annotated[str, typer.Option(help="average over sizes, such as 0.75,1,1.25", rich_help_panel=HOW)] = "1",
-    flip: Annotated[bool, typer.Option("--flip", help="average with the mirrored image", rich_help_panel=HOW)] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda", rich_help_panel=HOW)] = "auto",
-    json: Annotated[bool, typer.Option("--json", help="print one JSON document", rich_help_panel=OUTPUT)] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="only the result", rich_help_panel=OUTPUT)] = False,
+    scales: Scales = "1",
+    flip: Flip = False,
+    device: Annotated[Where, device_option(HOW)] = "auto",
+    runs_root: RunsRoot = Path("runs"),
+    json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Label images: an index PNG and a tinted overlay for each, as large and as upright as the image is seen.
 
     An image that cannot be read is left out, named at the end, and makes the exit code 3.
     """
     console.state.quiet = quiet
-    factors = tuple(fraction(part, "--scales 0.75,1,1.25") for part in scales.split(","))
-    from semiseg_cli.stages.predict import predict_images
+    how = inference(window, scales, flip)
+    from semiseg_cli.stages.predict import network_and_images, predict_images
 
+    named, images = network_and_images(paths)
     found = predict_images(
-        checkpoint,
+        find_network(named, runs_root, console.note),
         images,
-        Inference(window=window, scales=factors, flip=flip),
+        how,
         out=out,
         overlay=not no_overlay,
         long_side=long_side,

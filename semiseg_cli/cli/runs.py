@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from semiseg_cli.cli import console
+from semiseg_cli.cli.options import DATA, Json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -15,9 +16,9 @@ if TYPE_CHECKING:
 
 def runs_(
     runs_root: Annotated[
-        Path, typer.Option("--runs-root", envvar="SEMISEG_RUNS", help="where the run directories are")
+        Path, typer.Option("--runs-root", envvar="SEMISEG_RUNS", help="folder of the runs", rich_help_panel=DATA)
     ] = Path("runs"),
-    json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,
+    json: Json = False,
 ) -> None:
     """List the runs, the newest first: mIoU at the last evaluation and at the best, in percent.
 

@@ -20,12 +20,12 @@ from semiseg_cli.cli.complete import (
 )
 from semiseg_cli.cli.options import RunsData
 from semiseg_cli.cli.screen import duration, make_screen
-from semiseg_cli.core import runs
 from semiseg_cli.core.commands import command, data_root
 from semiseg_cli.core.config import presets
 from semiseg_cli.core.config.layers import Resolved, flatten, parse_set, with_steps
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.files import resuming
+from semiseg_cli.core.finding import NEWEST, find_network, find_run
 from semiseg_cli.core.methods import METHODS
 from semiseg_cli.core.methods.extras import EXTRAS
 from semiseg_cli.core.models import BACKBONES
@@ -38,7 +38,10 @@ def train(
     run: Annotated[
         Path | None,
         typer.Argument(
-            metavar="RUN", help="with --resume: the run directory; the newest if left out", autocompletion=complete_runs
+            metavar="RUN",
+            help="with --resume: a run directory or a file in it",
+            show_default="the newest unfinished run",
+            autocompletion=complete_runs,
         ),
     ] = None,
     method: Annotated[
@@ -63,7 +66,10 @@ def train(
             "--backbone", "-b", help=" ".join(BACKBONES), autocompletion=complete_backbones, rich_help_panel=WHAT
         ),
     ] = None,
-    weights: Annotated[str | None, typer.Option(help=doc(ModelConfig, "weights"), rich_help_panel=WHAT)] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help=f"{doc(ModelConfig, 'weights')}; a run, or newest: its network's", rich_help_panel=WHAT),
+    ] = None,
     preset: Annotated[
         str,
         typer.Option(
@@ -75,7 +81,10 @@ def train(
         ),
     ] = "",
     init: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="start from this checkpoint's network", rich_help_panel=WHAT)
+        Path | None,
+        typer.Option(
+            metavar="CKPT|RUN", help="start from this network; newest: the newest run's", rich_help_panel=WHAT
+        ),
     ] = None,
     config: Annotated[
         Path | None,
@@ -163,9 +172,9 @@ def train(
 
     from semiseg_cli.stages.stopping import signals
 
-    screen = make_screen()
+    screen, say = make_screen(), console.note if launch.is_main() else _unsaid
     if resume:
-        run = run or runs.newest_run(runs_root, unfinished=True)
+        run = find_run(run, "unfinished", runs_root, say)
         with signals(run, root):  # it takes a while: torch
             from semiseg_cli.stages.train import resume as go_on
 
@@ -174,6 +183,9 @@ def train(
         return
 
     root = root or data_root()
+    init = find_network(init, runs_root, say) if init else None
+    if weights and (weights == NEWEST or Path(weights).is_dir()):
+        flags["model.weights"] = str(find_network(Path(weights), runs_root, say))
     with signals():
         resolved = presets.gather(flags, set_ or [], dataset=dataset_in(root), config=config, preset=preset)
         from semiseg_cli.stages.train import train as start
@@ -202,6 +214,10 @@ def dataset_in(root: Path) -> Callable[[str], tuple[str, str]]:
         return name, load_dataset(root, name).kind
 
     return named
+
+
+def _unsaid(text: str) -> None:
+    """Another process says it."""
 
 
 def _answer(result: dict[str, Any], text: str, json: bool) -> None:

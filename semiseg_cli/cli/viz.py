@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from semiseg_cli.cli import console
-from semiseg_cli.cli.complete import complete_runs
-from semiseg_cli.cli.options import RunsData
-from semiseg_cli.core import runs
+from semiseg_cli.cli.options import DATA, OUTPUT, Json, Network, RunsData, RunsRoot, Where, device_option
 from semiseg_cli.core.errors import UsageError
+from semiseg_cli.core.finding import find
 
-WHAT, DATA, OUTPUT = "What to show", "Data", "Output"
+WHAT = "What to show"
+NEEDS = {"masks": "network", "errors": "network", "features": "network", "pairs": "run"}  # others: a run's state
 
 
 def viz(
-    source: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="CKPT|RUN",
-            help="a run directory or a checkpoint in it; the newest run",
-            autocompletion=complete_runs,
-        ),
-    ] = None,
+    source: Network = None,
     pseudo: Annotated[
         bool,
         typer.Option(
@@ -57,17 +49,13 @@ def viz(
     count: Annotated[int, typer.Option("--n", help="images", rich_help_panel=WHAT)] = 12,
     seed: Annotated[int, typer.Option(min=0, help="another seed, other images", rich_help_panel=WHAT)] = 0,
     root: RunsData = None,
-    runs_root: Annotated[
-        Path, typer.Option(envvar="SEMISEG_RUNS", help="where the newest run is looked for", rich_help_panel=DATA)
-    ] = Path("runs"),
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option(help="auto: CUDA if there is one", rich_help_panel=DATA)
-    ] = "auto",
+    runs_root: RunsRoot = Path("runs"),
+    device: Annotated[Where, device_option(DATA)] = "auto",
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", metavar="DIR", help="folder; samples/ in the run", rich_help_panel=OUTPUT),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="print one JSON document", rich_help_panel=OUTPUT)] = False,
+    json: Json = False,
 ) -> None:
     """Draw what a run does: PNG sheets, and one HTML page that holds them all.
 
@@ -80,9 +68,7 @@ def viz(
     asked = [name for name, flag in chosen.items() if flag] or ["pseudo"]
     if len(asked) > 1:
         raise UsageError(f"one kind of picture at a time, not --{' and --'.join(asked)}", fix=f"--{asked[0]}")
-    source = source or runs.newest_run(runs_root)
-    if not source.exists():
-        raise UsageError(f"there is no {source}", fix=f"ls {shlex.quote(str(source.parent))}")
+    source = find(source, NEEDS.get(asked[0], "state"), runs_root, console.note)
     from semiseg_cli.stages.visualize import visualize
 
     found = visualize(

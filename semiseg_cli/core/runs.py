@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from semiseg_cli import __version__
 from semiseg_cli.core.config.layers import Flat, Resolved, flat, flatten, read_toml, to_toml
 from semiseg_cli.core.errors import CheckpointError, SemisegError, UsageError
-from semiseg_cli.core.files import STATE, resuming, unwritable, write_text
+from semiseg_cli.core.files import resuming, unwritable, write_text
 from semiseg_cli.core.settings import Config
 
 if TYPE_CHECKING:
@@ -86,15 +86,6 @@ def list_runs(root: Path) -> list[Path]:
     """The runs below `root`, the one written to last first."""
     runs = [path.parent for path in root.glob("*/config.toml")]
     return sorted(runs, key=lambda run: (_last_written(run), run.name), reverse=True)
-
-
-def newest_run(root: Path, *, unfinished: bool = False) -> Path:
-    """The run written to last; with `unfinished`, the last one that can still be resumed: it has a state."""
-    for run in list_runs(root):
-        if not unfinished or ((run / STATE).is_file() and not is_finished(run)):
-            return run
-    what = "unfinished run" if unfinished else "run"
-    raise UsageError(f"there is no {what} in {root}", fix="semiseg train, or name the run's directory")
 
 
 def write_config(run: Path, resolved: Resolved) -> None:

@@ -21,10 +21,12 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from semiseg_cli.core.commands import command
 from semiseg_cli.core.data.imaging import SUFFIXES, read_image, write_image
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.errors import DataError, UsageError
-from semiseg_cli.core.files import network_of, write_text
+from semiseg_cli.core.files import NETWORKS, network_of, write_text
+from semiseg_cli.core.finding import NEWEST
 from semiseg_cli.core.inference.options import AS_TRAINED, Inference
 from semiseg_cli.core.inference.predictions import Array, predictions, save_index
 from semiseg_cli.core.inference.predictor import Predictor
@@ -105,6 +107,22 @@ def predict_images(
         "window": predictor.window,
         "long_side": most,
     }
+
+
+def network_and_images(paths: Sequence[Path]) -> tuple[Path | None, Sequence[Path]]:
+    """The first path if it names a network, and the images; None where all are images: the newest run is meant.
+
+    A run directory and a .safetensors file are networks, and what is neither an image nor a folder if images follow.
+    Raises UsageError where no image is named.
+    """
+    first = paths[0]
+    network = first.suffix == ".safetensors" or str(first) == NEWEST
+    network |= any((first / name).is_file() for name in ("config.toml", *NETWORKS))
+    if not network and (first.is_dir() or first.suffix.lower() in SUFFIXES or len(paths) == 1):
+        return None, paths
+    if len(paths) == 1:
+        raise UsageError(f"{first} is a network, and no image is named", fix=command("predict", first, "photos"))
+    return first, paths[1:]
 
 
 def find_images(images: Sequence[Path], out: Path) -> dict[str, Path]:

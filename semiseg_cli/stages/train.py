@@ -142,7 +142,7 @@ def _resume(
         raise CheckpointError(
             f"{run} holds no resume state", why="it stopped before its first save", fix="semiseg train starts anew"
         )
-    session = open_config(config, find_root(config.data.name, data_root, run), world, screen)
+    session = open_config(config, find_root(config.data.name, data_root, run), world, screen, bare=True)
     meta = restore(session, run / STATE)
     _hold(stop, world)
     if world.main:
@@ -153,12 +153,12 @@ def _resume(
 
 
 def open_config(
-    config: Config, data_root: Path, world: World, screen: Screen, init: Path | None = None
+    config: Config, data_root: Path, world: World, screen: Screen, init: Path | None = None, bare: bool = False
 ) -> Session:
-    """Dataset, partition, networks and optimiser of a configuration."""
+    """Dataset, partition, networks and optimiser of a configuration. bare: see `open_session`."""
     dataset = load_dataset(data_root, config.data.name)
     partition = resolve_partition(dataset, config.data.labeled, balance=config.data.balance, seed=config.split_seed)
-    return open_session(config, dataset, partition, world, screen.note, init)
+    return open_session(config, dataset, partition, world, screen.note, init, bare)
 
 
 def restore(session: Session, state: Path) -> dict[str, Any]:

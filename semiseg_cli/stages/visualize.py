@@ -118,9 +118,8 @@ def _session(source: Path, root: Path | None, device: str) -> tuple[Session, int
             fix=f"semiseg viz {source} --masks, or name the run's directory",
         )
     config = resolve([(str(run / "config.toml"), runs.read_config(run))]).config
-    fresh = replace(config.model, weights="none")  # everything comes from the state
-    config = replace(config, model=fresh, train=replace(config.train, compile=False))
-    session = open_config(config, find_root(config.data.name, root, run), join(device), Silent())
+    config = replace(config, train=replace(config.train, compile=False))
+    session = open_config(config, find_root(config.data.name, root, run), join(device), Silent(), bare=True)
     return session, restore(session, state)["step"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -85,3 +86,41 @@ def test_unreadable_images_exit_with_3_after_the_result(typed: Any, photos: Path
 @pytest.mark.parametrize("words", [("--scales", "big"), ("--window", "wide"), ("--long-side", "-1")])
 def test_what_is_typed_wrongly(typed: Any, words: tuple[str, str]) -> None:
     assert words[0] in typed(*words, code=2).err
+
+
+def test_no_network_is_the_newest_run(
+    park: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run of `park` has no config.toml, so a copy of it is made a run here."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(park / "run", "runs/mine")
+    Path("runs/mine/config.toml").touch()
+    for words in (["photos"], ["photos/a.png", "photos/b.png"], ["newest", "photos"], ["runs/mine", "photos"]):
+        assert main(["predict", *words, "--json"]) == 0
+        said = capsys.readouterr()
+        found = json.loads(said.out)["result"]
+        assert (found["images"], found["checkpoint"]) == (2, "runs/mine/best.safetensors")
+        assert ("newest run with a network: runs/mine" in said.err) == (words[0] != "runs/mine")
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "code"),
+    [
+        ("{run}", "no image is named", 2),
+        ("{run}/best.safetensors", "no image is named", 2),
+        ("absent.safetensors photos", "there is no absent.safetensors", 5),
+        ("runs/typo photos", "there is no runs/typo", 5),
+        ("absent", "there is no file or folder absent", 3),
+        ("photos", "there is no run with a network in runs", 2),
+    ],
+)
+def test_what_is_missing_is_named(
+    park_run: Path, photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    words: str, said: str, code: int,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(photos.parent)
+    if words == "absent":
+        shutil.copytree(park_run, "runs/mine")
+        Path("runs/mine/config.toml").touch()
+    assert main(["predict", *words.format(run=park_run).split()]) == code
+    assert said in capsys.readouterr().err

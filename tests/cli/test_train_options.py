@@ -112,11 +112,34 @@ def test_plug_ins_are_added(asked: dict[str, Any], capsys: pytest.CaptureFixture
 
 def test_paths_go_to_the_stage(asked: dict[str, Any], folder: Path) -> None:
     (folder / "data").rename(folder / "elsewhere")
+    (folder / "a.safetensors").touch()
     line = "train -d park --root elsewhere --runs-root r -o out --init a.safetensors --device cpu"
     assert main(line.split()) == 0
     names = ("data_root", "runs_root", "out", "init", "device", "dry_run")
     expected = [Path("elsewhere"), Path("r"), Path("out"), Path("a.safetensors"), "cpu", False]
     assert [asked[name] for name in names] == expected
+
+
+@pytest.mark.parametrize(
+    ("named", "file"),
+    [
+        ("runs/old", "runs/old/best.safetensors"),
+        ("runs/old/last.safetensors", "runs/old/last.safetensors"),
+        ("newest", "runs/old/best.safetensors"),
+    ],
+)
+def test_init_and_weights_take_a_run_a_file_and_the_newest(
+    asked: dict[str, Any], folder: Path, capsys: pytest.CaptureFixture[str], named: str, file: str
+) -> None:
+    old = folder / "runs" / "old"
+    old.mkdir(parents=True)
+    for name in ("config.toml", "best.safetensors", "last.safetensors"):
+        (old / name).touch()
+    assert main(["train", "-d", "park", "--init", named]) == 0
+    assert asked["init"] == Path(file)
+    assert main(["train", "-d", "park", "--weights", named]) == 0
+    assert flatten(asked["resolved"].config)["model.weights"] == file
+    assert capsys.readouterr().err.count("newest run with a network: runs/old") == 2 * (named == "newest")
 
 
 def test_the_environment_names_the_folders(

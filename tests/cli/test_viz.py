@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -28,19 +29,38 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return seen
 
 
-def a_run(root: Path, name: str) -> Path:
-    (root / name).mkdir(parents=True)
-    (root / name / "config.toml").touch()
+def a_run(root: Path, name: str, *files: str, age: int = 0) -> Path:
+    for file in ("config.toml", *files):
+        (root / name / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / name / file).touch()
+        os.utime(root / name / file, (10_000 - age, 10_000 - age))
     return root / name
 
 
 def test_no_argument_means_the_newest_run_and_its_pseudo_labels(
     asked: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = a_run(tmp_path, "one")
+    run = a_run(tmp_path, "one", "resume/state.safetensors")
     assert main(["viz", "--runs-root", str(tmp_path)]) == 0
     assert (asked["source"], asked["kind"], asked["out"], asked["count"], asked["seed"]) == (run, "pseudo", None, 12, 0)
-    assert capsys.readouterr().out.splitlines() == [f"1 images of {run}", "s/pseudo-1.png", "s/pseudo.html"]
+    said = capsys.readouterr()
+    assert said.out.splitlines() == [f"1 images of {run}", "s/pseudo-1.png", "s/pseudo.html"]
+    assert f"the newest run with a resume state: {run}" in said.err
+
+
+@pytest.mark.parametrize(
+    ("kind", "run"),
+    [("pseudo", "state"), ("augment", "state"), ("mix", "state"), ("reconstruction", "state"), ("masks", "network"),
+     ("errors", "network"), ("features", "network"), ("pairs", "begun")],
+)  # fmt: skip
+def test_the_newest_run_is_one_that_has_what_is_drawn(
+    asked: dict[str, Any], tmp_path: Path, kind: str, run: str
+) -> None:
+    a_run(tmp_path, "state", "resume/state.safetensors", age=2)
+    a_run(tmp_path, "network", "best.safetensors", age=1)
+    a_run(tmp_path, "begun")
+    assert main(["viz", f"--{kind}", "--runs-root", str(tmp_path)]) == 0
+    assert asked["source"] == tmp_path / run
 
 
 @pytest.mark.parametrize("kind", ["pseudo", "masks", "errors", "augment"])
@@ -59,17 +79,17 @@ def test_json_is_one_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "said", "code"),
     [
-        (["--masks", "--errors"], "one kind of picture at a time"),
-        (["--runs-root", "{}"], "there is no run in"),
-        (["{}/absent"], "there is no"),
-        (["--seed", "-1"], "--seed"),
+        (["--masks", "--errors"], "one kind of picture at a time", 2),
+        (["--runs-root", "{}"], "there is no run with a resume state in", 2),
+        (["{}/absent"], "there is no", 5),
+        (["--seed", "-1"], "--seed", 2),
     ],
 )
 def test_what_is_refused(
-    asked: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], line: list[str], said: str
+    asked: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], line: list[str], said: str, code: int
 ) -> None:
-    assert main(["viz", *(word.format(tmp_path) for word in line)]) == 2
+    assert main(["viz", *(word.format(tmp_path) for word in line)]) == code
     assert said in capsys.readouterr().err
     assert asked == {}

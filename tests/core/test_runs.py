@@ -13,7 +13,7 @@ import pytest
 from semiseg_cli.core import runs
 from semiseg_cli.core.config.layers import flatten, resolve
 from semiseg_cli.core.errors import CheckpointError, DataError, Interrupted, UsageError
-from semiseg_cli.core.files import STATE, write_text
+from semiseg_cli.core.files import write_text
 
 RESOLVED = resolve([("test", {"method.name": "fixmatch", "data.name": "park", "data.labeled": "1/8", "train.seed": 3})])
 
@@ -64,29 +64,14 @@ def test_an_asked_directory_is_taken_only_if_it_is_empty(tmp_path: Path) -> None
         runs.claim_run(out / "config.toml")
 
 
-def write_state(run: Path) -> None:
-    (run / STATE).parent.mkdir()
-    (run / STATE).touch()
-
-
-def test_runs_are_listed_newest_first_and_finished_ones_are_not_resumed(tmp_path: Path) -> None:
+def test_runs_are_listed_newest_first(tmp_path: Path) -> None:
     old, new = make(tmp_path, "old", 1000), make(tmp_path, "new", 2000)
     (tmp_path / "no run").mkdir()
     assert runs.list_runs(tmp_path) == [new, old]
     runs.append_metrics(old, {"step": 1})
-    assert runs.newest_run(tmp_path) == old
+    assert runs.list_runs(tmp_path) == [old, new]
     runs.finish(old, {"last": None})
-    assert runs.is_finished(old)
-    assert runs.newest_run(tmp_path) == old
-    with pytest.raises(UsageError, match="no unfinished run"):  # none has a state to go on from
-        runs.newest_run(tmp_path, unfinished=True)
-    write_state(new)
-    assert runs.newest_run(tmp_path, unfinished=True) == new
-    runs.finish(new, {"last": None})
-    with pytest.raises(UsageError, match="no unfinished run"):
-        runs.newest_run(tmp_path, unfinished=True)
-    with pytest.raises(UsageError, match="no run in"):
-        runs.newest_run(tmp_path / "absent")
+    assert [runs.is_finished(run) for run in (old, new)] == [True, False]
 
 
 def test_a_configuration_reads_back_from_a_run(tmp_path: Path) -> None:

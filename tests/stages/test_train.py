@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -204,6 +205,29 @@ def test_a_resumed_run_is_the_uninterrupted_one(
     assert same_tensors(run / "best.safetensors", whole / "best.safetensors")
     other = json.loads((whole / "result.json").read_text())
     assert (result["last"], result["best"]) == (other["last"], other["best"])
+
+
+def test_resuming_and_pictures_need_no_weights_file(
+    start: Callable[..., Path], shapes_root: Path, tmp_path: Path
+) -> None:
+    from semiseg_cli.stages.visualize import visualize
+
+    weights = tmp_path / "encoder.safetensors"
+    shutil.copy(start("first", "supervised") / "last.safetensors", weights)
+    changes = {"model.weights": str(weights)}
+    whole = start("whole", "stpg", changes)
+    with pytest.raises(Interrupted):
+        start("halves", "stpg", changes, screen=Watcher(2))
+    weights.unlink()
+    assert visualize(tmp_path / "halves", root=shapes_root, count=1, device="cpu")["images"]
+    screen = Watcher()
+    resume(tmp_path / "halves", data_root=shapes_root, device="cpu", screen=screen)
+    assert timeless(tmp_path / "halves") == timeless(whole)
+    for name in ("last", "best"):
+        ours, theirs = (load_network(run / f"{name}.safetensors") for run in (tmp_path / "halves", whole))
+        assert ours[1] == theirs[1]
+        assert all(torch.equal(value, theirs[0].state_dict()[key]) for key, value in ours[0].state_dict().items())
+    assert not any("encoder" in note for note in screen.notes)
 
 
 def test_a_resumed_run_cannot_change(start: Callable[..., Path], shapes_root: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from semiseg_cli.core.errors import CheckpointError
+from semiseg_cli.core.files import network_of
 from semiseg_cli.core.models.names import BACKBONES
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def load_encoder(
 
     weights: "none" leaves the random ones; "imagenet" takes torchvision's, downloaded once into the cache;
     "auto" is "imagenet", or "none" for a backbone for which nobody has weights; anything else is a safetensors file: of
-    the backbone as torchvision or timm name its parameters, or a semiseg checkpoint with the same backbone.
+    the backbone as torchvision or timm name its parameters, or a semiseg checkpoint or run with the same backbone.
     Of the file's tensors only the classifier's may be left over, and of the encoder's only the counters
     `num_batches_tracked` may be absent. float16 becomes float32.
     note: is told about a download before it starts.
@@ -41,7 +42,7 @@ def load_encoder(
     """
     if starts_random(backbone, weights):
         return f"encoder {backbone}: from scratch" + ("" if weights == "none" else ", there are no weights for it")
-    path = imagenet_file(backbone, note) if weights in ("auto", "imagenet") else Path(weights)
+    path = imagenet_file(backbone, note) if weights in ("auto", "imagenet") else network_of(Path(weights))
     tensors, metadata = _read(path)
     if "semiseg" in metadata:
         tensors = _encoder_of_checkpoint(tensors, metadata["semiseg"], backbone, path)

@@ -44,9 +44,11 @@ def open_session(
     world: World,
     note: Callable[[str], None],
     init: Path | None = None,
+    bare: bool = False,
 ) -> Session:
     """Build everything for `config`. note: told in a line each what a user should know (weights, rare classes).
 
+    bare: networks are left as they are made, without the encoder's weights, for a saved state that will fill them.
     Raises UsageError for a batch that cannot be divided, DataError where unlabeled images are needed and absent, or no
     labeled pixel is of a known class.
     """
@@ -90,7 +92,7 @@ def open_session(
         loss=train.loss,
         class_weights=class_weights(frequencies, train.class_weights, world.device),
         ignore=dataset.ignore,
-        prepare=_preparation(config, len(dataset.classes), init, note),
+        prepare=_preparation(config, len(dataset.classes), init, bare, note),
     )
     amp = train.amp == "bf16" or (train.amp == "auto" and native_bfloat16(world.device))
     module = Train(
@@ -161,15 +163,15 @@ def thawed(config: Config, init: Path | None, note: Callable[[str], None]) -> Co
 
 
 def _preparation(
-    config: Config, classes: int, init: Path | None, note: Callable[[str], None]
+    config: Config, classes: int, init: Path | None, bare: bool, note: Callable[[str], None]
 ) -> Callable[[Any], None]:
-    """What happens to every fresh network: weights, and compilation if asked for. The weights are told of once.
+    """What happens to every fresh network: weights unless `bare`, compilation if asked for. Weights are told of once.
 
     Of several networks the first starts as `init` whole, the others with its encoder: two students must not be alike.
     """
     told: set[str] = set()
 
-    def prepare(net: Any) -> None:
+    def fill(net: Any) -> None:
         if init is not None:
             line = f"network: {init}"
             tensors, meta = read_network(init)
@@ -183,6 +185,10 @@ def _preparation(
         if line not in told:
             told.add(line)
             note(line)
+
+    def prepare(net: Any) -> None:
+        if not bare:
+            fill(net)
         if config.train.compile:
             net.encoder.compile()
             net.decoder.compile()

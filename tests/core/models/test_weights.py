@@ -103,7 +103,7 @@ def test_unreadable_files(state, file, tmp_path):
         with pytest.raises(CheckpointError, match=f"{re.escape(str(path))} cannot be read as safetensors"):
             load_encoder(make(), "mobilenet_v2", str(path))
     for path in (tmp_path, tmp_path / "absent.safetensors"):
-        with pytest.raises(CheckpointError, match=f"no weights file {re.escape(str(path))}"):
+        with pytest.raises(CheckpointError, match=f"no weights file {re.escape(str(path))}|holds no checkpoint"):
             load_encoder(make(), "mobilenet_v2", str(path))
 
 
