@@ -30,12 +30,13 @@ def voc(
         Path | None,
         typer.Option(
             metavar="DIR|FILE",
-            help="labels of SBD, for 10,582 training images: benchmark_RELEASE, SegmentationClassAug, or an archive",
+            help="SBD, for 10,582 training images: benchmark_RELEASE, SegmentationClassAug, an archive; none: without",
             rich_help_panel=SOURCE,
         ),
     ] = None,
     download: Annotated[
-        bool, typer.Option("--download", help="fetch VOC (2.0 GB) and SBD (1.4 GB)", rich_help_panel=SOURCE)
+        bool,
+        typer.Option("--download", help="fetch what lacks of VOC (2.0 GB) and SBD (1.4 GB)", rich_help_panel=SOURCE),
     ] = False,
     root: Root = Path("data"),
     name: Name = "voc",
@@ -43,7 +44,8 @@ def voc(
 ) -> None:
     """PASCAL VOC 2012, 21 classes, with the labels of SBD or without. Labels become 8-bit index PNGs.
 
-    Interrupted, the same command goes on where it stood. SBD may be added later: `semiseg prepare voc --sbd ...`.
+    With no options it takes what lies in the working directory, below it or beside it, packed or not. Interrupted, the
+    same command goes on where it stood. SBD may be added later. Photos that were moved: --source DIR.
     """
     from semiseg_cli.stages.prepare_voc import prepare_voc
 
@@ -55,6 +57,7 @@ def voc(
         archive=_archives(archive, more),
         sbd=sbd,
         fetch=download,
+        around=Path(),
         note=console.note,
         progress=console.progress,
     )
@@ -88,12 +91,23 @@ def cityscapes(
     name: Name = "cityscapes",
     json: Json = False,
 ) -> None:
-    """Cityscapes, 19 classes: 2,975 images to train on, 500 to validate. Its archives need a registration."""
+    """Cityscapes, 19 classes: 2,975 images to train on, 500 to validate. Its archives need a registration.
+
+    With no options it takes what lies in the working directory, below it or beside it, packed or not. Images that were
+    moved: --source DIR.
+    """
     from semiseg_cli.stages.prepare_cityscapes import prepare_cityscapes
 
     there = before(root, name)
     dataset = prepare_cityscapes(
-        root, name=name, source=source, archive=_archives(archive, more), convert=convert, progress=console.progress
+        root,
+        name=name,
+        source=source,
+        archive=_archives(archive, more),
+        convert=convert,
+        around=Path(),
+        note=console.note,
+        progress=console.progress,
     )
     tell(dataset, there, json)
 

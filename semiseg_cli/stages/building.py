@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import cv2
 
+from semiseg_cli.core.data.again import BENCHMARKS, anew, preparing
 from semiseg_cli.core.data.index import load_dataset, manifest, to_toml
 from semiseg_cli.core.data.spec import Dataset
 from semiseg_cli.core.errors import DataError, Interrupted
@@ -53,7 +54,7 @@ def ready(root: Path, name: str, kind: str, source: Mapping[str, Any]) -> Datase
     folder = root / name
     if not (folder / "dataset.toml").is_file() and (not folder.exists() or (folder / UNFINISHED).is_file()):
         return None
-    fix = f"choose another --name, or remove {folder}"
+    fix = f"choose another name: --name {name}-2"
     if not (folder / "dataset.toml").is_file():
         raise DataError(f"{folder} exists and is not a prepared dataset", fix=fix)
     table = manifest(folder)
@@ -75,13 +76,26 @@ def _difference(key: str, before: Any, now: Any) -> str:
 
 def complete(root: Path, name: str) -> Dataset:
     """A prepared dataset. Raises DataError where one of its files is gone."""
-    dataset, folder = load_dataset(root, name), root / name
+    if missing := lost(root, name):
+        folder = root / name
+        what = f"{folder} lacks {len(missing):,} of its files, the first is {missing[0]}"
+        raise DataError(what, fix=_bring_back(folder, missing))
+    return load_dataset(root, name)
+
+
+def lost(root: Path, name: str) -> list[Path]:
+    """Files of a prepared dataset that are not there."""
+    dataset = load_dataset(root, name)
     files = [file for record in (*dataset.train, *dataset.val) for file in (record.image, record.mask) if file]
-    missing = [file for file in files if not file.is_file()]
-    if missing:
-        what = f"{folder} lacks {len(missing)} of its files, the first is {missing[0]}"
-        raise DataError(what, fix=f"remove {folder} and run again")
-    return dataset
+    return [file for file in files if not file.is_file()]
+
+
+def _bring_back(folder: Path, missing: list[Path]) -> str:
+    """What to do about lost files: photos outside the dataset's folder were moved, others are made anew."""
+    kind = manifest(folder)["kind"]
+    if kind in BENCHMARKS and not any(file.is_relative_to(folder) for file in missing):
+        return f"{preparing(folder.name, kind, folder.parent, '--source', 'DIR')} names the folder they are in now"
+    return anew(folder)
 
 
 @contextmanager

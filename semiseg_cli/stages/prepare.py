@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from semiseg_cli.core.data.again import completing
 from semiseg_cli.core.data.imaging import write_image
 from semiseg_cli.core.data.index import load_dataset, manifest, write_dataset
 from semiseg_cli.core.data.spec import IGNORE, Dataset, Record
@@ -134,6 +135,9 @@ def prepare_folder(
 
 
 def notes(dataset: Dataset) -> list[str]:
-    """What `prepare` found worth saying about a dataset, such as images that were left out."""
-    found: list[str] = manifest(dataset.root).get("notes", [])
+    """What `prepare` found worth saying about a dataset, such as images that were left out, and what would add more."""
+    table = manifest(dataset.root)
+    found: list[str] = table.get("notes", [])
+    if dataset.kind == "voc" and table["source"].get("sbd") in ("", "none"):
+        return [*found, completing(dataset.name, dataset.kind, dataset.root.parent)]
     return found

@@ -5,16 +5,19 @@ Images stay where they are, or become JPEGs once: decoding a PNG of 2048x1024 pi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from semiseg_cli.core.data.index import load_dataset, write_dataset
 from semiseg_cli.core.data.spec import Dataset
 from semiseg_cli.core.errors import DataError, UsageError
 from semiseg_cli.core.sources import archives, cityscapes
-from semiseg_cli.stages.building import complete, interruptible, made_of, place, ready, resumable, unpack
+from semiseg_cli.core.sources.journal import begun
+from semiseg_cli.stages.building import interruptible, lost, made_of, place, ready, resumable
 from semiseg_cli.stages.convert import convert_all
+from semiseg_cli.stages.locate import Call, locate_cityscapes
 from semiseg_cli.stages.progress import Progress, silent
+from semiseg_cli.stages.repoint import repoint
 
 FORMATS = ("none", "jpg")
 
@@ -26,12 +29,16 @@ def prepare_cityscapes(
     source: Path | None = None,
     archive: Sequence[Path] = (),
     convert: str | None = None,
+    around: Path | None = None,
+    note: Callable[[str], None] = lambda line: None,
     progress: Progress = silent,
 ) -> Dataset:
     """Cityscapes' train and val with 19 classes, evaluated in windows of 801 pixels.
 
-    source: the folder that holds leftImg8bit and gtFine. archive: their zip files. convert: none or jpg; None: as it
-    is prepared, else none. Without source and archive: what is prepared or lies unpacked below `root`.
+    source: the folder that holds leftImg8bit and gtFine; a prepared dataset takes its images from there from now on.
+    archive: their zip files. convert: none or jpg; None: as it is prepared, else none. around: the folder in which,
+    below and beside which data are looked for that nobody named. Without any of these: what is prepared or lies
+    unpacked below `root`.
     Raises DataError with the way to the data where it is absent, and for data that is incomplete or damaged;
     Interrupted on Ctrl-C.
     """
@@ -39,11 +46,19 @@ def prepare_cityscapes(
         raise UsageError(f"--convert {convert} is not possible", fix=f"--convert {' or '.join(FORMATS)}")
     with interruptible(f"preparing {name}"):
         before = made_of(root / name, "cityscapes")
-        if before and not (source or archive or convert):
-            return complete(root, name)
-        images, masks = _locate(root, before, source, archive, progress)
-        form = convert or before.get("convert", "none")
+        known = before or begun(root / name)
+        call = Call(
+            root, name, source, archive, around=around, note=note, progress=progress,
+            before=known if "labels" in known else {},
+        )  # fmt: skip
+        if before and not (source or archive or convert) and not lost(root, name):
+            return load_dataset(root, name)
+        images, masks = locate_cityscapes(call)
+        form = convert or known.get("convert", "none")
         described = {"images": place(images, root), "labels": place(masks, root), "convert": form}
+        if before and before["convert"] == form and before != described:
+            photos = {task.id: task.image for task in cityscapes.gather(images, masks)}
+            repoint(root, name, images, photos, described, note)
         if there := ready(root, name, "cityscapes", described):
             return there
         try:
@@ -69,30 +84,6 @@ def prepare_cityscapes(
             )
             write_dataset(dataset, {"source": described, "notes": _notes(len(dataset.train), len(dataset.val))})
         return load_dataset(root, name)
-
-
-def _locate(
-    root: Path, before: Mapping[str, str], source: Path | None, archive: Sequence[Path], progress: Progress
-) -> tuple[Path, Path]:
-    """The folders leftImg8bit and gtFine."""
-    if before and not (source or archive):
-        return root / before["images"], root / before["labels"]
-    places = [unpack(file, root, cityscapes.is_wanted, progress) for file in archive]
-    if source:
-        places.append(source)
-    elif not archive:
-        places += _usual_places(root)
-    found = cityscapes.find(places)
-    if not found:
-        where = ", ".join(map(str, [source] if source else archive)) or f"below {root}"
-        raise DataError("Cityscapes is not at hand", why=f"no leftImg8bit and gtFine {where}", fix=cityscapes.HOW)
-    return found
-
-
-def _usual_places(root: Path) -> Iterator[Path]:
-    """Where the tree is looked for that nobody named."""
-    yield root
-    yield from (folder for folder in sorted(root.glob("unpacked/*")) if archives.is_complete(folder))
 
 
 def _notes(train: int, val: int) -> list[str]:

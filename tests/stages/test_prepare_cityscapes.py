@@ -144,7 +144,8 @@ def test_without_data_the_way_to_it_is_told(root: Path, tmp_path: Path) -> None:
         with pytest.raises(DataError, match="Cityscapes is not at hand") as caught:
             prepare_cityscapes(root, **more)
         assert "https://www.cityscapes-dataset.com/register/" in caught.value.fix
-        assert caught.value.fix.splitlines()[-1].startswith("semiseg prepare cityscapes --archive leftImg8bit_train")
+        for way in ("", " --source DIR", " --archive leftImg8bit_trainvaltest.zip"):
+            assert f"semiseg prepare cityscapes --root {root}{way}" in caught.value.fix
 
 
 def test_a_form_that_does_not_exist(root: Path) -> None:

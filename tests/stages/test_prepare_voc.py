@@ -17,9 +17,9 @@ from trees import MORE, SIZE, TRAIN, VAL, augmented_tree, labels, packed, palett
 from semiseg_cli.core.data.index import load_dataset, manifest, write_dataset
 from semiseg_cli.core.data.spec import Dataset, Record
 from semiseg_cli.core.errors import DataError, Interrupted, SemisegError
-from semiseg_cli.core.sources import voc
-from semiseg_cli.stages import convert
-from semiseg_cli.stages import prepare_voc as stage
+from semiseg_cli.core.sources import sbd, voc
+from semiseg_cli.stages import convert, locate
+from semiseg_cli.stages.prepare import notes
 from semiseg_cli.stages.prepare_voc import prepare_voc
 
 
@@ -83,7 +83,8 @@ def test_vocs_own_labels(root: Path, tree: Path, below: str) -> None:
     assert data.train[0].image == tree / "VOC2012/JPEGImages" / f"{TRAIN[0]}.jpg", "photos stay where they are"
     assert sorted(os.listdir(data.root)) == ["dataset.toml", "index.tsv", "lists", "masks"]
     without, counts = manifest(data.root)["notes"]
-    assert without.startswith("without SBD: 3 training images instead of 10,582; `semiseg prepare voc --root")
+    assert without == "without SBD: 3 training images instead of 10,582"
+    assert f"semiseg prepare voc --download --root {root}" in notes(data)[-1]
     assert counts == "VOC 2012 has 1,464 train and 1,449 val images, these lists 3 and 2"
 
 
@@ -348,8 +349,8 @@ def test_without_data_all_ways_are_told(root: Path, tmp_path: Path) -> None:
     for more in ({}, {"source": tmp_path}, {"sbd": sbd_tree(tmp_path)}):
         with pytest.raises(DataError) as caught:
             prepare_voc(root, **more)
-        for way in ("--source VOCdevkit/VOC2012", "--archive VOCtrainval_11-May-2012.tar", "--download"):
-            assert way in caught.value.fix
+        for way in ("--source DIR", "--archive FILE", "--download"):
+            assert f"semiseg prepare voc {way} --root {root}" in caught.value.fix
 
 
 def test_something_else_of_that_name_is_left_alone(root: Path, tree: Path, tmp_path: Path) -> None:
@@ -361,8 +362,9 @@ def test_something_else_of_that_name_is_left_alone(root: Path, tree: Path, tmp_p
     with pytest.raises(DataError, match="prepared differently"):
         prepare_voc(root, source=tree)
     prepare_voc(root, source=tree, name="other")
-    with pytest.raises(DataError, match="prepared differently"):
-        prepare_voc(root, source=voc_tree(tmp_path / "b"), name="other")
+    with pytest.raises(DataError, match="prepared differently") as caught:
+        prepare_voc(root, source=tree, sbd=sbd_tree(tmp_path), name="voc")
+    assert caught.value.fix == "choose another name: --name voc-2"
 
 
 def test_download(root: Path, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -378,7 +380,7 @@ def test_download(root: Path, tree: Path, tmp_path: Path, monkeypatch: pytest.Mo
         return Path(shutil.copy(offered[item.name], folder / item.name))
 
     notes: list[str] = []
-    monkeypatch.setattr(stage, "download", fetched)
+    monkeypatch.setattr(locate, "download", fetched)
     check(prepare_voc(root, fetch=True, note=notes.append), more=False)
     said = "\n".join(notes)
     assert "benchmark.tgz could not be downloaded, so that VOC's own labels are prepared alone" in said
@@ -391,7 +393,8 @@ def test_download(root: Path, tree: Path, tmp_path: Path, monkeypatch: pytest.Mo
     del offered["VOCtrainval_11-May-2012.tar"]
     with pytest.raises(SemisegError) as caught:
         prepare_voc(tmp_path / "new", fetch=True)
-    assert caught.value.fix.endswith("semiseg prepare voc --archive VOCtrainval_11-May-2012.tar")
+    line = f"semiseg prepare voc --archive VOCtrainval_11-May-2012.tar --root {tmp_path / 'new'}"
+    assert caught.value.fix.endswith(line)
 
 
 def test_a_downloaded_archive_is_the_published_one() -> None:
@@ -402,5 +405,5 @@ def test_a_downloaded_archive_is_the_published_one() -> None:
     assert voc.ARCHIVE.sha256 == "e14f763270cf193d0b5f74b169f44157a4b0c6efa708f4dd0ff78ee691763bcb"
     assert voc.ARCHIVE.urls[0] == DATASET_YEAR_DICT["2012"]["url"]
     assert voc.ARCHIVE.name == DATASET_YEAR_DICT["2012"]["filename"]
-    assert stage.SBD.sha256 == "6a5a2918d5c73ce032fdeba876574d150d9d04113ab87540a1304cbcc715be53"
-    assert stage.SBD.urls[0] == SBDataset.url
+    assert sbd.ARCHIVE.sha256 == "6a5a2918d5c73ce032fdeba876574d150d9d04113ab87540a1304cbcc715be53"
+    assert sbd.ARCHIVE.urls[0] == SBDataset.url

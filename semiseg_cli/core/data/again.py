@@ -63,9 +63,10 @@ def _as_before(folder: Path) -> str:
 
 
 def _options(source: dict[str, Any], root: Path, names: dict[str, str]) -> list[str]:
-    """Options with the places that a description names; those are relative to the data root, or absolute."""
+    """Options with the places that a description names (relative to the data root, or absolute) or declines."""
     known = {option: source.get(key) for option, key in names.items()}
-    return [word for option, place in known.items() if place for word in (option, str(root / place))]
+    said = {option: place if place == "none" else str(root / place) for option, place in known.items() if place}
+    return [word for pair in said.items() for word in pair]
 
 
 def _described(folder: Path) -> dict[str, Any]:

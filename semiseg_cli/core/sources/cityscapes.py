@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import NamedTuple
 
@@ -81,9 +82,7 @@ IMAGES, MASKS = "leftImg8bit", "gtFine"
 _WANTED = re.compile(
     rf"(^|/)({IMAGES}|{MASKS})/(train|val)/[^/]+/[^/]+_(leftImg8bit|labelIds|labelTrainIds|color)\.png$"
 )
-HOW = f"""register at https://www.cityscapes-dataset.com/register/ (free for research), then download
-    {IMAGES}_trainvaltest.zip (11 GB) and {MASKS}_trainvaltest.zip (241 MB), then
-semiseg prepare cityscapes --archive {IMAGES}_trainvaltest.zip --archive {MASKS}_trainvaltest.zip"""
+SOUGHT = re.compile(rf"({IMAGES}|{MASKS})_trainvaltest\.zip", re.IGNORECASE)  # names of archives
 UNPACK = f"unpack {IMAGES}_trainvaltest.zip and {MASKS}_trainvaltest.zip again, or give them with --archive"
 
 
@@ -112,9 +111,14 @@ def is_wanted(name: str) -> bool:
     return bool(_WANTED.search(name)) and "__MACOSX" not in name
 
 
-def find(places: list[Path]) -> tuple[Path, Path] | None:
+def is_part(folder: Path, names: AbstractSet[str]) -> bool:
+    """Whether a folder with these names in it holds the images or the labels."""
+    return bool({IMAGES, MASKS} & names) and folder.name not in (IMAGES, MASKS)
+
+
+def find(places: Sequence[Path]) -> tuple[Path, Path] | None:
     """The folders leftImg8bit and gtFine at or below some folders; None without either, DataError for one alone."""
-    found = [_find_one(places, kind) for kind in (IMAGES, MASKS)]
+    found = [find_one(places, kind) for kind in (IMAGES, MASKS)]
     if found[0] and found[1]:
         return found[0], found[1]
     if not any(found):
@@ -125,7 +129,8 @@ def find(places: list[Path]) -> tuple[Path, Path] | None:
     raise DataError(what, fix=f"unpack {lacking}_trainvaltest.zip beside it, or give both archives with --archive")
 
 
-def _find_one(places: list[Path], kind: str) -> Path | None:
+def find_one(places: Sequence[Path], kind: str) -> Path | None:
+    """The folder leftImg8bit, or gtFine, at or below some folders."""
     bases = [place.parent if place.name in (IMAGES, MASKS) else place for place in places]
     candidates = (base / below / kind for base in bases for below in (".", "cityscapes"))
     return next((folder for folder in candidates if folder.is_dir()), None)

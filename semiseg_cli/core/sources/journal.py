@@ -19,6 +19,16 @@ from semiseg_cli.core.data.spec import Record
 UNFINISHED = "unfinished.tsv"
 
 
+def begun(folder: Path) -> dict[str, Any]:
+    """What an unfinished dataset is made of: the `key` of its journal; empty where there is none."""
+    try:
+        with (folder / UNFINISHED).open(encoding="utf-8") as file:
+            found = json.loads(file.readline())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 class Journal:
     """An open journal. `done`: records by id, as an earlier run with the same `key` left them; empty without one.
 

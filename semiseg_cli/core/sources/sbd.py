@@ -5,6 +5,9 @@ It comes as published, a `.mat` file per image, or as the field passes it on: `S
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 import numpy as np
@@ -19,22 +22,39 @@ ARCHIVE = Published(
     sha256="6a5a2918d5c73ce032fdeba876574d150d9d04113ab87540a1304cbcc715be53",
     urls=("https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/benchmark.tgz",),
 )
+SOUGHT = re.compile(r"(benchmark(_RELEASE)?|SegmentationClassAug)\.(tgz|tar|tar\.gz|zip)", re.IGNORECASE)  # archives
 FIX = (
     "give the folder benchmark_RELEASE of benchmark.tgz, a folder SegmentationClassAug of PNGs, or an archive of "
     "either: --sbd DIR|FILE"
 )
 
 
+def is_labels(folder: Path, names: AbstractSet[str]) -> bool:
+    """Whether a folder with these names in it is SBD, as published or as the field passes it on."""
+    if folder.name == "benchmark_RELEASE":
+        return "dataset" in names
+    around = folder.parent.name == "benchmark_RELEASE"  # which is what counts then
+    return folder.name == "SegmentationClassAug" or (not around and "cls" in names and bool({"img", "inst"} & names))
+
+
 def find_labels(place: Path) -> dict[str, Path]:
     """Label files by image id below a folder: `.mat` files in `cls`, or PNGs. Raises DataError if there are none."""
-    for below in (".", "dataset", "benchmark_RELEASE/dataset"):
-        if found := _files(place / below / "cls", ".mat"):
-            return found
-    for below in (".", "SegmentationClassAug", "SegmentationClass"):
-        if found := _files(place / below, ".png"):
+    for folder, suffix in _label_folders(place):
+        if found := _files(folder, suffix):
             return found
     why = "no cls/*.mat and no *.png in it" if place.is_dir() else "it does not exist"
     raise DataError(f"{place} holds no labels of SBD", why=why, fix=FIX)
+
+
+def holds_labels(place: Path) -> bool:
+    """Whether `find_labels` would find some; it reads no folder to its end."""
+    return any(next(folder.glob(f"[!.]*{suffix}"), None) for folder, suffix in _label_folders(place))
+
+
+def _label_folders(place: Path) -> Iterator[tuple[Path, str]]:
+    """Where labels may be below a folder, and the suffix that they have there."""
+    yield from ((place / below / "cls", ".mat") for below in (".", "dataset", "benchmark_RELEASE/dataset"))
+    yield from ((place / below, ".png") for below in (".", "SegmentationClassAug", "SegmentationClass"))
 
 
 def find_images(place: Path) -> dict[str, Path]:

@@ -6,9 +6,11 @@ validation, 10,582 together. Where both have a label VOC's own counts: SBD has n
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from semiseg_cli.core.data.names import read_lines
@@ -43,6 +45,7 @@ ARCHIVE = Published(
         "https://data.pjreddie.com/files/VOCtrainval_11-May-2012.tar",
     ),
 )
+SOUGHT = re.compile(r"VOCtrainval.*2012.*\.(tar|tgz|tar\.gz|zip)", re.IGNORECASE)  # names of archives
 _WANTED = re.compile(
     r"(^|/)(JPEGImages/[^/]+\.jpg|SegmentationClass(Aug)?/[^/]+\.png|cls/[^/]+\.mat|ImageSets/Segmentation/[^/]+\.txt)$"
 )
@@ -52,6 +55,15 @@ UNPACK = f"unpack {ARCHIVE.name} again, or give it: --archive {ARCHIVE.name}"
 def is_wanted(name: str) -> bool:
     """Whether a member of an archive is of use: photos, labels and lists for segmentation, of VOC or SBD."""
     return bool(_WANTED.search(name)) and "__MACOSX" not in name and "/._" not in name
+
+
+def is_devkit(folder: Path, names: AbstractSet[str]) -> bool:
+    """Whether a folder with these names in it is VOC2012, by its name or by the images that it lists."""
+    there = {"JPEGImages", "SegmentationClass", "ImageSets"} & names
+    if len(there) >= 2 and Path(os.path.abspath(folder)).name == "VOC2012":
+        return True  # half unpacked: that is told
+    file = folder / "ImageSets" / "Segmentation" / "train.txt"
+    return len(there) == 3 and file.is_file() and all(re.fullmatch(r"20\d\d_\d{6}", id) for id in read_lines(file)[:3])
 
 
 def find_devkit(place: Path) -> Path | None:
