@@ -9,10 +9,11 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Annotated, TextIO
+from typing import Annotated, Any, TextIO
 
 import typer
 from typer.completion import get_completion_inspect_parameters
+from typer.core import TyperGroup
 
 from semiseg_cli import __version__
 from semiseg_cli.cli import (
@@ -36,8 +37,22 @@ from semiseg_cli.cli import (
     viz,
 )
 
+IN_USE = (
+    "demo", "prepare", "check", "split", "pair", "train", "runs", "eval", "viz", "predict", "export",
+    "methods", "presets", "config", "bench", "doctor",
+)  # fmt: skip
+
+
+class Commands(TyperGroup):
+    """Listed in the order of use: Typer would list commands of commands last."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(super().list_commands(ctx), key=IN_USE.index)
+
+
 app = typer.Typer(
     name="semiseg",
+    cls=Commands,
     help="Semi-supervised semantic segmentation: prepare images, train, evaluate, predict.",
     no_args_is_help=True,
     add_completion=False,
@@ -69,7 +84,7 @@ def _version(asked: bool) -> None:
 
 
 @app.callback()
-def options(
+def semiseg(
     debug: Annotated[
         bool, typer.Option("--debug", envvar="SEMISEG_DEBUG", help="show the traceback of an error")
     ] = False,

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from semiseg_cli.cli import console
+from semiseg_cli.cli import console, options
 from semiseg_cli.cli.complete import (
-    complete_backbones,
     complete_data,
-    complete_extras,
-    complete_methods,
-    complete_presets,
 )
+from semiseg_cli.cli.options import DATA
 from semiseg_cli.core.config import presets
-from semiseg_cli.core.methods import METHODS
-from semiseg_cli.core.methods.extras import EXTRAS
-from semiseg_cli.core.models import BACKBONES
-from semiseg_cli.core.settings import DataConfig, TrainConfig, doc
+from semiseg_cli.core.settings import TrainConfig, doc
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-WHAT, DATA, OUTPUT = "What to measure", "Data", "Output"
+WHAT = "What to measure"
 PARTS = {
     "data": "data (decode, warp)",
     "forward": "forward (with views)",
@@ -35,51 +29,15 @@ PARTS = {
 
 
 def bench(
-    method: Annotated[
-        str | None,
-        typer.Option(
-            "--method", "-m", help=" | ".join(METHODS), autocompletion=complete_methods, rich_help_panel=WHAT
-        ),
-    ] = None,
-    add: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--add",
-            metavar="PLUG-IN",
-            help=f"{' | '.join(EXTRAS)}: a loss on top of the method; repeatable",
-            autocompletion=complete_extras,
-            rich_help_panel=WHAT,
-        ),
-    ] = None,
-    backbone: Annotated[
-        str | None,
-        typer.Option(
-            "--backbone", "-b", help=" ".join(BACKBONES), autocompletion=complete_backbones, rich_help_panel=WHAT
-        ),
-    ] = None,
+    method: options.Method = None,
+    add: options.Add = None,
+    backbone: options.Backbone = None,
     crop: Annotated[int | None, typer.Option(help=doc(TrainConfig, "crop"), rich_help_panel=WHAT)] = None,
     batch: Annotated[int | None, typer.Option(help=doc(TrainConfig, "batch"), rich_help_panel=WHAT)] = None,
     steps: Annotated[int, typer.Option(help="steps to measure, twice: whole and by part", rich_help_panel=WHAT)] = 10,
-    preset: Annotated[
-        str,
-        typer.Option(
-            "--preset",
-            "-p",
-            autocompletion=complete_presets,
-            help="settings to start from; as typed, those of the dataset's kind, else small",
-            rich_help_panel=WHAT,
-        ),
-    ] = "",
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", "-s", metavar="NAME=VALUE", help="any setting, e.g. train.amp=off; repeatable",
-            rich_help_panel=WHAT,
-        ),
-    ] = None,
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option(help="auto: CUDA if there is one", rich_help_panel=WHAT)
-    ] = "auto",
+    preset: options.Preset = "",
+    set_: options.Set = None,
+    device: Annotated[options.Where, options.device_option(WHAT)] = "auto",
     data: Annotated[
         str,
         typer.Option(
@@ -90,13 +48,9 @@ def bench(
             rich_help_panel=DATA,
         ),
     ] = "",
-    labeled: Annotated[
-        str | None, typer.Option("--labeled", "-l", help=doc(DataConfig, "labeled"), rich_help_panel=DATA)
-    ] = None,
-    root: Annotated[
-        Path, typer.Option(envvar="SEMISEG_DATA", help="folder of the prepared datasets", rich_help_panel=DATA)
-    ] = Path("data"),
-    json: Annotated[bool, typer.Option("--json", help="print one JSON document", rich_help_panel=OUTPUT)] = False,
+    labeled: options.Labeled = None,
+    root: options.Root = Path("data"),
+    json: options.Json = False,
 ) -> None:
     """Measure a training step: images/s, time by part, memory, GFLOP, and decoding per core.
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from semiseg_cli.cli import console
-from semiseg_cli.cli.complete import complete_data
+from semiseg_cli.cli import console, options
 from semiseg_cli.core.errors import CheckFailed
 
 if TYPE_CHECKING:
@@ -20,17 +19,12 @@ LONGEST = 200  # characters of one: a group of equal images may have thousands o
 
 
 def check(
-    data: Annotated[
-        str,
-        typer.Argument(
-            metavar="[DATA]", help="prepared dataset; by default the only one", autocompletion=complete_data
-        ),
-    ] = "",
+    data: options.DataArgument = "",
     labeled: Annotated[
         str, typer.Option("--labeled", "-l", help="count the classes of this partition too: 183, 1/8, classic/183 ...")
     ] = "",
-    root: Annotated[Path, typer.Option(envvar="SEMISEG_DATA", help="folder of the prepared datasets")] = Path("data"),
-    json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,
+    root: options.Root = Path("data"),
+    json: options.Json = False,
 ) -> None:
     """Read every image and mask: files, sizes, values, classes, and pictures that are in train and val.
 

@@ -7,25 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from semiseg_cli.cli import console
+from semiseg_cli.cli import console, options
 from semiseg_cli.cli.complete import complete_data
-from semiseg_cli.cli.options import (
-    DATA,
-    HOW,
-    OUTPUT,
-    Batch,
-    Flip,
-    Json,
-    Network,
-    RunsData,
-    RunsRoot,
-    Scales,
-    Stride,
-    Where,
-    Window,
-    device_option,
-    inference,
-)
+from semiseg_cli.cli.options import DATA, HOW, OUTPUT
 from semiseg_cli.core.errors import CheckFailed
 from semiseg_cli.core.finding import find_network
 from semiseg_cli.core.inference.metrics import HEADLINE, METRICS, Asked
@@ -37,7 +21,7 @@ WHAT = "What to measure"
 
 
 def eval_(
-    checkpoint: Network = None,
+    checkpoint: options.Network = None,
     split: Annotated[str, typer.Option(help="val, or train (those with a mask)", rich_help_panel=DATA)] = "val",
     data: Annotated[
         str,
@@ -49,14 +33,14 @@ def eval_(
             rich_help_panel=DATA,
         ),
     ] = "",
-    root: RunsData = None,
-    runs_root: RunsRoot = Path("runs"),
-    window: Window = "auto",
-    stride: Stride = "",
-    batch: Batch = None,
-    scales: Scales = "1",
-    flip: Flip = False,
-    device: Annotated[Where, device_option(HOW)] = "auto",
+    root: options.RunsData = None,
+    runs_root: options.RunsRoot = Path("runs"),
+    window: options.Window = "auto",
+    stride: options.Stride = "",
+    batch: options.Batch = None,
+    scales: options.Scales = "1",
+    flip: options.Flip = False,
+    device: Annotated[options.Where, options.device_option(HOW)] = "auto",
     boundary: Annotated[bool, typer.Option("--boundary", help="also boundary F-score", rich_help_panel=WHAT)] = False,
     absent_as_zero: Annotated[
         bool,
@@ -84,14 +68,14 @@ def eval_(
     require_miou: Annotated[
         float | None, typer.Option(metavar="X", help="exit with 7 when the mIoU is below", rich_help_panel=OUTPUT)
     ] = None,
-    json: Json = False,
+    json: options.Json = False,
 ) -> None:
     """Measure a checkpoint: IoU of every class, mIoU and pixel accuracy.
 
     The checkpoint names its dataset, classes and window; a run directory stands for its best network. With no
     arguments: the newest run.
     """
-    how = inference(window, scales, flip, stride, batch)
+    how = options.inference(window, scales, flip, stride, batch)
     asked = Asked(boundary, absent_as_zero, absent_as_one)
     path = find_network(checkpoint, runs_root, console.note)
     from semiseg_cli.stages.evaluate import evaluate_checkpoint

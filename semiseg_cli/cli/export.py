@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from semiseg_cli.cli import console
-from semiseg_cli.cli.options import OUTPUT, Json, Network, RunsRoot
+from semiseg_cli.cli import console, options
+from semiseg_cli.cli.options import OUTPUT
 from semiseg_cli.core.finding import find_network
 
 
 def export(
-    checkpoint: Network = None,
+    checkpoint: options.Network = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -24,8 +24,8 @@ def export(
     half: Annotated[
         bool, typer.Option("--half", help="weights as float16: half the size", rich_help_panel=OUTPUT)
     ] = False,
-    runs_root: RunsRoot = Path("runs"),
-    json: Json = False,
+    runs_root: options.RunsRoot = Path("runs"),
+    json: options.Json = False,
 ) -> None:
     """Write the network alone as safetensors, and a model card beside it: data, labels, method, paper, mIoU, licence.
 

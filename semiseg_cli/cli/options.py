@@ -21,7 +21,7 @@ from semiseg_cli.core.inference.options import Inference
 from semiseg_cli.core.methods import METHODS
 from semiseg_cli.core.methods.extras import EXTRAS
 from semiseg_cli.core.models import BACKBONES
-from semiseg_cli.core.settings import DataConfig, ModelConfig, doc
+from semiseg_cli.core.settings import DataConfig, doc
 
 TRAIN, HOW, DATA, OUTPUT = "What to train", "How to predict", "Data", "Output"  # panels of the help
 
@@ -63,7 +63,7 @@ Network = Annotated[
         autocompletion=complete_runs,
     ),
 ]
-Dataset = Annotated[
+DataArgument = Annotated[
     str,
     typer.Argument(metavar="DATA", help="prepared dataset; by default the only one", autocompletion=complete_data),
 ]
@@ -90,7 +90,6 @@ Backbone = Annotated[
         "--backbone", "-b", help=" ".join(BACKBONES), autocompletion=complete_backbones, rich_help_panel=TRAIN
     ),
 ]
-Weights = Annotated[str | None, typer.Option("--weights", help=doc(ModelConfig, "weights"), rich_help_panel=TRAIN)]
 Preset = Annotated[
     str,
     typer.Option(

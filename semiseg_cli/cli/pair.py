@@ -7,23 +7,16 @@ from typing import Annotated, Literal
 
 import typer
 
-from semiseg_cli.cli import console
-from semiseg_cli.cli.complete import complete_data
+from semiseg_cli.cli import console, options
+from semiseg_cli.cli.options import DATA
 from semiseg_cli.core.settings import DataConfig, ModelConfig, doc
 
-HOW, DATA, OUTPUT = "How to compare", "Data", "Output"
+HOW = "How to compare"
 
 
 def pair(
-    data: Annotated[
-        str,
-        typer.Argument(
-            metavar="[DATA]", help="prepared dataset; by default the only one", autocompletion=complete_data
-        ),
-    ] = "",
-    labeled: Annotated[
-        str, typer.Option("--labeled", "-l", help=doc(DataConfig, "labeled"), rich_help_panel=DATA)
-    ] = "",
+    data: options.DataArgument = "",
+    labeled: options.Labeled = None,
     balance: Annotated[
         Literal["classes", "random"], typer.Option(help=doc(DataConfig, "balance"), rich_help_panel=DATA)
     ] = "classes",
@@ -39,13 +32,9 @@ def pair(
     cosine: Annotated[
         bool, typer.Option("--cosine", help="distance of features scaled to length 1", rich_help_panel=HOW)
     ] = False,
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option(help="auto: CUDA if there is one", rich_help_panel=HOW)
-    ] = "auto",
-    root: Annotated[
-        Path, typer.Option(envvar="SEMISEG_DATA", help="folder of the prepared datasets", rich_help_panel=DATA)
-    ] = Path("data"),
-    json: Annotated[bool, typer.Option("--json", help="print one JSON document", rich_help_panel=OUTPUT)] = False,
+    device: Annotated[options.Where, options.device_option(HOW)] = "auto",
+    root: options.Root = Path("data"),
+    json: options.Json = False,
 ) -> None:
     """Find the labeled images most like each unlabeled one, by an encoder's pooled features.
 
@@ -58,7 +47,7 @@ def pair(
     found = find(
         root,
         data or default_name(root),
-        labeled,
+        labeled or "",
         balance=balance,
         seed=seed,
         encoder=encoder,

@@ -7,21 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from semiseg_cli.cli import console
+from semiseg_cli.cli import console, options
 from semiseg_cli.cli.complete import complete_runs
-from semiseg_cli.cli.options import (
-    HOW,
-    OUTPUT,
-    Flip,
-    Json,
-    Quiet,
-    RunsRoot,
-    Scales,
-    Where,
-    Window,
-    device_option,
-    inference,
-)
+from semiseg_cli.cli.options import HOW, OUTPUT
 from semiseg_cli.core.errors import DataError
 from semiseg_cli.core.finding import find_network
 
@@ -44,7 +32,7 @@ def predict(
     no_overlay: Annotated[
         bool, typer.Option("--no-overlay", help="index PNGs only, no tinted images", rich_help_panel=OUTPUT)
     ] = False,
-    window: Window = "auto",
+    window: options.Window = "auto",
     long_side: Annotated[
         int | None,
         typer.Option(
@@ -55,19 +43,19 @@ def predict(
             rich_help_panel=HOW,
         ),
     ] = None,
-    scales: Scales = "1",
-    flip: Flip = False,
-    device: Annotated[Where, device_option(HOW)] = "auto",
-    runs_root: RunsRoot = Path("runs"),
-    json: Json = False,
-    quiet: Quiet = False,
+    scales: options.Scales = "1",
+    flip: options.Flip = False,
+    device: Annotated[options.Where, options.device_option(HOW)] = "auto",
+    runs_root: options.RunsRoot = Path("runs"),
+    json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Label images: an index PNG and a tinted overlay for each, as large and as upright as the image is seen.
 
     An image that cannot be read is left out, named at the end, and makes the exit code 3.
     """
     console.state.quiet = quiet
-    how = inference(window, scales, flip)
+    how = options.inference(window, scales, flip)
     from semiseg_cli.stages.predict import network_and_images, predict_images
 
     named, images = network_and_images(paths)

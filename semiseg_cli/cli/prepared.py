@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from semiseg_cli.cli import console
+from semiseg_cli.cli import console, options
+from semiseg_cli.core.commands import command
 from semiseg_cli.core.errors import UsageError
 
 if TYPE_CHECKING:
     from semiseg_cli.core.data.spec import Dataset
 
-SOURCE, MASKS, OUTPUT = "What to take", "How to read the masks", "Output"
+BENCHMARKS = ("voc", "cityscapes")
+SOURCE, MASKS, OUTPUT = "What to take", "How to read the masks", options.OUTPUT
+Json = options.Json
 Root = Annotated[
     Path, typer.Option(envvar="SEMISEG_DATA", help="folder of the prepared datasets", rich_help_panel=OUTPUT)
 ]
 Name = Annotated[str, typer.Option(help="name of the dataset", rich_help_panel=OUTPUT)]
-Json = Annotated[bool, typer.Option("--json", help="print one JSON document", rich_help_panel=OUTPUT)]
 
 
 def before(root: Path, name: str) -> bytes:
@@ -55,6 +57,17 @@ def tell(dataset: Dataset, there: bytes, json: bool) -> None:
         f"{count} {part}" for part, count in counts.items()
     )
     console.result("prepare", data, f"{text}, {len(dataset.classes)} classes", json)
+    for line in following(dataset):
+        console.note(line)
+
+
+def following(dataset: Dataset) -> list[str]:
+    """What can be typed next, the likeliest first; for a benchmark, its published partitions besides."""
+    name, root = dataset.name, dataset.root.parent
+    if dataset.kind not in BENCHMARKS:
+        return [f"next: {command('train', '-d', name, root=root)}"]
+    published = command("split", name, "--list", root=root)
+    return [f"next: {command('train', '-d', name, '-l', '1/8', root=root)}", f"published partitions: {published}"]
 
 
 def _description(folder: Path) -> bytes:

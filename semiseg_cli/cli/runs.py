@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from semiseg_cli.cli import console
-from semiseg_cli.cli.options import DATA, Json
+from semiseg_cli.cli import console, options
+from semiseg_cli.cli.options import DATA
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,7 +18,7 @@ def runs_(
     runs_root: Annotated[
         Path, typer.Option("--runs-root", envvar="SEMISEG_RUNS", help="folder of the runs", rich_help_panel=DATA)
     ] = Path("runs"),
-    json: Json = False,
+    json: options.Json = False,
 ) -> None:
     """List the runs, the newest first: mIoU at the last evaluation and at the best, in percent.
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from semiseg_cli.cli import console
-from semiseg_cli.cli.complete import complete_data
+from semiseg_cli.cli import console, options
+from semiseg_cli.cli.options import OUTPUT
+from semiseg_cli.core.commands import command
 from semiseg_cli.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,16 +18,11 @@ if TYPE_CHECKING:
     from semiseg_cli.stages.published_lists import Outcome
     from semiseg_cli.stages.split import Known, Split
 
-HOW, PUBLISHED, DATA, OUTPUT = "How to draw", "Published lists", "Data", "Output"
+HOW, PUBLISHED = "How to draw", "Published lists"
 
 
 def split(
-    data: Annotated[
-        str,
-        typer.Argument(
-            metavar="[DATA]", help="prepared dataset; by default the only one", autocompletion=complete_data
-        ),
-    ] = "",
+    data: options.DataArgument = "",
     labeled: Annotated[
         str, typer.Option("--labeled", "-l", help="labeled images: 183, or a fraction like 1/8", rich_help_panel=HOW)
     ] = "",
@@ -56,10 +52,8 @@ def split(
     list_: Annotated[
         bool, typer.Option("--list", help="show the partitions at hand and the published ones", rich_help_panel=OUTPUT)
     ] = False,
-    root: Annotated[
-        Path, typer.Option(envvar="SEMISEG_DATA", help="folder of the prepared datasets", rich_help_panel=DATA)
-    ] = Path("data"),
-    json: Annotated[bool, typer.Option("--json", help="print one JSON document", rich_help_panel=OUTPUT)] = False,
+    root: options.Root = Path("data"),
+    json: options.Json = False,
 ) -> None:
     """Draw a partition: which training images count as labeled. Their lists are written beside the dataset.
 
@@ -112,6 +106,14 @@ def _draw(root: Path, data: str, labeled: str, protocol: str, seed: int, balance
     for count in made.counts:
         if not count.images:
             console.warn(f"class '{count.name}' is in none of the labeled images")
+    own: dict[str, Any] = {"data.split_seed": seed} if seed else {}
+    own |= {"data.balance": balance} if balance != "classes" else {}
+    words = [word for setting, value in own.items() for word in ("-s", f"{setting}={value}")]
+    _follow(root, name, f"{protocol}/{labeled}" if protocol else labeled, *words)
+
+
+def _follow(root: Path, name: str, labeled: str, *words: str) -> None:
+    console.note(f"next: {command('train', '-d', name, '-l', labeled, *words, root=root)}")
 
 
 def _draw_all(root: Path, data: str, protocol: str, json: bool) -> None:
@@ -122,6 +124,7 @@ def _draw_all(root: Path, data: str, protocol: str, json: bool) -> None:
     made = make_recipes(root, name, protocol)
     lines = [f"{name}: {each.partition.name}; lists in {each.folder}" for each in made]
     console.result("split", [_result(name, each) for each in made], "\n".join(lines), json)
+    _follow(root, name, str(made[0].folder))
 
 
 def _result(name: str, made: Split) -> dict[str, Any]:
@@ -158,6 +161,8 @@ def _bring(root: Path, data: str, source: Path | None, fetch: str, url: str, jso
     console.result("split", {"imported": rows, "left": found.left}, _imported(found), json)
     for line in found.left:
         console.warn(f"left aside: {line}")
+    for each in found.imported[:1]:
+        _follow(root, each.data, each.words)
 
 
 def _imported(found: Outcome) -> Table:

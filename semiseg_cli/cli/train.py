@@ -5,20 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
-from semiseg_cli.cli import console, launch
+from semiseg_cli.cli import console, launch, options
 from semiseg_cli.cli.complete import (
-    complete_backbones,
     complete_data,
-    complete_extras,
-    complete_methods,
-    complete_presets,
     complete_runs,
 )
-from semiseg_cli.cli.options import RunsData
+from semiseg_cli.cli.options import DATA, OUTPUT, TRAIN
 from semiseg_cli.cli.screen import duration, make_screen
 from semiseg_cli.core.commands import command, data_root
 from semiseg_cli.core.config import presets
@@ -26,12 +22,9 @@ from semiseg_cli.core.config.layers import Resolved, flatten, parse_set, with_st
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.files import resuming
 from semiseg_cli.core.finding import NEWEST, find_network, find_run
-from semiseg_cli.core.methods import METHODS
-from semiseg_cli.core.methods.extras import EXTRAS
-from semiseg_cli.core.models import BACKBONES
 from semiseg_cli.core.settings import DataConfig, ModelConfig, TrainConfig, doc
 
-WHAT, DATA, LENGTH, OUTPUT = "What to train", "Data", "Length and speed", "Output"
+LENGTH = "Length and speed"
 
 
 def train(
@@ -44,46 +37,18 @@ def train(
             autocompletion=complete_runs,
         ),
     ] = None,
-    method: Annotated[
-        str | None,
-        typer.Option(
-            "--method", "-m", help=" | ".join(METHODS), autocompletion=complete_methods, rich_help_panel=WHAT
-        ),
-    ] = None,
-    add: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--add",
-            metavar="PLUG-IN",
-            help=f"{' | '.join(EXTRAS)}: a loss on top of the method; repeatable",
-            autocompletion=complete_extras,
-            rich_help_panel=WHAT,
-        ),
-    ] = None,
-    backbone: Annotated[
-        str | None,
-        typer.Option(
-            "--backbone", "-b", help=" ".join(BACKBONES), autocompletion=complete_backbones, rich_help_panel=WHAT
-        ),
-    ] = None,
+    method: options.Method = None,
+    add: options.Add = None,
+    backbone: options.Backbone = None,
     weights: Annotated[
         str | None,
-        typer.Option(help=f"{doc(ModelConfig, 'weights')}; a run, or newest: its network's", rich_help_panel=WHAT),
+        typer.Option(help=f"{doc(ModelConfig, 'weights')}; a run, or newest: its network's", rich_help_panel=TRAIN),
     ] = None,
-    preset: Annotated[
-        str,
-        typer.Option(
-            "--preset",
-            "-p",
-            autocompletion=complete_presets,
-            rich_help_panel=WHAT,
-            help="settings to start from; as typed, those of the dataset's kind, else small",
-        ),
-    ] = "",
+    preset: options.Preset = "",
     init: Annotated[
         Path | None,
         typer.Option(
-            metavar="CKPT|RUN", help="start from this network; newest: the newest run's", rich_help_panel=WHAT
+            metavar="CKPT|RUN", help="start from this network; newest: the newest run's", rich_help_panel=TRAIN
         ),
     ] = None,
     config: Annotated[
@@ -93,29 +58,18 @@ def train(
             "-c",
             metavar="FILE",
             help="a TOML file of settings, e.g. a run's config.toml",
-            rich_help_panel=WHAT,
+            rich_help_panel=TRAIN,
         ),
     ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            "-s",
-            metavar="NAME=VALUE",
-            help="any setting, e.g. train.lr=5e-4; repeatable",
-            rich_help_panel=WHAT,
-        ),
-    ] = None,
+    set_: options.Set = None,
     data: Annotated[
         str | None,
         typer.Option(
             "--data", "-d", help=doc(DataConfig, "name"), autocompletion=complete_data, rich_help_panel=DATA
         ),
     ] = None,
-    labeled: Annotated[
-        str | None, typer.Option("--labeled", "-l", help=doc(DataConfig, "labeled"), rich_help_panel=DATA)
-    ] = None,
-    root: RunsData = None,
+    labeled: options.Labeled = None,
+    root: options.RunsData = None,
     steps: Annotated[int | None, typer.Option(help=doc(TrainConfig, "steps"), rich_help_panel=LENGTH)] = None,
     batch: Annotated[
         int | None,
@@ -126,9 +80,7 @@ def train(
     gpus: Annotated[
         int, typer.Option(min=1, metavar="N", help="GPUs of this machine to train on", rich_help_panel=LENGTH)
     ] = 1,
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option(help="auto: CUDA if there is one", rich_help_panel=LENGTH)
-    ] = "auto",
+    device: Annotated[options.Where, options.device_option(LENGTH)] = "auto",
     seed: Annotated[int | None, typer.Option(help=doc(TrainConfig, "seed"), rich_help_panel=LENGTH)] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="the run directory itself", rich_help_panel=OUTPUT)
@@ -145,8 +97,8 @@ def train(
             "--dry-run", help="show settings and their origins, run some steps, print the cost", rich_help_panel=OUTPUT
         ),
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="print one JSON document", rich_help_panel=OUTPUT)] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="only the result", rich_help_panel=OUTPUT)] = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Train a network on a few labeled images and many unlabeled ones.
 

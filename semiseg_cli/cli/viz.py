@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from semiseg_cli.cli import console
-from semiseg_cli.cli.options import DATA, OUTPUT, Json, Network, RunsData, RunsRoot, Where, device_option
+from semiseg_cli.cli import console, options
+from semiseg_cli.cli.options import DATA, OUTPUT
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.finding import find
 
@@ -17,7 +17,7 @@ NEEDS = {"masks": "network", "errors": "network", "features": "network", "pairs"
 
 
 def viz(
-    source: Network = None,
+    source: options.Network = None,
     pseudo: Annotated[
         bool,
         typer.Option(
@@ -48,14 +48,14 @@ def viz(
     ] = False,
     count: Annotated[int, typer.Option("--n", help="images", rich_help_panel=WHAT)] = 12,
     seed: Annotated[int, typer.Option(min=0, help="another seed, other images", rich_help_panel=WHAT)] = 0,
-    root: RunsData = None,
-    runs_root: RunsRoot = Path("runs"),
-    device: Annotated[Where, device_option(DATA)] = "auto",
+    root: options.RunsData = None,
+    runs_root: options.RunsRoot = Path("runs"),
+    device: Annotated[options.Where, options.device_option(DATA)] = "auto",
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", metavar="DIR", help="folder; samples/ in the run", rich_help_panel=OUTPUT),
     ] = None,
-    json: Json = False,
+    json: options.Json = False,
 ) -> None:
     """Draw what a run does: PNG sheets, and one HTML page that holds them all.
 

@@ -65,7 +65,8 @@ def make_split(
 def make_recipes(root: Path, data: str, protocol: str) -> list[Split]:
     """An own partition of every size that a protocol has, each with the seed and the sampler of its recipe."""
     dataset = load_dataset(root, data)
-    chosen = next(each for each in protocols(dataset.kind) if each.name == _protocol(dataset, protocol))
+    name = _protocol(dataset, protocol)
+    chosen = next(each for each in protocols(dataset.kind) if each.name == name)
     return [
         make_split(root, data, str(each.labeled), protocol=protocol, balance=each.sampler, seed=each.seed)
         for each in chosen.recipes

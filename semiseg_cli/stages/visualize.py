@@ -124,8 +124,9 @@ def _session(source: Path, root: Path | None, device: str) -> tuple[Session, int
 
 
 def _pseudo(session: Session, step: int, count: int, seed: int) -> tuple[Gallery, dict[str, Any]]:
-    legend = legend_of(session.dataset, "not kept, or padding", "confidence")
     found = pseudo_labels(session, count, seed)
+    weighs = any(_weighs(view) for _, view in found)
+    legend = legend_of(session.dataset, f"{'of weight 0' if weighs else 'not kept'}, or padding", "confidence")
     rows, images = [], []
     for record, view in found:
         assert view.conf is not None
@@ -136,14 +137,14 @@ def _pseudo(session: Session, step: int, count: int, seed: int) -> tuple[Gallery
             Heat(view.conf, view.valid),
             Labels(view.label, legend.colours, view.kept),
         ]
-        kept = "" if share is None else f", {share:.0%} kept"
-        rows.append(Row(f"{record.id}: mean confidence {conf:.2f}{kept}", tiles))
+        said = f"mean weight {share:.2f}" if weighs else f"{share:.0%} kept"
+        rows.append(Row(f"{record.id}: mean confidence {conf:.2f}{'' if share is None else f', {said}'}", tiles))
         images.append({"id": record.id, "confidence": conf, "kept": share})
     subtitle = (
         f"{session.dataset.name}, step {step}: {len(rows)} of {len(session.partition.unlabeled)} unlabeled images "
         f"as the teacher sees them ({found[0][1].name} view)"
     )
-    columns = ("image", "pseudo-label", "confidence", "kept pixels")
+    columns = ("image", "pseudo-label", "confidence", "weight" if weighs else "kept pixels")
     gallery = Gallery(f"Pseudo-labels of {session.config.title}", subtitle, columns, rows, legend)
     return gallery, {"method": session.config.title, "step": step, "images": images}
 
@@ -165,6 +166,11 @@ def _augment(session: Session, step: int, count: int, seed: int) -> tuple[Galler
     gallery = Gallery(f"Views that {session.config.title} trains on", subtitle, columns, rows, legend)
     images = [{"id": record.id, "views": [view.name for view in views]} for record, views in found]
     return gallery, {"method": session.config.title, "step": step, "images": images}
+
+
+def _weighs(view: View) -> bool:
+    """Whether pixels count by a weight, rather than being kept or not."""
+    return view.kept is not None and bool(((view.kept > 0) & (view.kept < 1)).any())
 
 
 def _mean(values: Array | None, valid: Array) -> float | None:

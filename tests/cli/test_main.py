@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -69,6 +70,14 @@ def test_help_answers_at_once() -> None:
 def test_torch_threads_do_not_spin_while_they_wait() -> None:
     code = "import os; del os.environ['OMP_WAIT_POLICY']; from semiseg_cli.cli import main; main(['--version']); "
     assert in_python(f"{code}print(os.environ['OMP_WAIT_POLICY'])").endswith("passive\n")
+
+
+def test_commands_are_listed_in_the_order_of_use(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--help"]) == 0
+    listed = re.findall(r"^\W+([a-z]+)  ", capsys.readouterr().out.split("Commands")[1], re.MULTILINE)
+    road = ["demo", "prepare", "split", "train", "eval", "viz", "predict", "export"]
+    assert [name for name in listed if name in road] == road
+    assert sorted(listed) == sorted(cli.IN_USE)
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,7 +27,8 @@ def run(monkeypatch, capsys):
 
 def test_shapes(run, tmp_path):
     words = ("shapes", "--root", tmp_path, "--labeled", "6", "--unlabeled", "5", "--val", "4", "--size", "32")
-    out, _ = run(*words)
+    out, err = run(*words)
+    assert f"next: semiseg train -d shapes --root {tmp_path}" in err
     assert out == f"shapes prepared in {tmp_path}/shapes: 6 labeled, 5 unlabeled, 4 val, 6 classes\n"
     data = load_dataset(tmp_path, "shapes")
     assert data.kind == "shapes"

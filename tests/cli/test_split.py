@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,8 @@ from semiseg_cli.core.data.spec import Dataset, Record
 from semiseg_cli.core.errors import DataError, UsageError
 from semiseg_cli.core.partitions.protocols import published
 from semiseg_cli.core.partitions.splits import resolve_partition
+
+DONE = {"run": "r", "method": "m", "partition": "p", "steps": 1, "seconds": 1.0, "last": None, "best": None}
 
 
 @pytest.fixture
@@ -41,6 +44,22 @@ def run(root, capsys):
         return capsys.readouterr()
 
     return typed
+
+
+@pytest.mark.parametrize("words", [["-l", "1/4"], ["-l", "5", "--seed", "3", "--balance", "random"]])
+def test_what_follows_trains_on_the_partition_that_was_drawn(run, root, monkeypatch, words):
+    import semiseg_cli.stages.train as stage
+
+    asked = {}
+    monkeypatch.setattr(stage, "train", lambda resolved, **more: asked.update(more, config=resolved.config) or DONE)
+    drawn = json.loads(run(*words, "--json")[0])["result"]["fingerprint"]
+    line = next(line for line in run(*words)[1].splitlines() if line.startswith("next: semiseg "))
+    assert main(shlex.split(line.removeprefix("next: semiseg "))) == 0
+    data = asked["config"].data
+    found = resolve_partition(
+        load_dataset(asked["data_root"], data.name), data.labeled, balance=data.balance, seed=asked["config"].split_seed
+    )
+    assert found.fingerprint == drawn
 
 
 def test_a_partition_is_drawn_written_and_counted(run, root):
@@ -98,6 +117,7 @@ def test_more_than_there_are(run, root):
         (["--list", "--import", "lists"], "one of"),
         (["--list", "--url", "x"], "goes with --fetch"),
         (["-l", "4", "--protocol", "classic"], "no protocol 'classic'"),
+        (["--protocol", "classic"], "no protocol 'classic'"),
         (["--protocol", "classic", "--seed", "2"], "seeds and samplers of their own"),
         (["--fetch", "unimach"], "no 'unimach' to fetch"),
         (["-l", "list.txt"], "neither a count, a fraction, nor"),
@@ -116,7 +136,8 @@ def test_a_warning_is_told_in_plain_words(root, tmp_path, capsys):
     assert main(["split", "--import", str(lists), "--root", str(root)]) == 0
     out, err = capsys.readouterr()
     assert "imported/few" in out
-    assert err.replace("\n", "") == f"warning: {lists / 'labeled.txt'} names 1 images more than once"
+    assert f"warning: {lists / 'labeled.txt'} names 1 images more than once" in err.splitlines()
+    assert f"next: semiseg train -d street -l imported/few --root {root}" in err.splitlines()
 
 
 def test_drawing_importing_and_listing_without_torch(root):

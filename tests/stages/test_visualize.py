@@ -65,6 +65,25 @@ def test_pseudo_labels_are_drawn_for_every_method_that_has_some(
     assert "data:image/png" in Path(found["page"]).read_text()
 
 
+def test_pixels_are_kept_or_weighed_as_the_method_does(
+    runs: dict[str, Path], shapes_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    galleries = []
+    monkeypatch.setattr("semiseg_cli.stages.visualize.write", lambda gallery, *_: galleries.append(gallery) or {})
+    weighing = tmp_path / "weighing"
+    shutil.copytree(runs["meanteacher"], weighing)
+    config = (weighing / "config.toml").read_text()
+    (weighing / "config.toml").write_text(config.replace('weight = "threshold"', 'weight = "confidence"'))
+    for run in (runs["meanteacher"], weighing):
+        visualize(run, root=shapes_root, count=2, out=tmp_path, device="cpu")
+    keeps, weighs = galleries
+    assert keeps.columns[-1] == "kept pixels"
+    assert all(row.caption.endswith("% kept") for row in keeps.rows)
+    assert weighs.columns[-1] == "weight"
+    assert all("mean weight 0." in row.caption for row in weighs.rows)
+    assert ("not kept" in keeps.legend.unlabeled, "not kept" in weighs.legend.unlabeled) == (True, False)
+
+
 def test_more_images_than_there_are_gives_each_once(runs: dict[str, Path], shapes_root: Path, tmp_path: Path) -> None:
     found = visualize(runs["unimatch"], root=shapes_root, count=100, out=tmp_path, device="cpu")
     assert len(found["images"]) == len({image["id"] for image in found["images"]}) == 8

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from semiseg_cli.core.commands import command
 from semiseg_cli.core.data.names import fingerprint
 from semiseg_cli.core.data.spec import Dataset, Record
 from semiseg_cli.core.errors import DataError, UsageError, did_you_mean
@@ -28,9 +29,13 @@ def prepared(root: Path) -> list[str]:
 def default_name(root: Path) -> str:
     """The dataset meant where none is named: the only prepared one, else voc.
 
-    Raises UsageError where there are several and voc is not among them.
+    Raises DataError where there is none, UsageError where there are several and voc is not among them.
     """
     names = prepared(root)
+    if not names:
+        own = command("prepare", "folder", "--help", root=root)
+        fix = f"semiseg demo (makes its own images), {command('prepare', 'voc', root=root)}, or for your own: {own}"
+        raise DataError(f"no dataset is prepared in {root}", fix=fix)
     if len(names) == 1:
         return names[0]
     if names and "voc" not in names:

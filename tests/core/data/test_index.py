@@ -115,7 +115,9 @@ def test_ids_are_unique_and_on_one_line(tmp_path):
 
 def test_the_dataset_meant_where_none_is_named(tmp_path):
     assert prepared(tmp_path / "nothing") == []
-    assert default_name(tmp_path) == "voc"
+    with pytest.raises(DataError, match="no dataset is prepared") as caught:
+        default_name(tmp_path)
+    assert all(words in caught.value.fix for words in ("semiseg demo", "semiseg prepare folder", "semiseg prepare voc"))
     write_dataset(dataset(tmp_path, "one"), {})
     write_dataset(dataset(tmp_path, ".one.partial-x"), {})
     assert default_name(tmp_path) == "one"
