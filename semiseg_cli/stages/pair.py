@@ -17,7 +17,7 @@ from semiseg_cli.core.data.spec import Dataset, Partition, Record
 from semiseg_cli.core.errors import DataError, UsageError, did_you_mean
 from semiseg_cli.core.files import network_of
 from semiseg_cli.core.inference.features import SIDE, Features, extract
-from semiseg_cli.core.models import BACKBONES, MEAN, STD, build_segmenter, load_encoder
+from semiseg_cli.core.models import BACKBONES, MEAN, STD, build_encoder, load_encoder
 from semiseg_cli.core.ops.similarity import Neighbours, chunk_rows
 from semiseg_cli.core.partitions.pairs import (
     Pairs,
@@ -127,10 +127,10 @@ def _known(dataset: Dataset, partition: Partition, note: Callable[[str], None]) 
 def _encoder(encoder: str, weights: str, note: Callable[[str], None]) -> tuple[Any, str, str]:
     """Images to maps; its name; and what was loaded, in a line."""
     if encoder in BACKBONES:
-        net = build_segmenter(encoder, "deeplabv3plus", 2, output_stride=32)
+        net = build_encoder(encoder, output_stride=32)
         line = load_encoder(net, encoder, weights, note=note)
         note(line)
-        return net.encoder, encoder, line
+        return net, encoder, line
     if not Path(encoder).exists():
         raise UsageError(f"'{encoder}' is neither a backbone nor a checkpoint", fix=did_you_mean(encoder, BACKBONES))
     if weights != "auto":

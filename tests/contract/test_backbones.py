@@ -1,4 +1,4 @@
-"""What every backbone promises, at every output stride: a new line in `BACKBONES` is tested by its being there."""
+"""What every backbone and decoder promise: a new line in `BACKBONES` or `DECODERS` is tested by its being there."""
 
 from __future__ import annotations
 
@@ -6,49 +6,118 @@ import math
 
 import pytest
 import torch
+from safetensors.torch import load, save
+from torch import Tensor, nn
 
-from semiseg_cli.core.models import BACKBONES, build_decoder, build_segmenter
+from semiseg_cli.core.errors import UsageError
+from semiseg_cli.core.models import BACKBONES, DECODERS, build_decoder, build_encoder, build_segmenter
+from semiseg_cli.core.registry import load_named
+from semiseg_cli.core.types import Encoder
 
-CASES = [
-    (name, decoder, stride)
-    for name in BACKBONES
-    for decoder, stride in (("deeplabv3plus", 16), ("deeplabv3plus", 8), ("mitrans", 32))
-]
-
-
-@pytest.fixture(params=CASES, ids=lambda p: f"{p[0]}-{p[1]}-os{p[2]}")
-def case(request):
-    name, decoder, stride = request.param
-    return name, decoder, stride, build_segmenter(name, decoder, 3, output_stride=stride)
+STRIDES = (32, 16, 8)  # output strides
 
 
-def test_contract(case):
-    name, decoder, stride, net = case
-    image = torch.randn(2, 3, 64, 65, generator=torch.Generator().manual_seed(0))
+def shown(encoder: Encoder) -> list[Tensor]:
+    """Images of odd sides, or of odd multiples where an encoder takes those only."""
+    generator, multiple = torch.Generator().manual_seed(1), encoder.multiple
+    sides = [(33, 50), (17, 47)] if multiple == 1 else [(5 * multiple, 7 * multiple), (multiple, 3 * multiple)]
+    return [torch.randn(2, 3, *size, generator=generator) for size in sides]
+
+
+def trained(encoder: Encoder) -> Encoder:
+    """In eval mode, with norms that have seen something: they no longer make a zero of a zero at the border."""
+    generator = torch.Generator().manual_seed(2)
+    for module in encoder.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor, low in ((module.running_mean, -0.2), (module.running_var, 0.8), (module.bias, -0.2)):
+                tensor.data.uniform_(low, low + 0.4, generator=generator)
+    return encoder.eval()
+
+
+@pytest.mark.parametrize("output_stride", STRIDES)
+@pytest.mark.parametrize("name", BACKBONES)
+@torch.no_grad()
+def test_maps_are_what_the_encoder_states(name, output_stride):
+    encoder = build_encoder(name, output_stride=output_stride).eval()
+    for image in shown(encoder):
+        height, width = image.shape[2:]
+        stated = zip(encoder.channels, encoder.strides, strict=True)
+        expected = [(2, c, math.ceil(height / s), math.ceil(width / s)) for c, s in stated]
+        assert [tuple(x.shape) for x in encoder(image)] == expected
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+@torch.no_grad()
+def test_a_held_stride_changes_no_value(name):
+    """The network of stride 32 has every second value of one held at 16, every fourth of one at 8; the border's too."""
+    strided = trained(build_encoder(name, output_stride=32)).double()
+    for output_stride in STRIDES[1:]:
+        held = build_encoder(name, output_stride=output_stride).eval().double()
+        held.load_state_dict(strided.state_dict())
+        for image in shown(strided):
+            maps = zip(strided(image[:1].double()), held(image[:1].double()), strict=True)
+            for (want, got), coarse, fine in zip(maps, strided.strides, held.strides, strict=True):
+                assert want.abs().max() > 1e-3
+                torch.testing.assert_close(got[..., :: coarse // fine, :: coarse // fine], want, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+@torch.no_grad()
+def test_a_file_brings_an_encoder_back(name):
+    encoder = trained(build_encoder(name))
+    image, state = shown(encoder)[0], load(save(encoder.state_dict()))
+    assert not [key for key in state if key.startswith(encoder.unused)]
+    fresh = build_encoder(name, seed=1).eval()
+    fresh.load_state_dict(state)
+    assert all(torch.equal(a, b) for a, b in zip(fresh(image), encoder(image), strict=True))
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+@torch.no_grad()
+def test_training_mode_draws_and_counts_nothing(name):
+    """Views that must agree see one network; a norm that counts launches a kernel for a number that nobody reads."""
+    encoder, generator = build_encoder(name).train(), torch.get_rng_state()
+    image = shown(encoder)[0]
+    assert all(torch.equal(a, b) for a, b in zip(encoder(image), encoder(image), strict=True))
+    assert torch.equal(torch.get_rng_state(), generator)
+    assert not any(tensor for key, tensor in encoder.named_buffers() if key.endswith("num_batches_tracked"))
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_decoder_takes_the_maps_it_needs_and_refuses_others(backbone, decoder):
+    for output_stride in STRIDES[: 1 if backbone != "tiny" else 3]:
+        with torch.device("meta"):
+            strides = build_encoder(backbone, output_stride=output_stride).strides
+        if load_named(DECODERS, decoder, "").need.fits(strides):
+            whole(backbone, decoder, output_stride)
+        else:
+            with pytest.raises(UsageError, match=f"decoder {decoder} needs") as caught:
+                build_segmenter(backbone, decoder, 3, output_stride=output_stride)
+            assert ", ".join(map(str, strides)) in caught.value.why
+            assert decoder not in caught.value.fix.split()
+
+
+def whole(backbone: str, decoder: str, output_stride: int) -> None:
+    """A network of the two: shapes, precision, and a gradient from the classifier to the first convolution."""
+    net = build_segmenter(backbone, decoder, 3, output_stride=output_stride)
+    image = shown(net.encoder)[0]
+    size = (image.shape[2], image.shape[3])
     maps = net.encode(image)
-
-    assert tuple(m.shape[1] for m in maps) == net.encoder.channels
-    expected = [(math.ceil(64 / s), math.ceil(65 / s)) for s in (4, 8, min(16, stride), stride)]
-    assert [tuple(m.shape[2:]) for m in maps] == expected
-
-    out = net.decode(maps, (64, 65))
-    assert out.logits_BKHW.shape == (2, 3, 64, 65)
+    out = net.decode(maps, size)
+    assert out.logits_BKHW.shape == (2, 3, *size)
     assert out.logits_BKHW.dtype == torch.float32
     assert out.context.shape[2:] == maps[-1].shape[2:]
-    assert out.fused.shape[2:] == maps[0].shape[2:]
     assert net.widths == {"context": out.context.shape[1], "fused": out.fused.shape[1]}
     assert all(a is b for a, b in zip(out.maps, maps, strict=True))
 
     out.logits_BKHW.square().mean().backward()
-    for parameter in net.parameters():  # from the classifier down to the first convolution
-        assert parameter.grad is not None
-        assert parameter.grad.isfinite().all()
-    first = next(m for m in net.encoder.modules() if isinstance(m, torch.nn.Conv2d))
-    assert first.weight.grad.abs().sum() > 0
+    for name, parameter in net.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+    assert next(net.encoder.parameters()).grad.abs().sum() > 0
+    assert not any(tensor for key, tensor in net.named_buffers() if key.endswith("num_batches_tracked"))
 
-    assert not [m for m in net.modules() if "Dropout" in type(m).__name__]
-    assert not [m for m in net.modules() if type(m) is torch.nn.BatchNorm2d]  # semiseg's own launches less
-    assert all(isinstance(prefix, str) and prefix.endswith(".") for prefix in net.encoder.unused)
-    second = build_decoder(name, decoder, 3, output_stride=stride)
+    second = build_decoder(backbone, decoder, 3, output_stride=output_stride)
     assert second.state_dict().keys() == net.decoder.state_dict().keys()
-    assert second(maps, (64, 65)).logits_BKHW.shape == (2, 3, 64, 65)
+    assert second(maps, size).logits_BKHW.shape == (2, 3, *size)

@@ -25,6 +25,7 @@ __all__ = [
     "MEAN",
     "STD",
     "build_decoder",
+    "build_encoder",
     "build_segmenter",
     "imagenet_url",
     "load_encoder",
@@ -53,9 +54,20 @@ def build_segmenter(
     """
     from semiseg_cli.core.models.segmenter import Segmenter
 
-    encoder = _encoder(backbone, output_stride, seed)
+    encoder = build_encoder(backbone, output_stride=output_stride, seed=seed)
     head = _decoder(decoder, backbone, encoder, classes, seed, head_seed, upsampling)
     return Segmenter(encoder, head, freeze_bn=freeze_bn)
+
+
+def build_encoder(backbone: str, *, output_stride: int = 16, seed: int = 0) -> Encoder:
+    """The encoder that `build_segmenter` would make, alone."""
+    if output_stride not in (8, 16, 32):
+        raise UsageError(f"output stride {output_stride} is not possible", fix="--set model.output_stride=16")
+    factories = {name: known.factory for name, known in BACKBONES.items()}
+    factory = load_named(factories, backbone, f"there is no backbone called '{backbone}'")
+    with _seeded(seed):
+        encoder: Encoder = factory(output_stride)
+    return encoder
 
 
 def build_decoder(
@@ -72,18 +84,8 @@ def build_decoder(
     import torch
 
     with torch.device("meta"):  # only what it states is wanted
-        encoder = _encoder(backbone, output_stride, seed)
+        encoder = build_encoder(backbone, output_stride=output_stride, seed=seed)
     return _decoder(decoder, backbone, encoder, classes, seed, head_seed, upsampling)
-
-
-def _encoder(backbone: str, output_stride: int, seed: int) -> Encoder:
-    if output_stride not in (8, 16, 32):
-        raise UsageError(f"output stride {output_stride} is not possible", fix="--set model.output_stride=16")
-    factories = {name: known.factory for name, known in BACKBONES.items()}
-    factory = load_named(factories, backbone, f"there is no backbone called '{backbone}'")
-    with _seeded(seed):
-        encoder: Encoder = factory(output_stride)
-    return encoder
 
 
 def _decoder(

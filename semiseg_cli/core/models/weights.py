@@ -21,16 +21,15 @@ from semiseg_cli.core.models.names import BACKBONES
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from semiseg_cli.core.models.segmenter import Segmenter
     from semiseg_cli.core.types import Encoder
 
 OFFLINE = "`--weights FILE` with a safetensors file of the backbone, or `--weights none` to train from scratch"
 
 
 def load_encoder(
-    net: Segmenter, backbone: str, weights: str, *, note: Callable[[str], None] = lambda line: None
+    encoder: Encoder, backbone: str, weights: str, *, note: Callable[[str], None] = lambda line: None
 ) -> str:
-    """Load the encoder's weights and say in one line what was loaded and what was not.
+    """Load an encoder's weights and say in one line what was loaded and what was not.
 
     weights: "none" leaves the random ones; "imagenet" takes torchvision's, downloaded once into the cache;
     "auto" is "imagenet", or "none" for a backbone for which nobody has weights; anything else is a safetensors file: of
@@ -46,7 +45,7 @@ def load_encoder(
     tensors, metadata = _read(path)
     if "semiseg" in metadata:
         tensors = _encoder_of_checkpoint(tensors, metadata["semiseg"], backbone, path)
-    return _fit(net.encoder, tensors, backbone, path)
+    return _fit(encoder, tensors, backbone, path)
 
 
 def starts_random(backbone: str, weights: str) -> bool:

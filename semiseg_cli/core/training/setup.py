@@ -181,7 +181,7 @@ def _preparation(
                 tensors = net.state_dict() | encoder
             fit_tensors(net, tensors, init, _encoder_alone(init))
         else:
-            line = load_encoder(net, config.model.backbone, config.model.weights, note=note)
+            line = load_encoder(net.encoder, config.model.backbone, config.model.weights, note=note)
         if line not in told:
             told.add(line)
             note(line)

@@ -43,7 +43,7 @@ def unchanged(net) -> bool:
 def test_a_classifiers_file_in_half_precision(state, file):
     save_file({k: v.half() if v.is_floating_point() else v for k, v in state.items()}, file)
     net = make()
-    line = load_encoder(net, "mobilenet_v2", str(file))
+    line = load_encoder(net.encoder, "mobilenet_v2", str(file))
     for name, tensor in net.encoder.state_dict().items():
         assert tensor.dtype == state[name].dtype
         expected = state[name].half().float() if tensor.is_floating_point() else state[name]
@@ -53,7 +53,7 @@ def test_a_classifiers_file_in_half_precision(state, file):
 
 def test_counters_may_be_absent_and_that_is_said(state, file):
     save_file({k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}, file)
-    assert "lacks num_batches_tracked" in load_encoder(make(), "mobilenet_v2", str(file))
+    assert "lacks num_batches_tracked" in load_encoder(make().encoder, "mobilenet_v2", str(file))
 
 
 def rename(state):
@@ -88,7 +88,7 @@ def test_weights_that_do_not_fit(state, file, spoil, why):
     save_file(spoil(state), file)
     net = make()
     with pytest.raises(CheckpointError, match=f"{re.escape(str(file))} does not fit mobilenet_v2") as caught:
-        load_encoder(net, "mobilenet_v2", str(file))
+        load_encoder(net.encoder, "mobilenet_v2", str(file))
     assert re.search(why, caught.value.why)
     assert "torchvision's mobilenet_v2" in caught.value.fix
     assert unchanged(net)
@@ -101,21 +101,21 @@ def test_unreadable_files(state, file, tmp_path):
     torch.save(state, foreign)
     for path in (truncated, foreign):
         with pytest.raises(CheckpointError, match=f"{re.escape(str(path))} cannot be read as safetensors"):
-            load_encoder(make(), "mobilenet_v2", str(path))
+            load_encoder(make().encoder, "mobilenet_v2", str(path))
     for path in (tmp_path, tmp_path / "absent.safetensors"):
         with pytest.raises(CheckpointError, match=f"no weights file {re.escape(str(path))}|holds no checkpoint"):
-            load_encoder(make(), "mobilenet_v2", str(path))
+            load_encoder(make().encoder, "mobilenet_v2", str(path))
 
 
 def test_a_semiseg_checkpoint_gives_its_encoder(file):
     trained, net = make("tiny", seed=5), make("tiny")
     save_file(trained.state_dict(), file, {"semiseg": json.dumps({"model": {"backbone": "tiny"}})})
     head = net.decoder.classifier.weight.clone()
-    load_encoder(net, "tiny", str(file))
+    load_encoder(net.encoder, "tiny", str(file))
     assert torch.equal(net.encoder.conv1.weight, trained.encoder.conv1.weight)
     assert torch.equal(net.decoder.classifier.weight, head)
     with pytest.raises(CheckpointError, match="checkpoint of tiny, not of resnet18") as caught:
-        load_encoder(net, "resnet18", str(file))
+        load_encoder(net.encoder, "resnet18", str(file))
     assert caught.value.fix == f"semiseg train -b tiny, or semiseg pair --encoder {file}"
 
 
@@ -123,14 +123,14 @@ def test_a_semiseg_checkpoint_gives_its_encoder(file):
 def test_a_checkpoint_with_foreign_metadata(file, text):
     save_file({"encoder.a": torch.zeros(1)}, file, {"semiseg": text})
     with pytest.raises(CheckpointError, match="does not say which backbone"):
-        load_encoder(make("tiny"), "tiny", str(file))
+        load_encoder(make("tiny").encoder, "tiny", str(file))
 
 
 def test_from_scratch():
     net = make()
-    assert load_encoder(net, "mobilenet_v2", "none") == "encoder mobilenet_v2: from scratch"
+    assert load_encoder(net.encoder, "mobilenet_v2", "none") == "encoder mobilenet_v2: from scratch"
     assert unchanged(net)
-    assert "there are no weights for it" in load_encoder(make("tiny"), "tiny", "auto")
+    assert "there are no weights for it" in load_encoder(make("tiny").encoder, "tiny", "auto")
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_what_torchvision_does_not_have(backbone, choice, fix):
     with torch.device("meta"):
         net = make(backbone)
     with pytest.raises(CheckpointError) as caught:
-        load_encoder(net, backbone, choice)
+        load_encoder(net.encoder, backbone, choice)
     assert fix in caught.value.fix
 
 
@@ -170,7 +170,7 @@ def server(tmp_path, monkeypatch, state) -> Path:
 def test_a_download_is_announced_converted_and_kept(server, tmp_path, state):
     notes = []
     net = make()
-    line = load_encoder(net, "mobilenet_v2", "auto", note=notes.append)
+    line = load_encoder(net.encoder, "mobilenet_v2", "auto", note=notes.append)
     cached = tmp_path / "cache" / "weights" / f"{server.stem}.safetensors"
     assert line == f"encoder mobilenet_v2: 306 tensors from {cached}; its features.18.*, classifier.* left out"
     assert notes == [f"downloading ImageNet weights of mobilenet_v2 (14 MB) from {server.as_uri()} to {cached}"]
@@ -179,14 +179,14 @@ def test_a_download_is_announced_converted_and_kept(server, tmp_path, state):
     assert torch.equal(net.encoder.features[0][0].weight, state["features.0.0.weight"])
 
     server.unlink()
-    load_encoder(make(), "mobilenet_v2", "imagenet", note=notes.append)
+    load_encoder(make().encoder, "mobilenet_v2", "imagenet", note=notes.append)
     assert len(notes) == 1
 
 
 def test_a_download_that_is_not_what_its_name_says(server, tmp_path):
     server.write_bytes(server.read_bytes() + b"x")
     with pytest.raises(CheckpointError, match="cannot download") as caught:
-        load_encoder(make(), "mobilenet_v2", "imagenet")
+        load_encoder(make().encoder, "mobilenet_v2", "imagenet")
     assert "sha256" in caught.value.why
     assert list((tmp_path / "cache" / "weights").iterdir()) == []
 
@@ -194,6 +194,6 @@ def test_a_download_that_is_not_what_its_name_says(server, tmp_path):
 def test_offline(server):
     server.unlink()
     with pytest.raises(CheckpointError, match="cannot download") as caught:
-        load_encoder(make(), "mobilenet_v2", "auto")
+        load_encoder(make().encoder, "mobilenet_v2", "auto")
     assert "`--weights FILE`" in caught.value.fix
     assert "`--weights none`" in caught.value.fix
