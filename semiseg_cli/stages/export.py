@@ -13,6 +13,8 @@ from semiseg_cli.core.config.describe import describe_method
 from semiseg_cli.core.errors import CheckpointError, UsageError
 from semiseg_cli.core.files import network_of, write_text
 from semiseg_cli.core.methods import METHODS
+from semiseg_cli.core.models import BACKBONES, build_encoder
+from semiseg_cli.core.ops.sizes import fit_side
 from semiseg_cli.core.training.checkpoint import read_network, write
 
 SUFFIX = ".safetensors"
@@ -136,10 +138,20 @@ def _miou(meta: dict[str, Any]) -> str:
 
 def _input(meta: dict[str, Any]) -> str:
     side, window = meta["data"].get("long_side", 0), meta["data"]["window"]
+    multiple = _multiple(meta["model"])
     parts = ["upright RGB images, uint8"]
     parts += [f"long side at most {side} pixels, as in training"] * bool(side)
-    parts += [f"seen in windows of {window} pixels"] * bool(window)
+    parts += [f"seen in windows of {fit_side(window, multiple)} pixels"] * bool(window)
+    parts += [f"sides brought to the nearest multiples of {multiple} pixels for the network"] * (multiple > 1)
     return "; ".join(parts)
+
+
+def _multiple(model: dict[str, Any]) -> int:
+    """Of the sides that a network takes; 1, that of most, for one that this version of semiseg does not know."""
+    if model["backbone"] not in BACKBONES:
+        return 1
+    with torch.device("meta"):
+        return build_encoder(model["backbone"], output_stride=model["output_stride"]).multiple
 
 
 def _colour(palette: list[list[int]], index: int) -> str:

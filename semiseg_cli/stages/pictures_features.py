@@ -15,6 +15,7 @@ from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.inference.evaluation import load_labeled
 from semiseg_cli.core.models.segmenter import Segmenter
 from semiseg_cli.core.ops.register import sample
+from semiseg_cli.core.ops.sizes import fit_image
 from semiseg_cli.core.places import find_root
 from semiseg_cli.core.training.checkpoint import load_network
 from semiseg_cli.core.training.distributed import join
@@ -78,7 +79,8 @@ def vectors(
     """The classifier's inputs, float32 (N, D), for all pixels of the features' grid, and their classes in the truth."""
     x = torch.from_numpy(image).to(device).permute(2, 0, 1).float() / 255
     centre, spread = (torch.tensor(values, device=device)[:, None, None] for values in (mean, std))
-    fused = net.decode(net.encode(((x - centre) / spread)[None]), truth.shape[:2]).fused[0]
+    x = fit_image(((x - centre) / spread)[None], net.multiple)
+    fused = net.decode(net.encode(x), (x.shape[2], x.shape[3])).fused[0]
     of = sample(torch.from_numpy(truth)[None], (fused.shape[1], fused.shape[2]))[0]
     return fused.flatten(1).T.float().cpu().numpy(), of.flatten().long().numpy()
 

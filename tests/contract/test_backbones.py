@@ -109,6 +109,7 @@ def whole(backbone: str, decoder: str, output_stride: int) -> None:
     assert out.logits_BKHW.dtype == torch.float32
     assert out.context.shape[2:] == maps[-1].shape[2:]
     assert net.widths == {"context": out.context.shape[1], "fused": out.fused.shape[1]}
+    assert net.decoder.upsample(out.fused, size).shape == (2, net.widths["fused"], *size)
     assert all(a is b for a, b in zip(out.maps, maps, strict=True))
 
     out.logits_BKHW.square().mean().backward()

@@ -16,7 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from semiseg_cli.core.data.decode import decode_image
@@ -24,6 +24,8 @@ from semiseg_cli.core.data.loader import begin_worker, workers_for
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.errors import CheckpointError, DataError, SemisegError
 from semiseg_cli.core.files import write_text
+from semiseg_cli.core.ops.sizes import fit_image
+from semiseg_cli.core.types import Encoder
 
 SIDE = 512
 TOGETHER, PIXELS = 32, 2**22  # images and pixels of a group; no device's, so that another one can go on
@@ -64,7 +66,7 @@ class Features:
 
 
 def extract(
-    encoder: nn.Module,
+    encoder: Encoder,
     records: Sequence[Record],
     features: Features,
     *,
@@ -122,11 +124,11 @@ def extract(
 
 
 @torch.inference_mode()
-def _pooled(encoder: nn.Module, image_BHW3: Tensor, mean_311: Tensor, std_311: Tensor) -> Tensor:
+def _pooled(encoder: Encoder, image_BHW3: Tensor, mean_311: Tensor, std_311: Tensor) -> Tensor:
     """The mean of the encoder's last map, float16 (B, C), of uint8 images."""
     rgb01_B3HW = image_BHW3.permute(0, 3, 1, 2).float() / 255
-    pooled: Tensor = encoder((rgb01_B3HW - mean_311) / std_311)[-1].float().mean((2, 3)).half()
-    return pooled
+    maps: list[Tensor] = encoder(fit_image((rgb01_B3HW - mean_311) / std_311, encoder.multiple))
+    return maps[-1].float().mean((2, 3)).half()
 
 
 def _map(features: Features, fresh: bool = False) -> Any:

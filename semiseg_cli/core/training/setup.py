@@ -24,6 +24,7 @@ from semiseg_cli.core.methods.base import Build, Method
 from semiseg_cli.core.methods.extras import load_extra
 from semiseg_cli.core.methods.extras.base import Extended
 from semiseg_cli.core.models import MEAN, STD, load_encoder, starts_random
+from semiseg_cli.core.ops.sizes import fit_side
 from semiseg_cli.core.partitions.pairs import folder_of, pairs_of
 from semiseg_cli.core.partitions.splits import class_pixels, nothing_known
 from semiseg_cli.core.settings import Config, ModelConfig
@@ -187,6 +188,7 @@ def _preparation(
             note(line)
 
     def prepare(net: Any) -> None:
+        _check_crop(config.train.crop, net.multiple)
         if not bare:
             fill(net)
         if config.train.compile:
@@ -194,6 +196,14 @@ def _preparation(
             net.decoder.compile()
 
     return prepare
+
+
+def _check_crop(crop: int, multiple: int) -> None:
+    if crop % multiple:
+        raise UsageError(
+            f"the encoder takes images whose sides are multiples of {multiple}, and crops of {crop} pixels are not",
+            fix=f"-s train.crop={fit_side(crop, multiple)}",
+        )
 
 
 def _same_model(theirs: Mapping[str, Any], model: ModelConfig, classes: int, init: Path) -> None:

@@ -76,3 +76,15 @@ def test_frozen_batch_norms_stay_as_they_are_through_train(image):
 
 def test_unfrozen_batch_norms_train():
     assert all(m.training for m in make().modules())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", [(43, 64), (6, 30), (28, 56)])
+def test_an_encoder_of_patches_is_shown_the_nearest_size_and_the_logits_come_back(patches, size):
+    net = build_segmenter("patches", "plain", 3)
+    image = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    seen = tuple(max(14, 14 * round(side / 14)) for side in size)
+    shown = nn.functional.interpolate(image, seen, mode="bilinear", align_corners=True)
+    logits = net.decode(net.encode(shown), seen).logits_BKHW
+    expected = nn.functional.interpolate(logits, size, mode="bilinear", align_corners=True)
+    torch.testing.assert_close(net(image), expected)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from semiseg_cli.core.ops.sizes import fit_side
 from semiseg_cli.core.ops.sliding import predict, spans, windows
 
 
@@ -77,6 +78,22 @@ def test_windows_cover_every_pixel_and_end_at_the_border(side: int, window: int,
     assert all(0 < end - begin <= window for begin, end in found)
     assert all(end - begin == window for begin, end in found[:-1])
     assert all(b[0] - a[0] == step and b[0] <= a[1] for a, b in pairwise(found))
+
+
+def test_windows_of_unimatch_v2_on_cityscapes() -> None:
+    """Patches of 14: 798 for 801, steps of 532, and the last windows moved back to the border."""
+    (corners,) = windows(1024, 2048, 801, 2 / 3, multiple=14).values()
+    assert corners == [(top, left) for top in (0, 226) for left in (0, 532, 1064, 1250)]
+
+
+@given(side=st.integers(1, 800), window=st.integers(1, 900), multiple=st.sampled_from([14, 16, 32]))
+def test_windows_are_multiples_where_the_image_is_large_enough(side: int, window: int, multiple: int) -> None:
+    found = spans(side, window, 2 / 3, multiple)
+    whole = fit_side(window, multiple)
+    assert found[0][0] == 0
+    assert found[-1][1] == side
+    assert [end - begin for begin, end in found] == [min(whole, side)] * len(found)
+    assert all(a[0] < b[0] <= a[1] for a, b in pairwise(found))
 
 
 @pytest.mark.parametrize("size", [(23, 37), (12, 12), (9, 30), (5, 6), (13, 25)])
