@@ -18,7 +18,7 @@ from semiseg_cli.cli.complete import (
 from semiseg_cli.cli.train import dataset_in, settings_and_origins, settings_text
 from semiseg_cli.core.config import presets
 from semiseg_cli.core.config.layers import DEFAULT_METHOD
-from semiseg_cli.core.config.template import settings_template
+from semiseg_cli.core.config.toml import settings_template
 from semiseg_cli.core.errors import DataError, UsageError
 from semiseg_cli.core.files import write_text
 

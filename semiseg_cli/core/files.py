@@ -62,9 +62,9 @@ def unwritable(path: Path, error: Exception, kept: str = "") -> CheckpointError:
 
 
 def toml_value(value: Any) -> str:
-    """A string, number, boolean or sequence of these as TOML; None as the text "none"."""
-    if value is None or isinstance(value, str):  # JSON's escapes are TOML's, but for DEL
-        return json.dumps("none" if value is None else value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    """A string, number, boolean or sequence of these as TOML."""
+    if isinstance(value, str):  # JSON's escapes are TOML's, but for DEL
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float):

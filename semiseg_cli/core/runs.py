@@ -26,7 +26,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from semiseg_cli import __version__
-from semiseg_cli.core.config.layers import Flat, Resolved, flat, flatten, read_toml, to_toml
+from semiseg_cli.core.config.layers import Resolved, flatten
+from semiseg_cli.core.config.names import Flat
+from semiseg_cli.core.config.toml import flat, read_toml, to_toml
 from semiseg_cli.core.errors import CheckpointError, SemisegError, UsageError
 from semiseg_cli.core.files import resuming, unwritable, write_text
 from semiseg_cli.core.settings import Config

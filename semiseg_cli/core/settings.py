@@ -54,8 +54,14 @@ class Range:
         """In words that complete "it must be ..."."""
         if self.high == math.inf:
             return f"more than {self.low:g}" if "(" in self.open else f"{self.low:g} or more"
-        left, right = "(" if "(" in self.open else "[", ")" if ")" in self.open else "]"
-        return f"in {left}{self.low:g}, {self.high:g}{right}"
+        return self.signs
+
+    @property
+    def signs(self) -> str:
+        """As a table shows it after the type."""
+        if self.high == math.inf:
+            return f"{'>' if '(' in self.open else '>='} {self.low:g}"
+        return f"in {'(' if '(' in self.open else '['}{self.low:g}, {self.high:g}{')' if ')' in self.open else ']'}"
 
 
 Probability = Doc[float, Range(0, 1)]
@@ -80,26 +86,27 @@ class BaseSettings:
             require(_fits(value, hint), f"{self.section}.{name}", value, limits(hint))
 
 
+def ranges(hint: Any) -> list[Range]:
+    """The ranges that a type itself states, not those of its parts."""
+    return [part for part in get_args(hint) if isinstance(part, Range)]
+
+
 def limits(hint: Any) -> str:
-    """The range that a type states, in words that complete "it must be ..."; empty where it states none.
+    """The ranges that a type states, in words that complete "it must be ..."; empty where it states none.
 
     The parts of a tuple are all of one type.
     """
-    parts = get_args(hint)
-    if get_origin(hint) is Doc:
-        return "".join(str(part) for part in parts if isinstance(part, Range)) or limits(parts[0])
-    if get_origin(hint) is tuple and limits(parts[0]):
-        return f"each {limits(parts[0])}"
-    return ""
+    if own := " and ".join(map(str, ranges(hint))):
+        return own
+    inner = limits(get_args(hint)[0]) if get_origin(hint) in (Doc, tuple) else ""
+    return f"each {inner}" if inner and get_origin(hint) is tuple else inner
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    parts = get_args(hint)
-    if get_origin(hint) is Doc:
-        return all(value in part for part in parts if isinstance(part, Range)) and _fits(value, parts[0])
     if get_origin(hint) is tuple:
-        return all(_fits(item, parts[0]) for item in value)
-    return True
+        return all(_fits(item, get_args(hint)[0]) for item in value)
+    inner = get_origin(hint) is not Doc or _fits(value, get_args(hint)[0])
+    return inner and all(value in each for each in ranges(hint))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +154,6 @@ class TrainConfig(BaseSettings):
     head_lr_multiplier: Doc[Positive, "everything but the encoder learns this many times faster"] = 10.0
     momentum: Doc[Below1, "SGD momentum"] = 0.9
     weight_decay: Doc[NotNegative, "weight decay on every parameter"] = 1e-4
-    poly_power: Doc[Positive, "lr = lr0 * (1 - step/steps) ** power"] = 0.9
     warmup_steps: Doc[Natural, "steps over which the learning rate rises linearly from zero"] = 0
     grad_clip: Doc[NotNegative, "largest gradient norm; 0: no clipping"] = 0.0
     loss: Doc[Literal["ce", "ohem"], "loss on labeled pixels"] = "ce"
@@ -156,10 +162,8 @@ class TrainConfig(BaseSettings):
     save_every: Doc[Count, "steps between saved resume states"] = 1000
     log_every: Doc[Count, "steps between log lines"] = 50
     amp: Doc[Literal["auto", "bf16", "off"], "bfloat16 autocast; auto: on CUDA, and on a CPU that has it"] = "auto"
-    channels_last: Doc[bool, "NHWC memory format"] = True
     workers: Doc[int, Range(-1), "loader processes; -1: chosen from the machine"] = -1
     cache_mb: Doc[Natural, "RAM for decoded images, shared by the loader processes; 0: none"] = 2048
-    sync_bn: Doc[bool, "batch norm over all processes (CUDA)"] = True
     compile: Doc[bool, "torch.compile of encoder and decoder (CUDA)"] = False
     seed: Doc[Natural, "every random draw follows from it"] = 0
     deterministic: Doc[bool, "only operations that repeat exactly (slower on CUDA), an error where none does"] = False
@@ -219,5 +223,6 @@ def hints(cls: type) -> dict[str, Any]:
 
 
 def doc(cls: type, name: str) -> str:
-    """The documentation of one setting, e.g. `doc(TrainConfig, "steps")`."""
-    return str(hints(cls)[name].__metadata__[-1])
+    """The documentation of one setting with its range, e.g. `doc(TrainConfig, "steps")`."""
+    hint = hints(cls)[name]
+    return f"{hint.__metadata__[-1]} ({limits(hint)})" if limits(hint) else str(hint.__metadata__[-1])

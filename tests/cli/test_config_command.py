@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from semiseg_cli.cli import main
-from semiseg_cli.core.config.template import settings_template
+from semiseg_cli.core.config.toml import settings_template
 
 Capture = pytest.CaptureFixture[str]
 

@@ -16,6 +16,7 @@ from semiseg_cli.core.settings import (
     Positive,
     Probability,
     Range,
+    TrainConfig,
     doc,
     limits,
     require,
@@ -23,21 +24,21 @@ from semiseg_cli.core.settings import (
 
 
 @pytest.mark.parametrize(
-    ("numbers", "inside", "outside", "words"),
+    ("numbers", "inside", "outside", "words", "signs"),
     [
-        (Range(0, 1), (0, 0.5, 1), (-1e-9, 1.001), "in [0, 1]"),
-        (Range(0, 1, open=")"), (0, 0.999), (1, -0.1), "in [0, 1)"),
-        (Range(0, 0.5, open="("), (1e-9, 0.5), (0, 0.51), "in (0, 0.5]"),
-        (Range(0, 1, open="()"), (0.5,), (0, 1), "in (0, 1)"),
-        (Range(1), (1, 10**9), (0, 0.99), "1 or more"),
-        (Range(0, open="("), (1e-9, 7), (0, -1), "more than 0"),
+        (Range(0, 1), (0, 0.5, 1), (-1e-9, 1.001), "in [0, 1]", "in [0, 1]"),
+        (Range(0, 1, open=")"), (0, 0.999), (1, -0.1), "in [0, 1)", "in [0, 1)"),
+        (Range(0, 0.5, open="("), (1e-9, 0.5), (0, 0.51), "in (0, 0.5]", "in (0, 0.5]"),
+        (Range(0, 1, open="()"), (0.5,), (0, 1), "in (0, 1)", "in (0, 1)"),
+        (Range(1), (1, 10**9), (0, 0.99), "1 or more", ">= 1"),
+        (Range(0, open="("), (1e-9, 7), (0, -1), "more than 0", "> 0"),
     ],
     ids=str,
 )
-def test_a_range(numbers: Range, inside: tuple[float, ...], outside: tuple[float, ...], words: str) -> None:
+def test_a_range(numbers: Range, inside: tuple[float, ...], outside: tuple[float, ...], words: str, signs: str) -> None:
     assert all(number in numbers for number in inside)
     assert not any(number in numbers for number in outside)
-    assert str(numbers) == words
+    assert (str(numbers), numbers.signs) == (words, signs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +86,16 @@ def test_what_is_in_range_is_taken_as_it_is() -> None:
     assert (own.tau, own.side, own.rates, own.decay) == (1, 64, (), 0)
 
 
-def test_words_and_range_are_kept_apart() -> None:
-    assert doc(Own, "side") == "side"
-    assert limits(Doc[Probability, "words"]) == "in [0, 1]"
-    assert limits(Doc[str, "words"]) == ""
+def test_a_setting_of_a_run_is_explained_with_its_range() -> None:
+    assert doc(TrainConfig, "steps") == "optimiser steps; 0: as many as train.epochs are (0 or more)"
+    assert doc(TrainConfig, "optimizer") == "optimiser"
+
+
+def test_the_words_of_a_setting_end_with_its_range() -> None:
+    assert doc(Own, "side") == "side (in [32, 64])"
+    assert doc(Own, "rates") == "rates (each more than 0)"
+    assert doc(Own, "name") == "no number"
+
+
+def test_a_narrower_range_comes_on_top() -> None:
+    assert limits(Doc[Probability, Range(0.5), "words"]) == "in [0, 1] and 0.5 or more"

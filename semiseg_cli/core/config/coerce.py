@@ -1,125 +1,92 @@
-"""From what was typed, or stands in a TOML file, to a value of a setting's type; and words for what is allowed."""
+"""From what was typed, or stands in a TOML file, to a value of a setting's type; and words for what is allowed.
+
+A type is bool, int, float, str, a Literal, a tuple of one type, or Annotated of these with a range and words.
+"""
 
 from __future__ import annotations
 
 import math
-import types
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-from semiseg_cli.core.settings import limits
+from semiseg_cli.core.settings import ranges
 
-TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+BOOLS = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false", "no", "off", "0"), False)
 
 
 def coerce(value: Any, annotation: Any) -> Any:
     """`value` (text from the command line, or what tomllib gives) as a value of `annotation`.
 
-    Knows int, float, bool, str, Literal, tuple[...], `X | None` and Annotated of these. Text may be a fraction
-    ("2/3") for a float and "0.5,2" for a tuple. Raises ValueError if it does not fit; `describe` tells what would.
+    Text may be a fraction ("2/3") for a float, "1e4" for an int and "0.5,2" for a tuple. Raises ValueError if it does
+    not fit; `describe` tells what would. Ranges are checked when the settings are made.
     """
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return coerce(value, arguments[0])
-    if origin is Literal:
-        return _choice(value, arguments)
-    if origin is tuple:
-        return _tuple(value, arguments)
-    if origin in (Union, types.UnionType):
-        return _optional(value, arguments)
-    return {bool: _bool, int: _int, float: _float, str: _str}[annotation](value)
+    kind, parts = get_origin(annotation) or annotation, get_args(annotation)
+    if kind is Annotated:
+        return coerce(value, parts[0])
+    if kind is Literal:
+        return _named(value, {str(choice): choice for choice in parts})
+    if kind is tuple:
+        items = _items(value)
+        each = parts[:1] * len(items) if parts[-1] is Ellipsis else parts
+        return tuple(coerce(item, part) for item, part in zip(items, each, strict=True))
+    if kind is bool:
+        return _named(str(value).lower(), BOOLS)
+    return {int: _int, float: _float, str: _str}[kind](value)
 
 
 def describe(annotation: Any) -> str:
     """What is allowed, in words that complete "it must be ..."."""
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return describe(arguments[0])
-    if origin is Literal:
-        return " or ".join(str(choice) for choice in arguments)
-    if origin is tuple and arguments[-1] is Ellipsis:
-        return f"{describe(arguments[0])}, any number of them joined by commas"
-    if origin is tuple:
-        return f"{len(arguments)} values joined by commas, each {describe(arguments[0])}"
-    if origin in (Union, types.UnionType):
-        return " or ".join("none" if part is type(None) else describe(part) for part in arguments)
-    return {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[annotation]
+    kind, parts = get_origin(annotation) or annotation, get_args(annotation)
+    if kind is Annotated:
+        words = [str(each) for each in ranges(annotation)]
+        return describe(parts[0]) + "".join(f" {each}" if each.startswith("in ") else f", {each}" for each in words)
+    if kind is Literal:
+        return " or ".join(map(str, parts))
+    if kind is tuple and parts[-1] is Ellipsis:
+        return f"{describe(parts[0])}: any number of them joined by commas"
+    if kind is tuple:
+        return f"{len(parts)} values joined by commas, each {describe(parts[0])}"
+    return {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[kind]
 
 
 def spelled(annotation: Any) -> str:
-    """A type as a table shows it: `float in [0, 1]`, `int, 1 or more`, `block | grid`."""
-    range_ = limits(annotation)
-    return f"{_named(annotation)}{' ' if range_.startswith('in') else ', '}{range_}" if range_ else _named(annotation)
+    """A type as a table shows it: `float in [0, 1]`, `tuple[int >= 1, ...]`, `block | grid`."""
+    kind, parts = get_origin(annotation) or annotation, get_args(annotation)
+    if kind is Annotated:
+        return " ".join([spelled(parts[0]), *(each.signs for each in ranges(annotation))])
+    if kind is Literal:
+        return " | ".join(map(str, parts))
+    if kind is tuple:
+        return f"tuple[{', '.join('...' if part is Ellipsis else spelled(part) for part in parts)}]"
+    return str(kind.__name__)
 
 
-def _named(annotation: Any) -> str:
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return _named(arguments[0])
-    if origin is Literal:
-        return " | ".join(map(str, arguments))
-    if origin is tuple:
-        return f"tuple[{', '.join(map(_named, arguments))}]"
-    return "..." if annotation is Ellipsis else getattr(annotation, "__name__", str(annotation))
-
-
-def _choice(value: Any, choices: tuple[Any, ...]) -> Any:
-    for choice in choices:
-        if str(choice) == str(value):
-            return choice
-    raise ValueError(value)
-
-
-def _tuple(value: Any, parts: tuple[Any, ...]) -> tuple[Any, ...]:
-    if isinstance(value, str):
-        inner = value.strip().strip("()[]").strip().removesuffix(",")
-        value = [item.strip() for item in inner.split(",")] if inner else []
-    if not isinstance(value, list | tuple):
+def _named(value: Any, names: dict[str, Any]) -> Any:
+    if str(value) not in names:
         raise ValueError(value)
-    if parts[-1] is Ellipsis:
-        parts = (parts[0],) * len(value)
-    return tuple(coerce(item, part) for item, part in zip(value, parts, strict=True))
+    return names[str(value)]
 
 
-def _optional(value: Any, parts: tuple[Any, ...]) -> Any:
-    if type(None) in parts and (value is None or value == "none"):
-        return None
-    for part in parts:
-        if part is not type(None):
-            try:
-                return coerce(value, part)
-            except ValueError:
-                continue
-    raise ValueError(value)
-
-
-def _bool(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    word = value.lower() if isinstance(value, str) else ""
-    if word not in TRUE + FALSE:
+def _items(value: Any) -> list[Any]:
+    if isinstance(value, list | tuple):
+        return list(value)
+    if not isinstance(value, str):
         raise ValueError(value)
-    return word in TRUE
+    inner = value.strip().strip("()[]").strip().removesuffix(",")
+    return [item.strip() for item in inner.split(",")] if inner else []
 
 
 def _int(value: Any) -> int:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.strip().lstrip("+-").isdecimal():
-        return int(value)
     number = _float(value)  # 1e4
     if not number.is_integer():
         raise ValueError(value)
-    return int(number)
+    return int(value) if str(value).strip().lstrip("+-").isdecimal() else int(number)  # all digits of a long one
 
 
 def _float(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError(value)
-    try:
-        top, _, bottom = value.partition("/") if isinstance(value, str) else (value, "", "")
-        number = float(top) / float(bottom or 1)
-    except (ZeroDivisionError, OverflowError) as error:
-        raise ValueError(value) from error
+    top, _, bottom = str(value).partition("/")
+    number = float(top) / (float(bottom or 1) or math.nan)
     if not math.isfinite(number):
         raise ValueError(value)
     return number

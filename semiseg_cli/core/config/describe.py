@@ -24,12 +24,16 @@ NEEDS = {
 
 @dataclass(frozen=True)
 class Setting:
-    """A `method.*` setting. `allowed`: its type with its range, or its choices joined by |."""
+    """A setting. `allowed`: its type with its range, or its choices joined by |."""
 
     name: str
     allowed: str
     default: Any
     meaning: str
+
+    @classmethod
+    def of(cls, name: str, hint: Any, default: Any) -> Setting:
+        return cls(name, spelled(hint), default, str(hint.__metadata__[-1]))
 
 
 @dataclass(frozen=True)
@@ -89,9 +93,7 @@ def _settings(cls: list[ast.ClassDef]) -> Iterator[Setting]:
     """The fields `name: Doc[type, "meaning"] = default` of a settings class."""
     for node in (node for each in reversed(cls) for node in each.body):
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
-            assert isinstance(node.annotation, ast.Subscript), f"{cls[0].name}.{node.target.id} is no Doc[...]"
-            hint = _type(node.annotation)
-            yield Setting(node.target.id, spelled(hint), _value(node.value), hint.__metadata__[-1])
+            yield Setting.of(node.target.id, _type(node.annotation), _value(node.value))
 
 
 def _value(node: ast.expr) -> Any:

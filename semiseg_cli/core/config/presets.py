@@ -14,7 +14,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from semiseg_cli.core.config.layers import DEFAULT_METHOD, Flat, Resolved, added_in, flat, parse_set, read_toml, resolve
+from semiseg_cli.core.config.layers import DEFAULT_METHOD, Resolved, added_in, parse_set, resolve
+from semiseg_cli.core.config.names import Flat
+from semiseg_cli.core.config.toml import flat, read_toml
 from semiseg_cli.core.errors import UsageError, did_you_mean
 from semiseg_cli.core.methods import METHODS
 from semiseg_cli.core.methods.extras import EXTRAS

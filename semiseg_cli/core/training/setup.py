@@ -100,12 +100,10 @@ def open_session(
         _method(config, builder),
         seed=train.seed, mean=MEAN, std=STD, amp=amp, colour=train.colour, cutmix=train.cutmix,
     )  # fmt: skip
-    if train.channels_last:
-        module = module.to(memory_format=torch.channels_last)
-    module = module.to(world.device)
+    module = module.to(memory_format=torch.channels_last).to(world.device)
     wrapped: nn.Module = module
     if world.size > 1:
-        if train.sync_bn and world.device.type == "cuda":
+        if world.device.type == "cuda":
             module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
         with warnings.catch_warnings():  # its successor in newer releases would synchronise buffers at the start
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from semiseg_cli.core.config.layers import Resolved, flatten, from_toml, refuse_changes, resolve, to_toml
+from semiseg_cli.core.config.layers import Resolved, flatten, refuse_changes, resolve
 from semiseg_cli.core.config.presets import gather
+from semiseg_cli.core.config.toml import flat, to_toml
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.methods import METHODS, load_method
 from semiseg_cli.core.methods.base import Batch, Clock, StepOutput, Views
@@ -241,9 +243,9 @@ def test_a_section_exists_only_where_the_plug_in_is_added() -> None:
 
 def test_it_survives_a_file() -> None:
     config = resolved(method__add="masked,interpixel", interpixel__omega="0.5").config
-    text = to_toml(flatten(config))
+    text = to_toml(flatten(config), {})
     assert 'add = ["masked", "interpixel"]' in text
-    assert resolve([("file", from_toml(text))]).config == config
+    assert resolve([("file", flat(tomllib.loads(text)))]).config == config
 
 
 @pytest.mark.parametrize(

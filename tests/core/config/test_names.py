@@ -1,0 +1,58 @@
+"""Names that no setting has get a hint; names of settings that are gone are read where they change nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from semiseg_cli.core.config.names import RETIRED, SECTIONS, typed, types_of
+from semiseg_cli.core.errors import UsageError
+from semiseg_cli.core.methods import load_method
+from semiseg_cli.core.settings import BadSetting
+
+TYPES = types_of({"method": load_method("fixmatch").Settings, **SECTIONS})
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("train.lrr", "did you mean 'train.lr'?"),
+        ("lr", "did you mean 'train.lr'?"),
+        ("trian.lr", "did you mean 'train.lr'?"),
+        ("batch", "did you mean 'train.batch' or 'eval.batch'?"),
+        ("model.tau", "did you mean 'method.tau'?"),
+        ("method.cutmix_partners", "did you mean 'method.cutmix_partner'?"),
+        ("steps", "did you mean 'train.steps'?"),
+        ("masked.ratio", "--add masked"),
+        ("eval.qqqqqqq", "settings of eval: window, stride, batch"),
+        ("qqqqqqq", "sections: method, data, model, train, eval"),
+    ],
+)
+def test_an_unknown_setting_gets_a_hint(name: str, hint: str) -> None:
+    with pytest.raises(UsageError, match="there is no setting") as caught:
+        typed({name: "1"}, TYPES, "--set")
+    assert f"'{name}' (from: --set)" in caught.value.what
+    assert hint in caught.value.fix
+
+
+def test_the_settings_of_a_layer_have_their_types() -> None:
+    found = typed({"train.scale": "0.5,2", "train.steps": "1e4", "method.add": "masked, interpixel"}, TYPES, "--set")
+    assert found == {"train.scale": (0.5, 2.0), "train.steps": 10000, "method.add": ("masked", "interpixel")}
+
+
+@pytest.mark.parametrize(("name", "value"), RETIRED.items())
+def test_a_setting_that_is_gone_is_read_where_it_changes_nothing(name: str, value: Any) -> None:
+    assert name not in TYPES
+    assert typed({name: value, "train.lr": 0.1}, TYPES, "config.toml") == {"train.lr": 0.1}
+    assert typed({name: str(value)}, TYPES, "--set") == {}
+
+
+@pytest.mark.parametrize(("name", "value"), [("train.poly_power", "0.8"), ("train.sync_bn", False)])
+def test_a_setting_that_is_gone_cannot_change_anything(name: str, value: Any) -> None:
+    with pytest.raises(UsageError, match=rf"{name} = {value} is not possible any more") as caught:
+        typed({name: value}, TYPES, "config.toml")
+    assert caught.value.why == f"the setting is gone: every run is as with {RETIRED[name]} (from: config.toml)"
+    assert caught.value.fix == f"leave {name} out"
+    with pytest.raises(BadSetting, match="it must be"):
+        typed({name: "some"}, TYPES, "config.toml")
