@@ -26,9 +26,9 @@ from semiseg_cli.core.errors import UsageError
 class BadSetting(UsageError):
     """A setting whose value is not allowed; `setting` is its dotted name, so that its origin can be looked up."""
 
-    def __init__(self, setting: str, value: Any, allowed: str, origin: str = "") -> None:
+    def __init__(self, setting: str, value: Any, allowed: str, origin: str = "", fix: str = "") -> None:
         what = f"{setting} = {value!r} is not possible: it must be {allowed}"
-        super().__init__(what, why=f"it was set by: {origin}" if origin else "", fix=f"--set {setting}=VALUE")
+        super().__init__(what, why=f"it was set by: {origin}" if origin else "", fix=fix or f"--set {setting}=VALUE")
         self.setting, self.value, self.allowed = setting, value, allowed
 
 
@@ -99,7 +99,7 @@ def limits(hint: Any) -> str:
     if own := " and ".join(map(str, ranges(hint))):
         return own
     inner = limits(get_args(hint)[0]) if get_origin(hint) in (Doc, tuple) else ""
-    return f"each {inner}" if inner and get_origin(hint) is tuple else inner
+    return f"{inner} each" if inner and get_origin(hint) is tuple else inner
 
 
 def _fits(value: Any, hint: Any) -> bool:

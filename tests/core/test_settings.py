@@ -66,7 +66,7 @@ class Own(Settings):
     [
         (Settings, "tau", 1.5, "method.tau = 1.5 is not possible: it must be in [0, 1]"),
         (Settings, "side", 65, "method.side = 65 is not possible: it must be in [32, 64]"),
-        (Settings, "rates", (1.0, 0.0), "method.rates = (1.0, 0.0) is not possible: it must be each more than 0"),
+        (Settings, "rates", (1.0, 0.0), "method.rates = (1.0, 0.0) is not possible: it must be more than 0 each"),
         (Settings, "heads", 0, "method.heads = 0 is not possible: it must be 1 or more"),
         (Own, "tau", -1, "masked.tau = -1 is not possible: it must be in [0, 1]"),
         (Own, "decay", 1, "masked.decay = 1 is not possible: it must be in [0, 1)"),
@@ -93,7 +93,7 @@ def test_a_setting_of_a_run_is_explained_with_its_range() -> None:
 
 def test_the_words_of_a_setting_end_with_its_range() -> None:
     assert doc(Own, "side") == "side (in [32, 64])"
-    assert doc(Own, "rates") == "rates (each more than 0)"
+    assert doc(Own, "rates") == "rates (more than 0 each)"
     assert doc(Own, "name") == "no number"
 
 

@@ -36,10 +36,9 @@ def resolve(layers: Sequence[Layer], load_method: Callable[[str], Any] | None = 
     `load_method` maps a method's name to its class (`Settings`, `defaults`, `check`); the registry's by default.
     Raises UsageError for an unknown name and BadSetting for a value that does not fit.
     """
-    names = [(label, layer["method.name"]) for label, layer in layers if "method.name" in layer]
-    origin, name = names[-1] if names else ("default", DEFAULT_METHOD)
+    origin, name = strongest(layers, "method.name", DEFAULT_METHOD)
     method = (load_method or _registered)(name)
-    extras = load_extras(added_in(layer for _, layer in layers), name, method)
+    extras = load_extras(strongest(layers, "method.add", ())[1], name, method)
     sections = {"method": method.Settings, **{extra: cls.Settings for extra, cls in extras.items()}, **SECTIONS}
     values, origins = _merge([(f"method {name}", method.defaults), *layers], sections)
     try:
@@ -78,11 +77,12 @@ def _merge(layers: Sequence[Layer], sections: Mapping[str, type]) -> tuple[Flat,
     return values, origins
 
 
-def added_in(layers: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    """The plug-ins that the strongest layer with a `method.add` names."""
-    named = [{"method.add": layer["method.add"]} for layer in layers if "method.add" in layer]
-    names: tuple[str, ...] = typed(named[-1], types_of({}), "")["method.add"] if named else ()
-    return names
+def strongest(layers: Sequence[Layer], name: str, default: Any) -> tuple[str, Any]:
+    """The last layer with a setting that must be known before the others, and its value."""
+    for label, layer in reversed(layers):
+        if name in layer:
+            return label, typed({name: layer[name]}, types_of(SECTIONS), label)[name]
+    return "default", default
 
 
 def with_steps(config: Config, images: int) -> Config:

@@ -13,6 +13,7 @@ from semiseg_cli.core.settings import BadSetting, DataConfig, EvalConfig, ModelC
 
 Flat = dict[str, Any]  # settings, or what belongs to them, by dotted names such as train.lr
 
+TYPED = ("command line", "--set")  # the origins that are no files
 SECTIONS: dict[str, type] = {"data": DataConfig, "model": ModelConfig, "train": TrainConfig, "eval": EvalConfig}
 # Settings that are gone, with the number, word or truth that every run has now. Files that say it can still be read.
 RETIRED: Flat = {"train.poly_power": 0.9, "train.channels_last": True, "train.sync_bn": True}
@@ -44,7 +45,8 @@ def _value(name: str, value: Any, kind: Any, origin: str) -> Any:
     try:
         return coerce(value, kind)
     except ValueError:
-        raise BadSetting(name, value, describe(kind), origin) from None
+        fix = "" if origin in TYPED else f"another {name.partition('.')[2]} in {origin}"  # --set comes too late for it
+        raise BadSetting(name, value, describe(kind), origin, fix) from None
 
 
 def _refuse_retired(name: str, value: Any, origin: str) -> None:
@@ -65,6 +67,8 @@ def _unknown(name: str, known: Iterable[str], origin: str) -> UsageError:
 
 def _closest(name: str, settings: list[tuple[str, ...]]) -> str:
     """A hint for an unknown name: the same or a similar last part, within its section if that exists."""
+    if within := [setting[1] for setting in settings if setting[0] == name]:
+        return f"[{name}] is a table of settings: {', '.join(within)}"
     section, _, last = name.rpartition(".")
     pool = [setting for setting in settings if setting[0] == section] or settings
     close = [".".join(setting) for setting in settings if setting[1] == last]

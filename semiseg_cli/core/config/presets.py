@@ -14,8 +14,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from semiseg_cli.core.config.layers import DEFAULT_METHOD, Resolved, added_in, parse_set, resolve
-from semiseg_cli.core.config.names import Flat
+from semiseg_cli.core.config.layers import DEFAULT_METHOD, Resolved, parse_set, resolve, strongest
+from semiseg_cli.core.config.names import TYPED, Flat
 from semiseg_cli.core.config.toml import flat, read_toml
 from semiseg_cli.core.errors import UsageError, did_you_mean
 from semiseg_cli.core.methods import METHODS
@@ -58,9 +58,11 @@ def choose(kind: str, backbone: str = "") -> str:
 def for_method(tables: Mapping[str, Any], method: str, origin: str, added: Collection[str] = ()) -> Flat:
     """The layer that a file's tables are for `method` with the plug-ins `added`.
 
-    Raises UsageError for a table of a method there is not.
+    Raises UsageError for a table of a method there is not, and for what is no table.
     """
     special = tables.get("methods", {})
+    if not isinstance(special, dict) or not all(isinstance(own, dict) for own in special.values()):
+        raise UsageError(f"'methods' holds a table for each method (from: {origin})", fix=f"[methods.{method}.train]")
     for name in special:
         if name not in METHODS:
             raise UsageError(f"there is no method '{name}' (from: {origin})", fix=did_you_mean(name, METHODS))
@@ -87,23 +89,19 @@ def gather(
     """
     paths = [*([directory / LOCAL] if (directory / LOCAL).exists() else []), *([config] if config else [])]
     files = [(str(path), read_toml(path)) for path in paths]
-    typed = [("command line", dict(flags)), ("--set", parse_set(pairs))]
+    typed = list(zip(TYPED, (dict(flags), parse_set(pairs)), strict=True))
 
-    base = [flat({"method": tables.get("method", {})}) for _, tables in files] + [layer for _, layer in typed]
-    method = _last(base, "method.name", DEFAULT_METHOD)
-    added = added_in(base)
+    base = [*((label, flat({"method": tables.get("method", {})})) for label, tables in files), *typed]
+    _, method = strongest(base, "method.name", DEFAULT_METHOD)
+    _, added = strongest(base, "method.add", ())
     layers = [*((label, for_method(tables, method, label, added)) for label, tables in files), *typed]
-    asked = _last([layer for _, layer in layers], "data.name", "")
+    _, asked = strongest(layers, "data.name", "")
     name, kind = dataset(asked)
-    chosen = preset or choose(kind, _last([layer for _, layer in layers], "model.backbone", ""))
+    chosen = preset or choose(kind, strongest(layers, "model.backbone", "")[1])
     layers.insert(0, (f"preset {chosen}", load_preset(chosen, method, added)))
     if not asked:
         layers.append(("chosen: what is prepared", {"data.name": name}))
     return resolve(layers)
-
-
-def _last(layers: Iterable[Mapping[str, Any]], name: str, default: str) -> str:
-    return str([default, *(layer[name] for layer in layers if name in layer)][-1])
 
 
 def _description(text: str) -> str:

@@ -24,7 +24,7 @@ TYPES = types_of({"method": load_method("fixmatch").Settings, **SECTIONS})
         ("model.tau", "did you mean 'method.tau'?"),
         ("method.cutmix_partners", "did you mean 'method.cutmix_partner'?"),
         ("steps", "did you mean 'train.steps'?"),
-        ("masked.ratio", "--add masked"),
+        ("method", "[method] is a table of settings: name, add, tau"),
         ("eval.qqqqqqq", "settings of eval: window, stride, batch"),
         ("qqqqqqq", "sections: method, data, model, train, eval"),
     ],
@@ -34,6 +34,19 @@ def test_an_unknown_setting_gets_a_hint(name: str, hint: str) -> None:
         typed({name: "1"}, TYPES, "--set")
     assert f"'{name}' (from: --set)" in caught.value.what
     assert hint in caught.value.fix
+
+
+def test_a_setting_of_a_plug_in_that_is_not_added() -> None:
+    with pytest.raises(UsageError, match="of a plug-in that is not added") as caught:
+        typed({"masked.ratio": 0.5}, TYPES, "--set")
+    assert caught.value.fix == "--add masked"
+
+
+def test_the_way_on_is_where_the_value_stands() -> None:
+    for origin, fix in {"--set": "--set train.lr=VALUE", "a/semiseg.toml": "another lr in a/semiseg.toml"}.items():
+        with pytest.raises(BadSetting) as caught:
+            typed({"train.lr": "x"}, TYPES, origin)
+        assert (caught.value.why, caught.value.fix) == (f"it was set by: {origin}", fix)
 
 
 def test_the_settings_of_a_layer_have_their_types() -> None:

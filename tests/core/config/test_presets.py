@@ -133,3 +133,25 @@ def test_no_dataset_is_the_callers_error(tmp_path: Path) -> None:
 
     with pytest.raises(UsageError, match="nothing is prepared"):
         gather({}, dataset=nothing, directory=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("methods = 3", "'methods' holds a table for each method"),
+        ("[methods]\nfixmatch = 3", "'methods' holds a table for each method"),
+        ('method = "fixmatch"', "no setting 'method'"),
+        ("[method]\nname = [1]", r"method\.name = \[1\] is not possible: it must be text"),
+        ("[method]\nadd = 3", r"method\.add = 3 is not possible: it must be text: any number"),
+        ('[data]\nname = ["x"]', r"data\.name = \['x'\] is not possible"),
+        ("[model]\nbackbone = 1.5", r"model\.backbone = 1\.5 is not possible"),
+        ("[[train]]\nlr = 1", "no setting 'train'"),
+        ("[train.scale]\nlow = 1", r"train\.scale = \{'low': 1\} is not possible"),
+    ],
+)
+def test_a_file_of_another_shape_is_refused_by_its_name(text: str, what: str, tmp_path: Path) -> None:
+    (tmp_path / "semiseg.toml").write_text(text)
+    with pytest.raises(UsageError, match=what) as caught:
+        gather({}, dataset=photos, directory=tmp_path)
+    assert str(tmp_path / "semiseg.toml") in f"{caught.value.what} {caught.value.why}"
+    assert caught.value.fix

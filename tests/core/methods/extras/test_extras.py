@@ -263,7 +263,7 @@ def test_it_survives_a_file() -> None:
         ({"method__add": "masked", "masked__tau": 2}, r"masked.tau = 2.0 .* in \[0, 1\]", "--set"),
         ({"method__add": "interpixel", "interpixel__omega": -1}, r"interpixel.omega = -1.0 .* in \[0, 1\]", "--set"),
         ({"method__add": "interpixel", "interpixel__temperature": 0}, r"interpixel.temperature", "--set"),
-        ({"method__add": 3}, "method.add = 3", "--set"),
+        ({"method__add": 3}, "method.add = 3", "another add in here"),
     ],
 )
 def test_what_cannot_be_is_refused(layer: dict[str, Any], said: str, fix: str) -> None:
