@@ -96,10 +96,12 @@ def test_a_rows_command_trains_what_the_row_says(typed: dict[str, Resolved]) -> 
         assert row.published is None or 0 < row.published < 100
 
 
-def test_a_rows_evaluation_is_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rows_evaluation_is_a_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def caught(checkpoint: Path, how: object, *, asked: Asked, **_: Any) -> dict[str, Any]:
         raise Parsed(checkpoint, asked)
 
+    (tmp_path / "RUN").touch()
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(evaluation, "evaluate_checkpoint", caught)
     lines = {row.evaluation: row.metric for _, row in ROWS}
     assert lines.pop("") == "mIoU"
