@@ -25,7 +25,8 @@ from semiseg_cli.core.runs import read_metrics
 from semiseg_cli.core.training.distributed import World, join
 from semiseg_cli.core.training.measure import cost_of, measure, step_times
 from semiseg_cli.stages.bench import make_photos, with_any_pairs
-from semiseg_cli.stages.train import Silent, open_config, train
+from semiseg_cli.stages.progress import Silent
+from semiseg_cli.stages.train import open_config, train
 
 HELD = 2  # micro-batches that the steps take in turns
 PRODUCTS, SIDES = 10, (4096, 8192)  # how many products of square matrices, of which sides, make the peak

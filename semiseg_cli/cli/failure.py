@@ -7,13 +7,13 @@ import tempfile
 import traceback
 
 from semiseg_cli.cli import console, launch
-from semiseg_cli.core.errors import DeviceError, SemisegError
+from semiseg_cli.core.errors import DeviceError, Interrupted, SemisegError
 
 
 def report(error: Exception) -> int:
     """Tell about `error` on stderr (and on stdout as JSON under --json); returns the exit code."""
     known = _known(error)
-    if known and known.code == 130 and not launch.is_main():
+    if known and known.code == Interrupted.code and not launch.is_main():
         return known.code  # every process stops: one says so
     notes = getattr(error, "__notes__", [])
     if known is None:
@@ -22,9 +22,13 @@ def report(error: Exception) -> int:
         notes = []
     if console.state.debug:
         traceback.print_exception(error)
-    _print("error:", known.what, "bold red")
+    stopped = known.code == Interrupted.code  # which is what was asked for, and no error
+    if stopped:
+        console.stderr().print(known.what, markup=False, soft_wrap=True)
+    else:
+        _print("error:", known.what, "bold red")
     _print("  why:", known.why, "bold")
-    _print("  try:", known.fix, "bold")
+    _print("  next:" if stopped else "  try:", known.fix, "bold")
     for note in notes:
         console.stderr().print(f"       {note}", markup=False, soft_wrap=True, style="dim")
     _answer(known.what, known.why, known.fix, known.code)

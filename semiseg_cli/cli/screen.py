@@ -1,13 +1,15 @@
 """What training looks like: a live screen on a terminal, one plain line per log interval elsewhere.
 
-The training stage reports to a `Screen`: `start` once, then `advance`, `log`, `evaluated` and `note` in any order,
-and `stop` at the end (again is harmless). A logged row holds step and loss, and may hold parts of the loss
+The training stage reports to a `Screen`: `start` once, then `advance`, `log`, `progress`, `evaluated` and `note` in any
+order, and `stop` at the end (again is harmless). A logged row holds step and loss, and may hold parts of the loss
 ("loss_x"), lr, images_per_second, step_s (seconds a step), and further scalars by name, or by class in a dictionary.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from semiseg_cli.cli import console
@@ -20,6 +22,7 @@ PARTS = "loss_"
 ELSEWHERE = ("step", "loss", "lr", "images_per_second", "step_s", "epoch")  # shown in places of their own, or not
 SHARES = ("kept", "largest_class")  # fractions, shown in percent
 KEPT = "kept_pixels"  # of every class, per micro-batch
+EVERY = 30.0  # seconds between plain lines about one piece of work
 
 
 class Screen:
@@ -36,6 +39,22 @@ class Screen:
         left = [f"{duration((self.steps - row['step']) * row['step_s'])} left"] if "step_s" in row else []
         words = [*losses(row), *speed(row), *left, *stats(row), *fewest(row)]
         console.note(f"step {row['step']}/{self.steps}  " + "  ".join(words))
+
+    @contextmanager
+    def progress(self, description: str, total: int) -> Iterator[Callable[..., None]]:
+        """Announce a piece of work, and say every now and then how far it is. Yields `advance(count=1)`."""
+        console.note(f"{description}, {total} in all")
+        began = told = time.monotonic()
+        done = 0
+
+        def advance(count: int = 1) -> None:
+            nonlocal told, done
+            done, now = done + count, time.monotonic()
+            if now - told >= EVERY and done < total:
+                told, left = now, (now - began) / done * (total - done)
+                console.note(f"{description}, {done}/{total}  {duration(left)} left")
+
+        yield advance
 
     def evaluated(self, row: dict[str, Any]) -> None:
         """`row`: step, miou (percent), best_miou."""
@@ -58,6 +77,7 @@ class LiveScreen(Screen):
         self.row: dict[str, Any] = {}
         self.advanced = 0.0  # when `step` was done
         self.evaluations: list[dict[str, Any]] = []
+        self.work = ""  # what is done beside the steps, and how far it is
         self.live = Live(console=console.stderr(), get_renderable=self.render, refresh_per_second=4)
 
     def start(self, title: str, steps: int) -> None:
@@ -70,6 +90,25 @@ class LiveScreen(Screen):
     def log(self, row: dict[str, Any]) -> None:
         self.row = row
         self.advance(row["step"])
+
+    @contextmanager
+    def progress(self, description: str, total: int) -> Iterator[Callable[..., None]]:
+        if not self.live.is_started:
+            with console.progress(description, total) as advance:
+                yield advance
+            return
+        done = 0
+
+        def advance_line(count: int = 1) -> None:
+            nonlocal done
+            done += count
+            self.work = f"{description}, {done}/{total}"
+
+        advance_line(0)
+        try:
+            yield advance_line
+        finally:
+            self.work = ""
 
     def evaluated(self, row: dict[str, Any]) -> None:
         self.evaluations.append(row)
@@ -95,6 +134,8 @@ class LiveScreen(Screen):
             lines.append(Text("  ".join(losses(self.row))))
             lines.append(Text("  ".join([*speed(self.row), *stats(self.row)]), style="dim"))
             lines += [Text(line, style="dim", overflow="ellipsis", no_wrap=True) for line in fewest(self.row)]
+        if self.work:
+            lines.append(Text(self.work, style="cyan"))
         if self.evaluations:
             last = self.evaluations[-1]
             curve = sparkline([row["miou"] for row in self.evaluations])
@@ -142,7 +183,9 @@ def fewest(row: dict[str, Any], count: int = 3) -> list[str]:
 
 
 def duration(seconds: float) -> str:
-    """`0:42`, `12:05`, `3:12:05`."""
+    """`0:42`, `12:05`, `3:12:05`, `9 days`."""
+    if seconds >= 48 * 3600:
+        return f"{seconds / 86400:.0f} days"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

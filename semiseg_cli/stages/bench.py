@@ -27,7 +27,8 @@ from semiseg_cli.core.settings import Config
 from semiseg_cli.core.sources import shapes
 from semiseg_cli.core.training.distributed import join
 from semiseg_cli.core.training.measure import measure, spread
-from semiseg_cli.stages.train import Silent, open_config
+from semiseg_cli.stages.progress import Silent
+from semiseg_cli.stages.train import open_config
 
 SYNTHETIC = "synthetic"
 HEIGHT, WIDTH, QUALITY = 375, 500, 95  # of the images made here: size and bytes (100 kB) of a usual VOC photo

@@ -10,7 +10,8 @@ from typing import Any
 from semiseg_cli.core.config.presets import gather
 from semiseg_cli.stages.evaluate import evaluate_checkpoint
 from semiseg_cli.stages.prepare import prepare_shapes
-from semiseg_cli.stages.train import Screen, train
+from semiseg_cli.stages.progress import Screen
+from semiseg_cli.stages.train import train
 from semiseg_cli.stages.visualize import compare, visualize
 
 METHODS = ("supervised", "unimatch")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from semiseg_cli.core.errors import Interrupted
 from semiseg_cli.core.files import resuming
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class Signals:
@@ -16,6 +20,7 @@ class Signals:
 
     def __init__(self, run: Path | None, root: Path | None) -> None:
         self.run, self.root, self.asked, self.at_once = run, root, False, True
+        self.told: Callable[[], object] = lambda: None  # called when one comes that waits
 
     def __call__(self) -> bool:
         return self.asked
@@ -31,6 +36,19 @@ class Signals:
         again, self.asked = self.asked, True
         if number == signal.SIGINT if again else self.at_once:  # a second SIGTERM (timeout sends two) changes nothing
             raise KeyboardInterrupt  # which, unlike an error, no library takes for its own
+        if not again:
+            with suppress(RuntimeError):  # somebody was about to write on the same stream
+                self.told()
+
+
+def let_in(net: nn.Module) -> None:
+    """Let a KeyboardInterrupt into the backward pass of a network on a CPU, which may take a minute.
+
+    Python looks for signals where Python runs: from now on whenever the gradient of a parameter is done.
+    """
+    for parameter in net.parameters():
+        if parameter.requires_grad:
+            parameter.register_post_accumulate_grad_hook(lambda _: None)
 
 
 @contextmanager

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from semiseg_cli.core import runs
-from semiseg_cli.core.config.layers import Resolved, flatten, refuse_changes, resolve
+from semiseg_cli.core.config.layers import Resolved, refuse_changes, resolve
 from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.data.loader import close
 from semiseg_cli.core.errors import CheckpointError, Diverged, Interrupted
@@ -18,35 +18,15 @@ from semiseg_cli.core.files import STATE, resuming
 from semiseg_cli.core.partitions.splits import resolve_partition
 from semiseg_cli.core.places import find_root, remember
 from semiseg_cli.core.settings import Config
-from semiseg_cli.core.training.checkpoint import load_state, save_network, save_state
+from semiseg_cli.core.training.checkpoint import load_state
 from semiseg_cli.core.training.distributed import World, any_process, barrier, joined
 from semiseg_cli.core.training.loop import Hooks, fit
 from semiseg_cli.core.training.measure import measure
-from semiseg_cli.core.training.session import Session, deployed_meta
+from semiseg_cli.core.training.session import Session
 from semiseg_cli.core.training.setup import open_session, thawed
-from semiseg_cli.stages.stopping import Signals, signals
-
-
-class Screen(Protocol):
-    """Who is told what happens; `semiseg_cli.cli.screen.Screen` shows it."""
-
-    def start(self, title: str, steps: int) -> None: ...
-    def advance(self, step: int) -> None: ...
-    def log(self, row: dict[str, Any]) -> None: ...
-    def evaluated(self, row: dict[str, Any]) -> None: ...
-    def note(self, text: str) -> None: ...
-    def stop(self) -> None: ...
-
-
-class Silent:
-    """A screen for library use and for all processes but the first."""
-
-    def start(self, title: str, steps: int) -> None: ...
-    def advance(self, step: int) -> None: ...
-    def log(self, row: dict[str, Any]) -> None: ...
-    def evaluated(self, row: dict[str, Any]) -> None: ...
-    def note(self, text: str) -> None: ...
-    def stop(self) -> None: ...
+from semiseg_cli.stages.keeping import Keeper
+from semiseg_cli.stages.progress import Screen, Silent
+from semiseg_cli.stages.stopping import Signals, let_in, signals
 
 
 def train(
@@ -144,6 +124,7 @@ def _resume(
         )
     session = open_config(config, find_root(config.data.name, data_root, run), world, screen, bare=True)
     meta = restore(session, run / STATE)
+    screen.note(f"{run} goes on from step {meta['step']} of {config.train.steps}")
     _hold(stop, world)
     if world.main:
         remember(run, session.dataset.root)
@@ -195,9 +176,12 @@ def _go(
     """Steps `start` to the end, with log, evaluations and saves. `run` is None in all processes but the first."""
     config, keeper = session.config, Keeper(session, run, screen, dict(before or {}))
     screen.start(session.title, config.train.steps)
+    stop.told = keeper.stopping
+    if session.world.size == 1 and session.world.device.type == "cpu":
+        let_in(session.train)
     try:
         with runs.recording(run) if run else nullcontext():
-            hooks = Hooks(keeper.log, keeper.show, keeper.evaluate, keeper.save, stop, screen.advance)
+            hooks = Hooks(keeper.log, keeper.show, keeper.evaluate, keeper.save, stop, keeper.advance)
             plan = replace(session.plan, start=start)
             batches = session.batches(plan)
             try:
@@ -210,131 +194,14 @@ def _go(
     except Interrupted as end:
         end.fix = resuming(run, session.dataset.root.parent) if run else ""  # one process speaks for all
         raise
+    except KeyboardInterrupt:
+        if session.world.size > 1 or run is None:  # the others are not asked: whoever started them ends them
+            raise
+        fix = "the same command starts it anew" if keeper.saved is None else resuming(run, session.dataset.root.parent)
+        raise Interrupted(f"stopped within step {keeper.step + 1}; {keeper.kept()}", fix=fix) from None
     except Diverged as end:
         end.why += f"; {keeper.kept()}"
         raise
     finally:
         screen.stop()
     return keeper.finish()
-
-
-class Keeper:
-    """What a run leaves behind while it goes on: metrics, the last and the best network, the resume state."""
-
-    def __init__(self, session: Session, run: Path | None, screen: Screen, before: dict[str, Any]) -> None:
-        self.session, self.run, self.screen = session, run, screen
-        self.best: dict[str, Any] | None = before.get("best")
-        self.last: dict[str, Any] | None = before.get("last")
-        self.saved: int | None = before.get("step")  # the step of the state
-        self.seconds: float = before.get("seconds", 0.0)
-        self.told: set[str] = set()
-        self.writer = _tensorboard(run)
-
-    def log(self, row: dict[str, Any]) -> None:
-        self.seconds += row["seconds"]
-        row = self.show(row)
-        self._append(row)
-        self._tell(row)
-
-    def show(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Put the loop's row on the screen; returns it as it is kept."""
-        row, classes, plan = dict(row), self.session.dataset.classes, self.session.plan
-        step_s = row.pop("seconds") / row.pop("steps")
-        row["images_per_second"] = plan.batch * self.session.images_per_label / step_s
-        row = {k: dict(zip(classes, v, strict=True)) if isinstance(v, list) else v for k, v in row.items()}
-        self.screen.log({**row, "step_s": step_s})
-        return row
-
-    def _tell(self, row: dict[str, Any]) -> None:
-        """What a user should know of a log line, each once."""
-        if row.get("largest_class", 0.0) > 0.99 and row.get("kept", 0.0) > 0.01 and "largest_class" not in self.told:
-            self.told.add("largest_class")
-            self.screen.note(
-                f"step {row['step']}: {row['largest_class']:.0%} of the kept pseudo-labels are one class. "
-                "If this lasts, lower train.lr, or set train.class_weights=sqrt or a longer method.warmup"
-            )
-        unseen = [name for name, share in row.get("unseen", {}).items() if share == 1]
-        if unseen and row["epoch"] >= 1 and "unseen" not in self.told:
-            self.told.add("unseen")
-            self.screen.note(
-                f"step {row['step']}: no labeled pixel yet of: {', '.join(unseen)}. Training goes on; what needs a "
-                "label of a class (its anchor, its memory) waits for the first one"
-            )
-
-    def evaluate(self, step: int) -> None:
-        found = self.session.evaluate()
-        if found is None:
-            return
-        self.last = {"step": step, **found.metrics}
-        if self.best is None or found.miou > self.best["miou"]:
-            self.best = self.last
-            if self.run:
-                save_network(self.run / "best.safetensors", self.session.method.deployed(), self._meta(step, True))
-        self.screen.evaluated({**self.last, "best_miou": self.best["miou"]})
-        self._append({**self.last, "best_miou": self.best["miou"]})
-
-    def save(self, step: int) -> None:
-        """The deployed network and the state: only the first process writes, all wait."""
-        if self.run:
-            save_network(self.run / "last.safetensors", self.session.method.deployed(), self._meta(step, False))
-            state = {"step": step, "partition": self.session.partition.fingerprint, "seconds": self.seconds}
-            state |= {"unlabeled": len(self.session.partition.unlabeled)}
-            state |= {"best": self.best, "last": self.last}
-            save_state(self.run / STATE, self.session.train, self.session.optimizer, state)
-        barrier(self.session.world)
-        self.saved = step
-
-    def kept(self) -> str:
-        """What a run that diverged still has."""
-        best = f"the best network, of step {self.best['step']}" if self.best else ""
-        if self.saved is None:
-            return f"{best} was kept, a state had not been saved yet" if best else "nothing had been saved yet"
-        return f"state and network of step {self.saved} were kept" + (f", and {best}" if best else "")
-
-    def finish(self) -> dict[str, Any]:
-        result = {
-            "run": str(self.run) if self.run else None,
-            "method": self.session.config.title,
-            "partition": self.session.partition.name,
-            "steps": self.session.config.train.steps,
-            "seconds": round(self.seconds, 1),
-            "last": self.last,
-            "best": self.best,
-        }
-        if self.run:
-            runs.finish(self.run, result)
-        if self.writer:
-            self.writer.close()
-        return result
-
-    def _meta(self, step: int, best: bool) -> dict[str, Any]:
-        miou = self.last["miou"] if self.last and self.last["step"] == step else None
-        return deployed_meta(self.session, flatten(self.session.config), step=step, miou=miou, best=best)
-
-    def _append(self, row: dict[str, Any]) -> None:
-        if self.run:
-            runs.append_metrics(self.run, row)
-        if self.writer:
-            for name, value in row.items():
-                for path, number in _scalars(name, value):
-                    self.writer.add_scalar(path, number, row["step"])
-
-
-def _scalars(name: str, value: Any) -> Iterator[tuple[str, float]]:
-    """The numbers of an entry of a row by name; one by class as `name/class`."""
-    if isinstance(value, dict):
-        for key, part in value.items():
-            yield from _scalars(f"{name}/{key}", part)
-    elif isinstance(value, float):
-        yield name, value
-
-
-def _tensorboard(run: Path | None) -> Any:
-    """A TensorBoard writer into the run, if TensorBoard is installed."""
-    if run is None:
-        return None
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(run / "tensorboard"))

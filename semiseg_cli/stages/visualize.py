@@ -26,8 +26,8 @@ from semiseg_cli.stages.pictures_features import features
 from semiseg_cli.stages.pictures_mix import mixtures
 from semiseg_cli.stages.pictures_pairs import pairs_of_run
 from semiseg_cli.stages.pictures_reconstruction import reconstructions
-from semiseg_cli.stages.progress import Progress, silent
-from semiseg_cli.stages.train import Silent, open_config, restore
+from semiseg_cli.stages.progress import Progress, Silent, silent
+from semiseg_cli.stages.train import open_config, restore
 from semiseg_cli.stages.visualize_predictions import errors, legend_of, masks
 
 KINDS = ("pseudo", "masks", "errors", "augment", "reconstruction", "features", "pairs", "mix")

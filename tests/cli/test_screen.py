@@ -101,7 +101,40 @@ def test_the_time_that_is_left_follows_the_bar(monkeypatch: pytest.MonkeyPatch) 
     assert shown.eta() == ""
 
 
-@pytest.mark.parametrize(("seconds", "words"), [(0, "0:00"), (59.6, "1:00"), (725, "12:05"), (11525, "3:12:05")])
+def test_work_beside_the_steps_is_announced_and_goes_on_being_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    with Screen().progress("step 8: evaluating", 10) as advance:
+        for later in (20.0, 40.0, 50.0, 80.0, 200.0):
+            now = later
+            advance(2)
+    assert capsys.readouterr().err.splitlines() == [
+        "step 8: evaluating, 10 in all",
+        "step 8: evaluating, 4/10  1:00 left",
+        "step 8: evaluating, 8/10  0:20 left",
+    ]
+
+
+def test_the_live_screen_shows_work_beside_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Console(record=True, width=80, force_terminal=True, file=io.StringIO())
+    monkeypatch.setattr(console, "stderr", lambda: terminal)
+    shown = make_screen()
+    assert isinstance(shown, LiveScreen)
+    tell(shown)
+    with shown.progress("step 120: evaluating", 10) as advance:
+        advance(4)
+        terminal.print(shown.render())
+    assert "step 120: evaluating, 4/10\n" in terminal.export_text().replace(" \n", "\n")
+    terminal.print(shown.render())
+    assert "evaluating" not in terminal.export_text()
+    shown.stop()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0, "0:00"), (59.6, "1:00"), (725, "12:05"), (11525, "3:12:05"), (4e6, "46 days")]
+)
 def test_duration(seconds: float, words: str) -> None:
     assert duration(seconds) == words
 

@@ -315,7 +315,7 @@ def test_a_signal_before_the_stage_has_begun(
 ) -> None:
     monkeypatch.setattr("semiseg_cli.core.config.presets.gather", lambda *_, **__: os.kill(os.getpid(), number))
     assert main(["train", "-d", "park"]) == 130
-    assert "error: stopped before the first step; nothing was saved" in capsys.readouterr().err
+    assert capsys.readouterr().err.startswith("stopped before the first step; nothing was saved\n  next: ")
     assert asked == {}
 
 
@@ -344,6 +344,6 @@ def test_a_signal_while_networks_are_built(folder: Path, shapes_root: Path) -> N
     finally:
         process.kill()
     assert process.returncode == 130
-    assert "error: stopped before the first step; nothing was saved" in shown
-    assert "  try: the same command starts it anew" in shown
+    told = "stopped before the first step; nothing was saved\n  next: the same command starts it anew\n"
+    assert f"\n{shown}".endswith(f"\n{told}")
     assert not (folder / "out").exists()

@@ -27,7 +27,8 @@ from semiseg_cli.core.training.optim import build_optimizer
 from semiseg_cli.core.training.setup import set_deterministic
 from semiseg_cli.core.training.step import Train
 from semiseg_cli.core.types import Clock
-from semiseg_cli.stages.train import Silent, resume, train
+from semiseg_cli.stages.progress import Silent
+from semiseg_cli.stages.train import resume, train
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from semiseg_cli.core import runs
 from semiseg_cli.core.config.layers import Resolved
@@ -22,13 +24,16 @@ from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.errors import CheckpointError, DataError, Diverged, Interrupted, UsageError
 from semiseg_cli.core.methods import METHODS, load_method
 from semiseg_cli.core.methods.stpg import STPG
+from semiseg_cli.core.methods.supervised import Supervised
 from semiseg_cli.core.partitions.splits import resolve_partition
 from semiseg_cli.core.settings import hints
 from semiseg_cli.core.training.checkpoint import load_network
 from semiseg_cli.core.training.distributed import World
 from semiseg_cli.core.training.setup import class_frequencies, class_weights, open_session
 from semiseg_cli.stages.prepare import prepare_shapes
-from semiseg_cli.stages.train import Silent, resume, train
+from semiseg_cli.stages.progress import Silent
+from semiseg_cli.stages.stopping import let_in
+from semiseg_cli.stages.train import resume, train
 
 Configured = Callable[..., Resolved]
 
@@ -199,7 +204,9 @@ def test_a_resumed_run_is_the_uninterrupted_one(
     assert [row["step"] for row in timeless(run)] == [1, 2]
     with (run / "metrics.jsonl").open("a") as file:  # written after the state: the machine died before the next one
         file.write('{"step": 3, "loss": 99.0}\n')
-    result = resume(run, data_root=shapes_root, device="cpu")
+    screen = Watcher()
+    result = resume(run, data_root=shapes_root, device="cpu", screen=screen)
+    assert f"{run} goes on from step 2 of 5" in screen.notes
     assert timeless(run) == timeless(whole)
     assert same_tensors(run / "last.safetensors", whole / "last.safetensors")
     assert same_tensors(run / "best.safetensors", whole / "best.safetensors")
@@ -485,6 +492,52 @@ def test_a_signal_while_networks_are_built_leaves_nothing(
     assert error.value.fix == f"semiseg train --resume {tmp_path / 'run'} --root {shapes_root}"
     assert (tmp_path / "run" / "resume" / "state.safetensors").read_bytes() == state
     assert resume(tmp_path / "run", data_root=shapes_root, device="cpu")["last"]
+
+
+@pytest.mark.parametrize(("step", "kept"), [(1, "nothing had been saved yet"), (3, "state and network of step 2 were")])
+def test_a_second_interrupt_ends_a_step_at_once_and_what_is_saved_stays(
+    start: Callable[..., Path], shapes_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int, kept: str
+) -> None:
+    whole, screen, right = start("whole", "supervised", {"train.save_every": 2}), Watcher(), Supervised.step
+
+    def pressed(self: Any, batch: Any, *more: Any) -> Any:
+        if batch.clock.step == step:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+        return right(self, batch, *more)
+
+    monkeypatch.setattr(Supervised, "step", pressed)
+    with pytest.raises(Interrupted, match=f"stopped within step {step + 1}; {kept}") as error:
+        start("run", "supervised", {"train.save_every": 2}, screen=screen)
+    assert sum("Ctrl-C again ends it now" in note for note in screen.notes) == 1
+    if step == 1:
+        assert error.value.fix == "the same command starts it anew"
+        return
+    assert error.value.fix.startswith(f"semiseg train --resume {tmp_path / 'run'}")
+    monkeypatch.setattr(Supervised, "step", right)
+    resume(tmp_path / "run", data_root=shapes_root, device="cpu")
+    assert timeless(tmp_path / "run") == timeless(whole)
+
+
+@pytest.mark.parametrize("let", [True, False])
+def test_an_interrupt_gets_into_a_long_backward_pass(let: bool) -> None:
+    net = nn.Sequential(*(nn.Linear(256, 256) for _ in range(400)))
+    if let:
+        let_in(net)
+    loss, before = net(torch.randn(64, 256)).sum(), signal.signal(signal.SIGALRM, signal.default_int_handler)
+
+    def learn() -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        loss.backward()
+        time.sleep(5)
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            learn()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert (next(net.parameters()).grad is None) == let  # the first layer's gradient is the last
 
 
 def test_a_directory_that_was_there_stays(start: Callable[..., Path], tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -87,15 +87,13 @@ class Session:
             )
         )
 
-    def evaluate(self) -> Evaluation | None:
-        """The deployed network on the validation images as `semiseg eval` measures it; None if there are none."""
-        if not self.dataset.val:
-            return None
+    def evaluate(self, progress: Callable[[int], object] | None = None) -> Evaluation:
+        """The deployed network on the validation images as `semiseg eval` measures it. progress: as in `evaluate`."""
         net, config, device = self.method.deployed(), self.config, self.world.device
         predictor = Predictor.configured(
             net, config.eval, self.dataset.window, config.train.amp, device, mean=MEAN, std=STD
         )
-        return evaluate(predictor, self.dataset, self.dataset.val, workers=self.workers)
+        return evaluate(predictor, self.dataset, self.dataset.val, workers=self.workers, progress=progress)
 
 
 def deployed_meta(

@@ -17,7 +17,8 @@ from semiseg_cli.core.models import build_segmenter
 from semiseg_cli.core.training import measure as module
 from semiseg_cli.core.training.distributed import World
 from semiseg_cli.core.training.measure import PARTS, Laps, cost_of, flop_counter, measure, peak_memory, spread
-from semiseg_cli.stages.train import Silent, open_config
+from semiseg_cli.stages.progress import Silent
+from semiseg_cli.stages.train import open_config
 
 
 def flops(net: nn.Module, x: torch.Tensor, counter: FlopCounterMode | None = None) -> int:

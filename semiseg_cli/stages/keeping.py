@@ -1,0 +1,149 @@
+"""What a run leaves behind while it goes on: metrics, its networks, the resume state; and what is told of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from semiseg_cli.core import runs
+from semiseg_cli.core.config.layers import flatten
+from semiseg_cli.core.files import STATE
+from semiseg_cli.core.training.checkpoint import save_network, save_state
+from semiseg_cli.core.training.distributed import barrier
+from semiseg_cli.core.training.session import Session, deployed_meta
+from semiseg_cli.stages.progress import Screen
+
+
+class Keeper:
+    """What a run leaves behind while it goes on: metrics, the last and the best network, the resume state."""
+
+    def __init__(self, session: Session, run: Path | None, screen: Screen, before: dict[str, Any]) -> None:
+        self.session, self.run, self.screen = session, run, screen
+        self.best: dict[str, Any] | None = before.get("best")
+        self.last: dict[str, Any] | None = before.get("last")
+        self.saved: int | None = before.get("step")  # the step of the state
+        self.step: int = before.get("step", 0)
+        self.seconds: float = before.get("seconds", 0.0)
+        self.told: set[str] = set()
+        self.writer = _tensorboard(run)
+
+    def advance(self, step: int) -> None:
+        self.step = step
+        self.screen.advance(step)
+
+    def log(self, row: dict[str, Any]) -> None:
+        self.seconds += row["seconds"]
+        row = self.show(row)
+        self._append(row)
+        self._tell(row)
+
+    def show(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Put the loop's row on the screen; returns it as it is kept."""
+        row, classes, plan = dict(row), self.session.dataset.classes, self.session.plan
+        step_s = row.pop("seconds") / row.pop("steps")
+        row["images_per_second"] = plan.batch * self.session.images_per_label / step_s
+        row = {k: dict(zip(classes, v, strict=True)) if isinstance(v, list) else v for k, v in row.items()}
+        self.screen.log({**row, "step_s": step_s})
+        return row
+
+    def _tell(self, row: dict[str, Any]) -> None:
+        """What a user should know of a log line, each once."""
+        if row.get("largest_class", 0.0) > 0.99 and row.get("kept", 0.0) > 0.01 and "largest_class" not in self.told:
+            self.told.add("largest_class")
+            self.screen.note(
+                f"step {row['step']}: {row['largest_class']:.0%} of the kept pseudo-labels are one class. "
+                "If this lasts, lower train.lr, or set train.class_weights=sqrt or a longer method.warmup"
+            )
+        unseen = [name for name, share in row.get("unseen", {}).items() if share == 1]
+        if unseen and row["epoch"] >= 1 and "unseen" not in self.told:
+            self.told.add("unseen")
+            self.screen.note(
+                f"step {row['step']}: no labeled pixel yet of: {', '.join(unseen)}. Training goes on; what needs a "
+                "label of a class (its anchor, its memory) waits for the first one"
+            )
+
+    def evaluate(self, step: int) -> None:
+        records, world = self.session.dataset.val, self.session.world
+        if not records:
+            return
+        with self.screen.progress(f"step {step}: evaluating", -(-len(records) // world.size)) as advance:
+            found = self.session.evaluate(advance)
+        self.last = {"step": step, **found.metrics}
+        if self.best is None or found.miou > self.best["miou"]:
+            self.best = self.last
+            if self.run:
+                save_network(self.run / "best.safetensors", self.session.method.deployed(), self._meta(step, True))
+        self.screen.evaluated({**self.last, "best_miou": self.best["miou"]})
+        self._append({**self.last, "best_miou": self.best["miou"]})
+
+    def save(self, step: int) -> None:
+        """The deployed network and the state: only the first process writes, all wait."""
+        if self.run:
+            save_network(self.run / "last.safetensors", self.session.method.deployed(), self._meta(step, False))
+            state = {"step": step, "partition": self.session.partition.fingerprint, "seconds": self.seconds}
+            state |= {"unlabeled": len(self.session.partition.unlabeled)}
+            state |= {"best": self.best, "last": self.last}
+            save_state(self.run / STATE, self.session.train, self.session.optimizer, state)
+        barrier(self.session.world)
+        self.saved = step
+
+    def stopping(self) -> None:
+        """Answer the first Ctrl-C."""
+        saved = "nothing is saved yet" if self.saved is None else f"the saved state is of step {self.saved}"
+        self.screen.note(f"stopping after step {self.step + 1}, then saving; Ctrl-C again ends it now ({saved})")
+
+    def kept(self) -> str:
+        """What a run that ends in the middle of a step still has."""
+        best = f"the best network, of step {self.best['step']}" if self.best else ""
+        if self.saved is None:
+            return f"{best} was kept, a state had not been saved yet" if best else "nothing had been saved yet"
+        return f"state and network of step {self.saved} were kept" + (f", and {best}" if best else "")
+
+    def finish(self) -> dict[str, Any]:
+        result = {
+            "run": str(self.run) if self.run else None,
+            "method": self.session.config.title,
+            "partition": self.session.partition.name,
+            "steps": self.session.config.train.steps,
+            "seconds": round(self.seconds, 1),
+            "last": self.last,
+            "best": self.best,
+        }
+        if self.run:
+            runs.finish(self.run, result)
+        if self.writer:
+            self.writer.close()
+        return result
+
+    def _meta(self, step: int, best: bool) -> dict[str, Any]:
+        miou = self.last["miou"] if self.last and self.last["step"] == step else None
+        return deployed_meta(self.session, flatten(self.session.config), step=step, miou=miou, best=best)
+
+    def _append(self, row: dict[str, Any]) -> None:
+        if self.run:
+            runs.append_metrics(self.run, row)
+        if self.writer:
+            for name, value in row.items():
+                for path, number in _scalars(name, value):
+                    self.writer.add_scalar(path, number, row["step"])
+
+
+def _scalars(name: str, value: Any) -> Iterator[tuple[str, float]]:
+    """The numbers of an entry of a row by name; one by class as `name/class`."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield from _scalars(f"{name}/{key}", part)
+    elif isinstance(value, float):
+        yield name, value
+
+
+def _tensorboard(run: Path | None) -> Any:
+    """A TensorBoard writer into the run, if TensorBoard is installed."""
+    if run is None:
+        return None
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(run / "tensorboard"))
