@@ -9,6 +9,7 @@ import typer
 
 from semiseg_cli.cli import console, options
 from semiseg_cli.cli.options import DATA
+from semiseg_cli.core.inference.metrics import HEADLINE, METRICS
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -37,14 +38,17 @@ def _text(found: dict[str, Any], root: Path) -> list[str | Table]:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("run", "method", "data", "labeled", "steps", "last", "best", box=None, header_style="dim")
+    more = [metric for metric in METRICS if metric.runs]
+    titles = [metric.title for metric in more]
+    table = Table("run", "method", "data", "labeled", "steps", "last", "best", *titles, box=None, header_style="dim")
     table.columns[0].no_wrap = True  # to be copied
     for row in found["runs"]:
         steps = str(row["steps"]) if row["finished"] else f"{row['step']}/{row['steps']}, unfinished"
         name = Path(row["run"]).name
-        cells = (name, row["method"], row["data"], _labeled(row), steps, _percent(row["last"]), _percent(row["best"]))
+        values = (row["last"], row["best"], *(row["metrics"][metric.name] for metric in more))
+        cells = (name, row["method"], row["data"], _labeled(row), steps, *map(_percent, values))
         table.add_row(*map(Text, cells))
-    parts: list[str | Table] = [f"{root}, mIoU in percent", table]
+    parts: list[str | Table] = [f"{root}, {HEADLINE.title} in percent", table]
     if found["seeds"]:
         seeds = Table("over seeds", "method", "data", "labeled", "steps", "last", "best", box=None, header_style="dim")
         for row in found["seeds"]:

@@ -48,7 +48,8 @@ def train(
     init: Annotated[
         Path | None,
         typer.Option(
-            metavar="CKPT|RUN", help="start from this network; newest: the newest run's", rich_help_panel=TRAIN
+            metavar="CKPT|RUN", help="start from this network; newest: the newest run's",
+            autocompletion=complete_runs, rich_help_panel=TRAIN,
         ),
     ] = None,
     config: Annotated[

@@ -9,6 +9,7 @@ from typing import Any
 
 from semiseg_cli.core import runs
 from semiseg_cli.core.errors import UsageError
+from semiseg_cli.core.inference.metrics import HEADLINE, METRICS
 from semiseg_cli.core.partitions.protocols import recognise
 from semiseg_cli.core.partitions.titles import recorded
 
@@ -35,7 +36,9 @@ def summarise_runs(root: Path) -> dict[str, Any]:
 
 def _row(run: Path, config: dict[str, Any]) -> Row:
     rows, partition = runs.read_metrics(run), runs.read_partition(run)
-    measured = [row["miou"] for row in rows if "miou" in row]
+    evaluated = [row for row in rows if HEADLINE.name in row]
+    measured = [row[HEADLINE.name] for row in evaluated]
+    logged = [metric.name for metric in METRICS if not metric.by_class and not metric.option]
     return {
         "run": str(run),
         "method": "+".join([config["method.name"], *config.get("method.add", [])]),
@@ -51,6 +54,7 @@ def _row(run: Path, config: dict[str, Any]) -> Row:
         "steps": config["train.steps"],
         "last": measured[-1] if measured else None,
         "best": max(measured, default=None),
+        "metrics": {name: evaluated[-1].get(name) if evaluated else None for name in logged},
         "finished": runs.is_finished(run),
     }
 

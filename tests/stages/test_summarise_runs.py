@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from semiseg_cli.cli import main
 from semiseg_cli.core import runs
+from semiseg_cli.core.inference.metrics import METRICS, Metric
 from semiseg_cli.core.partitions import protocols
 from semiseg_cli.stages.runs import summarise_runs
 
@@ -28,7 +30,7 @@ def write(tmp_path: Path, configured: Callable[..., Any]) -> Write:
         runs.write_config(run, configured(changes={key.replace("_", ".", 1): v for key, v in changes.items()}))
         for step, miou in enumerate(mious, 1):
             runs.append_metrics(run, {"step": step, "loss": 1.0})
-            runs.append_metrics(run, {"step": step, "miou": miou})
+            runs.append_metrics(run, {"step": step, "miou": miou, "pixel_accuracy": miou + 5})
         if finished:
             runs.finish(run, {})
         return run
@@ -44,10 +46,25 @@ def test_a_row_per_run(write: Write, tmp_path: Path) -> None:
             "run": str(tmp_path / "a"), "method": "unimatch", "data": "shapes", "labeled": "1/8", "backbone": "tiny",
             "partition": "", "unlabeled": None, "fingerprint": "", "protocol": "",
             "seed": 3, "step": 3, "steps": 5, "last": 55.0, "best": 60.0, "finished": True,
+            "metrics": {"miou": 55.0, "pixel_accuracy": 60.0},
         }
     ]  # fmt: skip
     assert found["seeds"] == []
     assert found["unreadable"] == []
+
+
+def test_a_metric_may_have_a_column(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("a", [50.0, 60.0])
+    write("b", [])
+    accuracy = Metric(name="pixel_accuracy", title="pixel accuracy", counted="somewhere:else", runs=True)
+    monkeypatch.setattr("semiseg_cli.cli.runs.METRICS", (METRICS[0], accuracy))
+    assert main(["runs", "--runs-root", str(tmp_path)]) == 0
+    rows = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines()[1:]}
+    assert rows["run"][-4:] == ["last", "best", "pixel", "accuracy"]
+    assert rows["a"][-3:] == ["60.00", "60.00", "65.00"]
+    assert rows["b"][-3:] == ["-", "-", "-"]
 
 
 def test_a_run_that_has_just_begun(write: Write, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ class Metric:
         `image` scores every class in a batch of images; the scores are averaged over the images, then over the
         classes. See `core/inference/measures.py` for what they are given.
     option: the field of `Asked` without which it is not measured; such a metric is not in the log.
-    runs:   whether `semiseg runs` has a column for it.
+    runs:   whether `semiseg runs` has a column for it, besides HEADLINE's; for a number that is in the log.
     """
 
     name: str
