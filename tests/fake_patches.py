@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from semiseg_cli.core.models.decoders.blocks import Upsample
 from semiseg_cli.core.models.names import BACKBONES, DECODERS, Backbone
-from semiseg_cli.core.types import EQUAL, Decoder, Encoder, Out, at_least_float32
+from semiseg_cli.core.types import EQUAL, Decoder, Encoder
 
 SIDE = 14
 
@@ -51,11 +51,6 @@ class Plain(Decoder):
     def features(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         fused = torch.cat(list(maps), 1)
         return fused, fused
-
-    def forward(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Out:
-        context, fused = self.features(maps)
-        logits = self.upsample(at_least_float32(self.classifier(fused)), size)
-        return Out(logits, context, fused, tuple(maps))
 
 
 @pytest.fixture

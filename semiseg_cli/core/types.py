@@ -113,9 +113,11 @@ class Decoder(nn.Module, ABC):
     def features(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """What `Out` calls context and fused."""
 
-    @abstractmethod
     def forward(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Out:
         """Logits at `size` (height, width), at least float32 also under autocast, and the features on the way."""
+        context, fused = self.features(maps)
+        logits = at_least_float32(self.classifier(fused))  # bfloat16 would make steps of what is enlarged
+        return Out(self.upsample(logits, size), context, fused, tuple(maps))
 
 
 class Net(nn.Module, ABC):

@@ -150,8 +150,7 @@ def _multiple(model: dict[str, Any]) -> int:
     """Of the sides that a network takes; 1, that of most, for one that this version of semiseg does not know."""
     if model["backbone"] not in BACKBONES:
         return 1
-    with torch.device("meta"):
-        return build_encoder(model["backbone"], output_stride=model["output_stride"]).multiple
+    return build_encoder(model["backbone"], output_stride=model["output_stride"]).multiple
 
 
 def _colour(palette: list[list[int]], index: int) -> str:

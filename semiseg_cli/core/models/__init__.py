@@ -81,10 +81,7 @@ def build_decoder(
     upsampling: str = "bilinear",
 ) -> Decoder:
     """The decoder that `build_segmenter` would make, alone, for methods with more than one."""
-    import torch
-
-    with torch.device("meta"):  # only what it states is wanted
-        encoder = build_encoder(backbone, output_stride=output_stride, seed=seed)
+    encoder = build_encoder(backbone, output_stride=output_stride, seed=seed)  # only what it states is wanted
     return _decoder(decoder, backbone, encoder, classes, seed, head_seed, upsampling)
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from semiseg_cli.core.models.decoders.blocks import ConvNormReLU, ImagePooling, Upsample
-from semiseg_cli.core.types import PYRAMID, Decoder, Out
+from semiseg_cli.core.types import PYRAMID, Decoder
 
 RATES = {32: (3, 6, 9), 16: (6, 12, 18), 8: (12, 24, 36)}  # of the context's 3x3 convolutions, by the deep map's stride
 LOW_WIDTH = 48  # of the low-level map
@@ -64,11 +64,3 @@ class DeepLabV3Plus(Decoder):
         """The context of the deep map, and the classifier's input at stride 4."""
         context, low = self.context(maps[-1]), self.low(maps[0])
         return context, self.fuse(torch.cat([low, self.upsample(context, (low.shape[2], low.shape[3]))], 1))
-
-    def forward(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Out:
-        """Logits at `size` (height, width) from the encoder's maps; at least float32, also under autocast."""
-        context, fused = self.features(maps)
-        logits = self.classifier(fused)
-        # Confidence thresholds are finer than bfloat16, so the last upsampling is done in float32.
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        return Out(self.upsample(logits, size), context, fused, tuple(maps))

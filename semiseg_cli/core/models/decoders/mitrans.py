@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from semiseg_cli.core.models.decoders.blocks import ConvNormReLU, ImagePooling, Upsample
-from semiseg_cli.core.types import PYRAMID, Decoder, Out
+from semiseg_cli.core.types import PYRAMID, Decoder
 
 BINS = (2, 3, 6)  # of the pyramid, beside the image's mean
 LEAST = 48  # channels
@@ -124,13 +124,6 @@ class MITransDecoder(Decoder):
         for block, finer in zip(self.blocks, reversed(maps[:-1]), strict=True):
             fused = block(fused, finer)
         return context, fused
-
-    def forward(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Out:
-        """Logits at `size` (height, width) from the encoder's maps; at least float32, also under autocast."""
-        context, fused = self.features(maps)
-        logits = self.classifier(fused)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        return Out(self.upsample(logits, size), context, fused, tuple(maps))
 
 
 class MITransLocal(MITransDecoder):
