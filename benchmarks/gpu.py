@@ -27,6 +27,7 @@ NEEDED = {
     "torch": "torch", "torchvision": "torchvision", "numpy": "numpy", "cv2": "opencv-python-headless",
     "PIL": "pillow", "scipy": "scipy", "safetensors": "safetensors", "typer": "typer", "rich": "rich",
 }  # fmt: skip
+LAST = 10  # seconds that are kept for the table and for leaving
 NO_DEVICE = 4  # exit code, as semiseg's
 
 
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     write(out, document)
     with tempfile.TemporaryDirectory(prefix="semiseg-gpu-") as folder:
         parts = [part for part in all_parts(options, Path(folder)) if chosen(part.name, options.only)]
-        work_through(parts, 60 * options.minutes - (time.monotonic() - began), done)
+        work_through(parts, 60 * options.minutes - LAST - (time.monotonic() - began), done)
     print(table(document))
     print(f"written: {out}", file=sys.stderr)
     return int(any(part["state"] == "failed" for part in document["parts"]))

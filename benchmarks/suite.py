@@ -7,12 +7,14 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.parts import Found
 
 ROOT = Path(__file__).parents[1]
 TAIL = 4000  # characters of a message that are kept
+PROCESSES = 8  # share the GPU where pytest-xdist is there: the networks are tiny, and the host is what they wait for
 GRACE = 20  # seconds that interrupted tests have to end and to report
 QUICK = ["tests/gpu/test_confusion.py"]
 
@@ -21,8 +23,9 @@ def run(folder: Path, limit: float, *, tiny: bool) -> Found:
     """`pytest -m gpu`, interrupted before `limit` seconds are over, so that it reports what it has done by then."""
     report, log = folder / "tests.xml", folder / "tests.log"
     command = [sys.executable, "-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider", f"--junitxml={report}"]
+    command += QUICK if tiny else ["-n", str(PROCESSES)] if find_spec("xdist") else []
     with log.open("w") as file:
-        process = subprocess.Popen([*command, *(QUICK if tiny else [])], cwd=ROOT, stdout=file, stderr=file)
+        process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file)
         try:
             process.wait(max(limit - GRACE, 0))
         except subprocess.TimeoutExpired:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import numpy as np
 import pytest
@@ -19,6 +20,8 @@ from semiseg_cli.core.config.layers import Resolved
 from semiseg_cli.core.data.loader import Plan
 from semiseg_cli.core.errors import Interrupted
 from semiseg_cli.core.methods import METHODS, load_method
+from semiseg_cli.core.methods.extras import EXTRAS, load_extra
+from semiseg_cli.core.methods.extras.base import Extended
 from semiseg_cli.core.models import DECODERS, build_segmenter
 from semiseg_cli.core.settings import TrainConfig, hints
 from semiseg_cli.core.training.checkpoint import load_network
@@ -33,18 +36,42 @@ from semiseg_cli.stages.train import resume, train
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 
 Configured = Callable[..., Resolved]
+Batches = Callable[..., dict[str, Tensor]]
 STEPS, SIDE, COUNT = 8, 65, 3
 
-VARIANTS: list[tuple[str, dict[str, Any]]] = [
-    *((name, {}) for name in METHODS),
-    ("unimatch", {"exact_bn": True, "cutmix_partner": "self"}),
-    ("ipixmatch", {"ema_teacher": True, "distance": "pearson"}),
-    ("maskmatch", {"masked_task": "reconstruction", "mask": "block"}),
-    ("s4mim", {"mim": "basic", "semantic": "mse", "backward": "joint"}),
-    ("guidedmix", {"pairing": "precomputed"}),
-    ("guidedmix", {"pairing": "random", "decoupling": "hard"}),
+
+@dataclass(frozen=True)
+class Variant:
+    """A method with one of its switches turned, or with a plug-in."""
+
+    method: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    extra: str = ""
+
+    def __str__(self) -> str:
+        turned = [f"{name}={value}" for name, value in self.settings.items()]
+        return "-".join([self.method, *turned, *filter(None, [self.extra])])
+
+
+def switches(settings: type) -> Iterator[dict[str, Any]]:
+    """Every other value of every setting that is a choice."""
+    for name, kind in hints(settings).items():
+        default, choice = getattr(settings, name), get_args(kind)[0]
+        values = (True, False) if choice is bool else get_args(choice) if get_origin(choice) is Literal else ()
+        yield from ({name: value} for value in values if value != default)
+
+
+def host_of(extra: str) -> str:
+    """A method that the plug-in can be added to."""
+    acts_on = load_extra(extra).acts_on
+    return next(name for name in METHODS if acts_on in load_method(name).offers)
+
+
+VARIANTS = [
+    *(Variant(name) for name in METHODS),
+    *(Variant(name, turned) for name in METHODS for turned in switches(load_method(name).Settings)),
+    *(Variant(host_of(extra), extra=extra) for extra in EXTRAS),
 ]
-IDS = ["-".join([name, *map(str, settings.values())]) for name, settings in VARIANTS]
 
 
 @pytest.fixture(autouse=True)
@@ -53,53 +80,57 @@ def _as_before() -> Iterator[None]:
     set_deterministic(False)
 
 
-def awake(method: str) -> dict[str, Any]:
-    """Settings under which pseudo-labels count although the network knows nothing."""
-    return {"tau": 0.0} if "tau" in hints(load_method(method).Settings) else {}
+def awake(settings: type) -> dict[str, Any]:
+    """Thresholds under which pseudo-labels count although the network knows nothing."""
+    return {name: 0.0 for name in ("tau", "phi") if name in hints(settings)}
 
 
-def plan_of(module: Train) -> Plan:
-    inputs = module.method.inputs(module.method.settings)
-    return Plan(seed=0, start=0, steps=STEPS, batch=COUNT, micro=COUNT, crop=SIDE, scale=(0.5, 2.0), inputs=inputs)
+def built(variant: Variant, train_module: Callable[..., Train]) -> Train:
+    module = train_module(variant.method, **awake(load_method(variant.method).Settings) | variant.settings)
+    if variant.extra:
+        cls = load_extra(variant.extra)
+        extra = cls(cls.Settings(**awake(cls.Settings)), module.method.build)
+        module.method = Extended(module.method, {variant.extra: extra})
+    return module.cuda()
 
 
-def pinned(batches: Callable[..., dict[str, Tensor]], inputs: frozenset[str]) -> Iterator[dict[str, Tensor]]:
-    """What a loader with `pin` brings."""
+def learn(module: Train, variant: Variant, batches: Batches, clip: float = 0.0, watched: int = STEPS) -> Meter:
+    """Steps on what a loader with `pin` brings; from step `watched` on it is an error to wait for the device."""
+    inputs = load_method(variant.method).inputs(module.method.settings)
+    plan = Plan(seed=0, start=0, steps=STEPS, batch=COUNT, micro=COUNT, crop=SIDE, scale=(0.5, 2.0), inputs=inputs)
+    hosts = (batches(step, count=COUNT, side=SIDE) for step in range(STEPS))
+    wanted = {"labeled", *inputs}
+    pinned = ({k: v.pin_memory() for k, v in host.items() if k.split("_")[0] in wanted} for host in hosts)
+    optimizer, meter = build_optimizer(module.method.groups(), TrainConfig(steps=STEPS, batch=COUNT)), Meter()
     for step in range(STEPS):
-        batch = batches(step, count=COUNT, side=SIDE)
-        yield {key: value.pin_memory() for key, value in batch.items() if key.split("_")[0] in {"labeled", *inputs}}
-
-
-@pytest.mark.parametrize(("method", "settings"), VARIANTS, ids=IDS)
-def test_a_step_does_not_wait_for_the_device(
-    method: str, settings: dict[str, Any], train_module: Callable[..., Train], host_batch: Callable[..., Any]
-) -> None:
-    module = train_module(method, **awake(method), **settings).cuda()
-    module.amp = True
-    module.method.build.class_weights = torch.ones(4, device="cuda")
-    plan, config = plan_of(module), TrainConfig(steps=STEPS, batch=COUNT)
-    optimizer = build_optimizer(module.method.groups(), config)
-    batches, meter = pinned(host_batch, plan.inputs), Meter()
-    for step in range(STEPS):  # the last steps: whatever settles within the first epoch has settled
-        torch.cuda.set_sync_debug_mode("error" if step >= STEPS - 3 else "default")
+        torch.cuda.set_sync_debug_mode("error" if step >= watched else "default")
         try:
-            one_step(module, module.method, optimizer, batches, plan, Clock(step, STEPS, step), 1.0, meter)
+            one_step(module, module.method, optimizer, pinned, plan, Clock(step, STEPS, step), clip, meter)
         finally:
             torch.cuda.set_sync_debug_mode("default")
+    return meter
+
+
+@pytest.mark.parametrize(
+    ("variant", "loss"), [*((variant, "ce") for variant in VARIANTS), (Variant("supervised"), "ohem")], ids=str
+)
+def test_a_step_does_not_wait_for_the_device(
+    variant: Variant, loss: str, train_module: Callable[..., Train], host_batch: Batches
+) -> None:
+    module = built(variant, train_module)
+    module.amp = True
+    module.method.build.class_weights, module.method.build.loss = torch.ones(4, device="cuda"), loss
+    meter = learn(module, variant, host_batch, clip=1.0, watched=STEPS - 3)  # what settles in the first epoch has
     assert meter.finite()
 
 
-@pytest.mark.parametrize(("method", "settings"), VARIANTS, ids=IDS)
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
 def test_deterministic_steps_repeat_bit_for_bit(
-    method: str, settings: dict[str, Any], train_module: Callable[..., Train], host_batch: Callable[..., Any]
+    variant: Variant, train_module: Callable[..., Train], host_batch: Batches
 ) -> None:
     def weights() -> dict[str, Tensor]:
-        module = train_module(method, **awake(method), **settings).cuda()
-        plan = plan_of(module)
-        optimizer = build_optimizer(module.method.groups(), TrainConfig(steps=STEPS, batch=COUNT))
-        batches, meter = pinned(host_batch, plan.inputs), Meter()
-        for step in range(STEPS):
-            one_step(module, module.method, optimizer, batches, plan, Clock(step, STEPS, step), 0.0, meter)
+        module = built(variant, train_module)
+        learn(module, variant, host_batch)
         return module.state_dict()
 
     set_deterministic(True)
@@ -130,14 +161,15 @@ class Stopped(Silent):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-@pytest.mark.parametrize("method", ["unimatch", "stpg", "s4mim"])
+@pytest.mark.parametrize("method", METHODS)
 def test_a_resumed_run_is_the_uninterrupted_one(
     method: str, configured: Configured, shapes_root: Path, tmp_path: Path
 ) -> None:
     def losses(run: Path) -> list[dict[str, Any]]:
         return [{k: v for k, v in row.items() if k != "images_per_second"} for row in runs.read_metrics(run)]
 
-    changes = {"train.deterministic": True, **{f"method.{key}": value for key, value in awake(method).items()}}
+    own = awake(load_method(method).Settings)
+    changes = {"train.deterministic": True, **{f"method.{key}": value for key, value in own.items()}}
     places = {"data_root": shapes_root, "runs_root": tmp_path, "device": "cuda"}
     whole, run = tmp_path / "whole", tmp_path / "halves"
     train(configured(method, changes), out=whole, **places)
