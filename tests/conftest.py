@@ -21,6 +21,8 @@ from semiseg_cli.core.methods import load_method
 from semiseg_cli.core.methods.base import Method
 from semiseg_cli.core.models import MEAN, STD
 from semiseg_cli.core.training.step import Builder, Train
+from semiseg_cli.core.views.device import ViewSettings
+from semiseg_cli.core.views.photometric import Photometric
 from semiseg_cli.stages.prepare import prepare_shapes
 
 hypothesis.settings.register_profile("semiseg", deadline=None)  # a busy machine is not a failure
@@ -75,7 +77,7 @@ def host_batch() -> Callable[..., dict[str, Tensor]]:
     def make(seed: int = 0, count: int = 2, side: int = 33) -> dict[str, Tensor]:
         rng, batch = np.random.default_rng([20, seed]), dict[str, Tensor]()
         colours = np.array([[60, 60, 60], [200, 80, 60], [70, 180, 90], [70, 90, 210]])
-        for name in ("labeled", "unlabeled", "second", "paired"):
+        for name in ("labeled", "unlabeled", "partner", "paired"):
             blocks = rng.integers(0, CLASSES, (count, side // 8 + 1, side // 8 + 1))
             mask = blocks.repeat(8, 1).repeat(8, 2)[:, :side, :side]
             image = (colours[mask] + rng.normal(0, 25, (count, side, side, 3))).clip(0, 255)
@@ -101,6 +103,6 @@ def train_module() -> Callable[..., Train]:
         cls = load_method(method) if isinstance(method, str) else method
         spec = {"backbone": "tiny", "decoder": "deeplabv3plus", "output_stride": 16}
         built = cls(cls.Settings(**settings), Builder(spec, CLASSES, seed=seed, prepare=prepare))
-        return Train(built, seed=seed, mean=MEAN, std=STD).train()
+        return Train(built, seed=seed, mean=MEAN, std=STD, views=ViewSettings(Photometric())).train()
 
     return make

@@ -52,14 +52,14 @@ ALLOWED = {
     "core.files": (),
     "core.places": (),
     "core.registry": (),
-    "core.types": (),
+    "core.types": ("core.ops.processes",),
 }  # fmt: skip
 
 # Third-party packages that a part may import at all; parts not listed may import what the package depends on.
 THIRD_PARTY = {
     "core.methods": {"torch"},
     "core.ops": {"torch", "numpy", "scipy"},
-    "core.types": {"torch"},
+    "core.types": {"torch", "numpy"},
     "core.viz": {"numpy", "cv2", "PIL"},
     "core.config": set[str](),
     "core.settings": set[str](),

@@ -148,6 +148,7 @@ class TrainConfig(BaseSettings):
     scale: Doc[tuple[Positive, Positive], "range of the random rescaling of the weak view"] = (0.5, 2.0)
     rotation: Doc[float, Range(0, 180), "largest random rotation of the weak view in degrees, either way"] = 0.0
     colour: Doc[Probability, "strength of the strong views' colour augmentation; 1 as published, 0 none"] = 1.0
+    strong_view: Doc[str, "how strong views alter the weak one's pixels: photometric, as published"] = "photometric"
     cutmix: Doc[Probability, "probability that a strong view has a CutMix box; 0.5 as published"] = 0.5
     optimizer: Doc[Literal["sgd", "adamw"], "optimiser"] = "sgd"
     lr: Doc[Positive, "learning rate of the encoder at this batch"] = 0.002

@@ -186,7 +186,7 @@ def _go(
             batches = session.batches(plan)
             try:
                 fit(
-                    session.wrapped, session.method, session.optimizer, batches, plan,
+                    session.train, session.optimizer, batches, plan,
                     config.train, session.world, hooks, session.epoch_images,
                 )  # fmt: skip
             finally:

@@ -20,15 +20,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from steps import fed, whole_step
 from torch import Tensor, nn
 
 from semiseg_cli.core.methods import METHODS
-from semiseg_cli.core.ops.draws import Draws
 from semiseg_cli.core.settings import TrainConfig
 from semiseg_cli.core.training.optim import build_optimizer, set_learning_rates
 from semiseg_cli.core.training.step import Train
 from semiseg_cli.core.types import Clock
-from semiseg_cli.core.views import DeviceViews
 
 STEPS, SIDE, COUNT = 20, 33, 3
 CONFIG = TrainConfig(steps=STEPS, batch=COUNT, lr=0.02, head_lr_multiplier=2.0)
@@ -66,18 +65,6 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-class Views64(DeviceViews):
-    """Views whose random numbers are not rounded to float32."""
-
-    def _to(self, table: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(table)).to(self.device)
-
-
-class Train64(Train):
-    def views(self, clock: Clock, slots: Any, size: tuple[int, int]) -> DeviceViews:
-        return Views64(Draws(self.seed, clock.step, slots), self.mean, self.std, size)
-
-
 def portable_weights() -> Callable[[nn.Module], None]:
     """For every fresh network: the weights of its convolutions anew (He et al.), other ones for the next network."""
     rng = np.random.default_rng(0)
@@ -92,26 +79,19 @@ def portable_weights() -> Callable[[nn.Module], None]:
 
 
 def losses(
-    train: Train, batches: Callable[..., dict[str, Tensor]], monkeypatch: pytest.MonkeyPatch, device: str = "cpu"
+    train: Train, batches: Callable[..., dict[str, Tensor]], device: str = "cpu"
 ) -> list[dict[str, float]]:
     """Weighted losses and stats of every step."""
     train.double().to(device)
-    monkeypatch.setattr(train, "__class__", Train64)
-    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)  # 8-bit images to float64
-    inputs = {"labeled", *type(train.method).inputs(train.method.settings)}
     optimizer = build_optimizer(train.method.groups(), CONFIG)
     rows = []
     for step in range(STEPS):
         clock = Clock(step, STEPS)
         set_learning_rates(optimizer, step, CONFIG)
-        host = {k: v for k, v in batches(step, count=COUNT, side=SIDE).items() if k.split("_")[0] in inputs}
-        carry, row = None, dict[str, float]()
-        for phase in range(train.method.phases(clock)):
-            out = train(host, clock, np.arange(COUNT), phase, carry)
-            assert all(value.dtype == torch.float64 for value in out.losses.values())
-            torch.stack(list(out.losses.values())).sum().backward()
-            row |= numbers({**out.losses, **out.stats})
-            carry = out.carry
+        torch.manual_seed(step)
+        out = whole_step(train, fed(train, batches(step, count=COUNT, side=SIDE)), clock)
+        assert all(value.dtype == torch.float64 for value in out.losses.values())
+        row = numbers({**out.losses, **out.stats})
         optimizer.step()
         optimizer.zero_grad()
         train.method.after_step(clock)
@@ -141,11 +121,10 @@ def test_losses_are_as_before(
     case: str,
     train_module: Callable[..., Train],
     host_batch: Callable[..., dict[str, Tensor]],
-    monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
 ) -> None:
     name, settings = CASES[case]
-    found = losses(train_module(name, prepare=portable_weights(), **settings), host_batch, monkeypatch)
+    found = losses(train_module(name, prepare=portable_weights(), **settings), host_batch)
     path = stored_in(case)
     if request.config.getoption("--update-golden"):
         path.write_text("[\n" + ",\n".join(json.dumps(row) for row in found) + "\n]\n", encoding="utf-8")
@@ -160,10 +139,9 @@ def test_a_gpu_gives_the_same_losses(
     case: str,
     train_module: Callable[..., Train],
     host_batch: Callable[..., dict[str, Tensor]],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     name, settings = CASES[case]
-    found = losses(train_module(name, prepare=portable_weights(), **settings), host_batch, monkeypatch, "cuda")
+    found = losses(train_module(name, prepare=portable_weights(), **settings), host_batch, "cuda")
     compare(found, case)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from steps import fed
 from torch import Tensor
 
 from semiseg_cli.core import runs
@@ -25,6 +26,7 @@ from semiseg_cli.core.methods.extras.base import Extended
 from semiseg_cli.core.models import DECODERS, build_segmenter
 from semiseg_cli.core.settings import TrainConfig, hints
 from semiseg_cli.core.training.checkpoint import load_network
+from semiseg_cli.core.training.distributed import World
 from semiseg_cli.core.training.loop import Meter, one_step
 from semiseg_cli.core.training.optim import build_optimizer
 from semiseg_cli.core.training.setup import set_deterministic
@@ -98,14 +100,13 @@ def learn(module: Train, variant: Variant, batches: Batches, clip: float = 0.0, 
     """Steps on what a loader with `pin` brings; from step `watched` on it is an error to wait for the device."""
     inputs = load_method(variant.method).inputs(module.method.settings)
     plan = Plan(seed=0, start=0, steps=STEPS, batch=COUNT, micro=COUNT, crop=SIDE, scale=(0.5, 2.0), inputs=inputs)
-    hosts = (batches(step, count=COUNT, side=SIDE) for step in range(STEPS))
-    wanted = {"labeled", *inputs}
-    pinned = ({k: v.pin_memory() for k, v in host.items() if k.split("_")[0] in wanted} for host in hosts)
+    hosts = (fed(module, batches(step, count=COUNT, side=SIDE)) for step in range(STEPS))
+    pinned = ({key: value.pin_memory() for key, value in host.items()} for host in hosts)
     optimizer, meter = build_optimizer(module.method.groups(), TrainConfig(steps=STEPS, batch=COUNT)), Meter()
     for step in range(STEPS):
         torch.cuda.set_sync_debug_mode("error" if step >= watched else "default")
         try:
-            one_step(module, module.method, optimizer, pinned, plan, Clock(step, STEPS, step), clip, meter)
+            one_step(module, optimizer, pinned, plan, Clock(step, STEPS, step), clip, meter, World())
         finally:
             torch.cuda.set_sync_debug_mode("default")
     return meter

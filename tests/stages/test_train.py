@@ -353,9 +353,11 @@ def test_a_batch_is_shared_among_devices(configured: Configured, shapes_root: Pa
     partition = resolve_partition(dataset, "")
     with pytest.raises(UsageError, match="a batch of 2 cannot be divided among 3 devices"):
         open_session(configured(changes={"train.micro_batch": 1}).config, dataset, partition, World(0, 3), print)
-    lonely = list[str]()
-    open_session(configured(changes={"train.micro_batch": 1}).config, dataset, partition, World(), lonely.append)
-    assert any("CutMix has no partner" in note for note in lonely)
+    notes = list[str]()
+    open_session(configured(changes={"train.micro_batch": 1}).config, dataset, partition, World(), notes.append)
+    assert any("CutMix partners lie in others" in note for note in notes)
+    open_session(configured(changes={"train.batch": 1}).config, dataset, partition, World(), notes.append)
+    assert any("CutMix has no partner" in note for note in notes)
 
 
 def test_a_class_without_a_labeled_pixel_is_named(configured: Configured, shapes_root: Path) -> None:

@@ -17,8 +17,7 @@ from semiseg_cli.core.errors import CheckpointError, DataError, UsageError
 from semiseg_cli.core.inference.evaluation import evaluate
 from semiseg_cli.core.inference.predictor import Predictor
 from semiseg_cli.core.training.checkpoint import load_network, save_network
-from semiseg_cli.core.training.preview import Unmixed, augmented, pseudo_labels
-from semiseg_cli.core.types import Clock
+from semiseg_cli.core.training.preview import augmented, pseudo_labels
 from semiseg_cli.stages.demo import draw
 from semiseg_cli.stages.evaluate import evaluate_checkpoint
 from semiseg_cli.stages.train import train
@@ -147,13 +146,24 @@ def test_a_method_without_a_weak_view_shows_what_it_teaches(
     assert view.kept is not None
 
 
-def test_unmixed_views_have_empty_boxes_and_the_same_colours(runs: dict[str, Path], shapes_root: Path) -> None:
+def test_pseudo_labels_are_shown_unmixed(runs: dict[str, Path], shapes_root: Path) -> None:
+    """What is taught is then the image's own: the same labels on the weak view as on the strong ones."""
     session, _ = _session(runs["unimatch"], shapes_root, "cpu")
-    mixed = session.train.views(Clock(3, 6), np.arange(12), (33, 33))
-    session.train.make_views = Unmixed
-    plain = session.train.views(Clock(3, 6), np.arange(12), (33, 33))
-    assert mixed.boxes("s1").any()
-    assert not plain.boxes("s1").any()
+    taught = list[bool]()
+    step = session.method.step
+
+    def seen(*args: Any) -> Any:
+        out = step(*args)
+        taught.extend(torch.equal(term.pseudo.conf_BHW, out.weak.pseudo.conf_BHW) for term in out.terms)
+        return out
+
+    session.method.step = seen
+    pseudo_labels(session, 6, seed=0)
+    assert taught
+    assert all(taught)
+    taught.clear()
+    augmented(session, 6, seed=0)
+    assert not all(taught)
 
 
 def test_augmented_views_are_weak_and_strong_with_their_labels(

@@ -82,7 +82,8 @@ def _lineage(module: str, name: str) -> list[ast.ClassDef]:
     tree = _source(module)
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name == name:
-            bases = [base.id for base in node.bases if isinstance(base, ast.Name)]
+            named = [base.value if isinstance(base, ast.Subscript) else base for base in node.bases]
+            bases = [base.id for base in named if isinstance(base, ast.Name)]
             return [node, *(each for base in bases for each in _lineage(module, base))]
         if isinstance(node, ast.ImportFrom) and any(alias.name == name for alias in node.names):
             return _lineage(node.module, name) if node.module and node.module.startswith(_HERE) else []
@@ -90,10 +91,12 @@ def _lineage(module: str, name: str) -> list[ast.ClassDef]:
 
 
 def _settings(cls: list[ast.ClassDef]) -> Iterator[Setting]:
-    """The fields `name: Doc[type, "meaning"] = default` of a settings class."""
+    """The fields `name: Doc[type, "meaning"] = default` of a settings class; one that stands again keeps its place."""
+    found: dict[str, Setting] = {}
     for node in (node for each in reversed(cls) for node in each.body):
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
-            yield Setting.of(node.target.id, _type(node.annotation), _value(node.value))
+            found[node.target.id] = Setting.of(node.target.id, _type(node.annotation), _value(node.value))
+    yield from found.values()
 
 
 def _value(node: ast.expr) -> Any:
@@ -109,12 +112,12 @@ def _type(node: ast.expr) -> Any:
 
 
 def _needs(method: list[ast.ClassDef]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What `inputs` names in every one of the sets it may return, and what in some only."""
+    """What `inputs` names of NEEDS in every one of the sets it may return, and what in some only."""
     body = (node for each in method for node in each.body)
     inputs = [node for node in body if isinstance(node, ast.FunctionDef) and node.name == "inputs"]
     if not inputs:
         return (), ()  # a plug-in
-    sets = [ast.literal_eval(node) for node in ast.walk(inputs[0]) if isinstance(node, ast.Set)]
+    sets = [ast.literal_eval(node) & NEEDS.keys() for node in ast.walk(inputs[0]) if isinstance(node, ast.Set)]
     always = set.intersection(*sets) if sets else set[str]()
     return tuple(sorted(always)), tuple(sorted(set[str]().union(*sets) - always))
 

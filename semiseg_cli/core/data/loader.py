@@ -13,7 +13,7 @@ import threading
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -25,17 +25,21 @@ from semiseg_cli.core.data.decode import Pixels
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.data.warp import apply_warp, draw_warp
 from semiseg_cli.core.errors import SemisegError
+from semiseg_cli.core.ops.draws import Slots, neighbours
 
-# labeled|unlabeled|second|paired -> _image (b,H,W,3), _valid, _mask (b,H,W) uint8, _index (b,)
+# labeled|unlabeled|partner|labeled_partner|paired -> _image (b,H,W,3), _valid, _mask (b,H,W) uint8, _index (b,)
 HostBatch = dict[str, Tensor]
-Slots = np.ndarray[Any, np.dtype[np.int64]]
 
 STREAMS = {"labeled": 1, "unlabeled": 2, "second": 3, "paired": 4}  # part of the seed: change one, every run changes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What every process needs to pick its images. `micro` is per device; batch = micro x accumulation x world."""
+    """What every process needs to pick its images. `micro` is per device; batch = micro x accumulation x world.
+
+    inputs: what the method takes beside labeled images: "unlabeled"; "paired", the labeled image most like each; "mix",
+    CutMix partners; and "second", these being another weak draw of the image itself.
+    """
 
     seed: int
     start: int  # first step
@@ -58,6 +62,20 @@ class Plan:
         """Global slots of this process's micro-batch number `part` within a step."""
         first = (part * self.world + self.rank) * self.micro
         return np.arange(first, first + self.micro)
+
+    @property
+    def step_slots(self) -> Slots:
+        """Those of all its micro-batches."""
+        return np.concatenate([self.slots(part) for part in range(self.accumulation)])
+
+    @property
+    def partners(self) -> Literal["own", "loaded", "second"]:
+        """Where CutMix partners come from: the micro-batch, or the loader, as neighbours or as second draws."""
+        if "second" in self.inputs:
+            return "second"
+        slots = np.arange(self.batch)
+        apart = (neighbours(slots, self.batch) // self.micro != slots // self.micro).any()
+        return "loaded" if "mix" in self.inputs and apart else "own"
 
 
 @lru_cache(maxsize=8)
@@ -86,28 +104,38 @@ class MicroBatches(Dataset[HostBatch | SemisegError]):
             return error
 
     def _batch(self, item: int) -> HostBatch:
-        step, part = divmod(item, self.plan.accumulation)
-        slots = self.plan.slots(part)
+        plan, (step, part) = self.plan, divmod(item, self.plan.accumulation)
+        slots = plan.slots(part)
+        others = neighbours(slots, plan.batch)
         batch = self._crops("labeled", self.labeled, self._picked("labeled", self.labeled, step, slots), step, slots)
-        if self.unlabeled is not None:
-            chosen = self._picked("unlabeled", self.unlabeled, step, slots)
-            batch |= self._crops("unlabeled", self.unlabeled, chosen, step, slots)
-            if "second" in self.plan.inputs:
-                batch |= self._crops("second", self.unlabeled, chosen, step, slots)
-            if "paired" in self.plan.inputs:
-                batch |= self._crops("paired", self.labeled, [self.plan.pairs[i] for i in chosen], step, slots)
+        if self.unlabeled is None:
+            if plan.partners == "loaded":
+                chosen = self._picked("labeled", self.labeled, step, others)
+                batch |= self._crops("labeled", self.labeled, chosen, step, others, name="labeled_partner")
+            return batch
+        chosen = self._picked("unlabeled", self.unlabeled, step, slots)
+        batch |= self._crops("unlabeled", self.unlabeled, chosen, step, slots)
+        if plan.partners == "second":
+            batch |= self._crops("second", self.unlabeled, chosen, step, slots, name="partner")
+        elif plan.partners == "loaded":
+            theirs = self._picked("unlabeled", self.unlabeled, step, others)
+            batch |= self._crops("unlabeled", self.unlabeled, theirs, step, others, name="partner")
+        if "paired" in plan.inputs:
+            batch |= self._crops("paired", self.labeled, [plan.pairs[i] for i in chosen], step, slots)
         return batch
 
     def _picked(self, stream: str, pixels: Pixels, step: int, slots: Slots) -> list[int]:
         """Which image of a list is in each slot."""
         return [pick(self.plan.seed, stream, len(pixels), step * self.plan.batch + int(slot)) for slot in slots]
 
-    def _crops(self, name: str, pixels: Pixels, chosen: Sequence[int], step: int, slots: Slots) -> HostBatch:
-        """A weak view of the chosen image of every slot. `name` decides the random warp."""
-        plan, crops = self.plan, []
+    def _crops(
+        self, stream: str, pixels: Pixels, chosen: Sequence[int], step: int, slots: Slots, name: str = ""
+    ) -> HostBatch:
+        """A weak view of the chosen image of every slot, under `name`; `stream` decides the random warp."""
+        plan, crops, name = self.plan, [], name or stream
         for slot, index in zip(slots, chosen, strict=True):
             image, mask = pixels[index]
-            rng = np.random.default_rng([plan.seed, STREAMS[name], step, int(slot), 1])
+            rng = np.random.default_rng([plan.seed, STREAMS[stream], step, int(slot), 1])
             warp = draw_warp(rng, image.shape[0], image.shape[1], plan.crop, plan.scale, plan.rotation)
             crops.append(apply_warp(warp, image, mask, plan.crop))
         images, masks, valids = zip(*crops, strict=True)

@@ -5,7 +5,7 @@ A new paper is a file beside this one and a line below.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from semiseg_cli.core.registry import load_named
 
@@ -25,7 +25,7 @@ METHODS = {
 }
 
 
-def load_method(name: str) -> type[Method]:
+def load_method(name: str) -> type[Method[Any]]:
     """The class of a method. Raises UsageError with a hint for a name that is not in METHODS."""
-    method: type[Method] = load_named(METHODS, name, f"there is no method '{name}'")
+    method: type[Method[Any]] = load_named(METHODS, name, f"there is no method '{name}'")
     return method

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated as Doc
 from typing import Any, ClassVar, Literal
 
@@ -33,38 +33,50 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from semiseg_cli.core.methods.base import Batch, Build, Images, Method, Net, Pseudo, StepOutput, Term, Views, Weak
-from semiseg_cli.core.ops.batchnorm import still_statistics
+from semiseg_cli.core.methods.base import (
+    Build,
+    Labeled,
+    Pseudo,
+    SemiBatch,
+    SemiSettings,
+    SemiSupervised,
+    StepOutput,
+    Term,
+    Views,
+    Weak,
+)
+from semiseg_cli.core.ops.batchnorm import frozen_statistics
 from semiseg_cli.core.ops.losses import pseudo_stats
+from semiseg_cli.core.ops.processes import per_micro_batch
 from semiseg_cli.core.ops.similarity import nearest_in_batch
-from semiseg_cli.core.settings import require
+from semiseg_cli.core.settings import Below1, NotNegative, Probability, Range, require
 from semiseg_cli.core.types import at_least_float32
 
 
 @dataclass(frozen=True, kw_only=True)
-class GuidedMixSettings:
+class GuidedMixSettings(SemiSettings):
     pairing: Doc[
         Literal["batch", "precomputed", "random"], "whom an unlabeled image is mixed with: the nearest, or any"
     ] = "batch"
-    cap: Doc[float, "largest share of the labeled image in a mixture, in (0, 0.5]; 0.5 on VOC, 0.3 on Cityscapes"] = 0.5
+    cap: Doc[
+        float, Range(0, 0.5, open="("), "largest share of the labeled image in a mixture; 0.5 on VOC, 0.3 on Cityscapes"
+    ] = 0.5
     decoupling: Doc[Literal["soft", "hard"], "take lambda times the labeled image's mask away, or all of it"] = "soft"
     rescale: Doc[bool, "what soft decoupling leaves is divided by 1 - lambda, so that it sums to 1"] = False
     space: Doc[Literal["prob", "logit"], "masks are softmax maps, or logits"] = "prob"
-    omega: Doc[float, "weight of the unlabeled loss once it has risen, 0 or more"] = 30.0
-    ramp: Doc[float, "fraction of the run after the warm-up over which it rises, in [0, 1]"] = 0.1
-    warmup: Doc[float, "fraction of the run before images are mixed, in [0, 1)"] = 0.05
+    omega: Doc[NotNegative, "weight of the unlabeled loss once it has risen"] = 30.0
+    ramp: Doc[Probability, "fraction of the run after the warm-up over which it rises"] = 0.1
+    warmup: Doc[Below1, "fraction of the run before images are mixed"] = 0.05
 
     def __post_init__(self) -> None:
-        require(0 < self.cap <= 0.5, "method.cap", self.cap, "in (0, 0.5]")
+        super().__post_init__()
         soft = self.decoupling == "soft" or not self.rescale
         require(soft, "method.rescale", self.rescale, "false where decoupling is hard: what it leaves sums to 0")
-        require(self.omega >= 0, "method.omega", self.omega, "0 or more")
-        require(0 <= self.ramp <= 1, "method.ramp", self.ramp, "in [0, 1]")
-        require(0 <= self.warmup < 1, "method.warmup", self.warmup, "in [0, 1)")
 
 
-class GuidedMix(Method):
+class GuidedMix(SemiSupervised):
     Settings = GuidedMixSettings
+    divisible: ClassVar[Mapping[str, Any]] = {"pairing": "random"}
     defaults: ClassVar[Mapping[str, Any]] = {
         "model.decoder": "mitrans", "model.output_stride": 32, "train.rotation": 10.0,
     }  # fmt: skip
@@ -83,46 +95,55 @@ class GuidedMix(Method):
     def inputs(cls, settings: Any) -> frozenset[str]:
         return frozenset({"unlabeled", "paired"} if settings.pairing == "precomputed" else {"unlabeled"})
 
-    def step(self, batch: Batch, views: Views, phase: int = 0, carry: Any = None) -> StepOutput:
-        settings, labeled, unlabeled = self.settings, batch.labeled, batch.unlabeled
-        assert labeled.mask_BHW is not None
-        assert unlabeled is not None
-        x_l = views.weak(labeled)
-        if batch.clock.progress < settings.warmup:
-            logits_l, pooled_l = self._predict(x_l)
-            return StepOutput(self._supervised(logits_l, pooled_l, labeled.mask_BHW))
+    def label_step(self, batch: SemiBatch, views: Views) -> StepOutput:
+        """The classifier as well."""
+        logits_l, pooled_l = self._predict(views.weak(batch.labeled))
+        return StepOutput(self._supervised(logits_l, pooled_l, batch.labeled))
 
+    def step(self, batch: SemiBatch, views: Views) -> StepOutput:
+        settings, labeled, unlabeled = self.settings, batch.labeled, batch.unlabeled
+        x_l = views.weak(labeled)
         count, x_u = len(x_l), views.weak(unlabeled)
         logits, pooled = self._predict(torch.cat([x_l, x_u]))
         (logits_l, logits_u), (pooled_l, pooled_u) = logits.split([count, len(x_u)]), pooled.split([count, len(x_u)])
-        losses = self._supervised(logits_l, pooled_l, labeled.mask_BHW)
+        losses = self._supervised(logits_l, pooled_l, labeled)
         m_l, m_u, known_l = self._masks(logits_l), self._masks(logits_u), labeled.mask_BHW < self.build.classes
 
         # L_dec: each labeled image with the most similar other one of the batch
         other = self._others(pooled_l, labeled.index_B, views)
         share = settings.cap * views.uniform("guidedmix/labeled", 1)[:, :, None, None]
-        with still_statistics(self.net):
+        with frozen_statistics(self.net):
             m_mix = self._masks(self.net(share * x_l + (1 - share) * x_l[other]))  # eq. 2
         decoupled = self._decoupled(m_mix, m_l.detach(), share)
-        error = mean_square(decoupled, m_l[other].detach(), known_l & known_l[other])  # eq. 12
+        step_known_l, near = labeled.step_mask_MHW < self.build.classes, views.step_neighbours()
+        counted = known_l & known_l[other]
+        whole = step_known_l & step_known_l[near] if settings.pairing == "random" else counted
+        error = mean_square(decoupled, m_l[other].detach(), counted, whole)  # eq. 12
         losses["dec"] = error if count > 1 else 0 * error  # alone in its batch it has no other
 
         # L_usup: each unlabeled image with a labeled one
         share = settings.cap * views.uniform("guidedmix", 1)[:, :, None, None]  # min(l, 1 - l), l ~ Beta(1, 1), capped
-        with torch.no_grad(), still_statistics(self.net):
+        with torch.no_grad(), frozen_statistics(self.net):
             x_p, m_p, known_p = self._partners(batch.paired, x_l, m_l, known_l, pooled_l, pooled_u, views)
             x_mix = share * x_p + (1 - share) * x_u  # eq. 2
             m_mix = self._masks(self.net(x_mix))
             decoupled = self._decoupled(m_mix, m_p, share)
-        counted = unlabeled.valid_BHW & known_p
-        losses["unlabeled"] = self._omega(batch.clock.progress) * mean_square(m_u, decoupled, counted)  # eq. 10
+        counted = whole = unlabeled.valid_BHW & known_p
+        if settings.pairing != "batch":
+            step_known_p = step_known_l if batch.paired is None else batch.paired.step_mask_MHW < self.build.classes
+            whole = unlabeled.step_valid_MHW & step_known_p
+        omega = self._omega(batch.clock.stage_progress)
+        losses["unlabeled"] = omega * mean_square(m_u, decoupled, counted, whole)  # eq. 10
 
-        pseudo = Pseudo.of(decoupled if settings.space == "logit" else decoupled.clamp(min=1e-6).log(), counted)
+        pseudo = Pseudo.of(
+            decoupled if settings.space == "logit" else decoupled.clamp(min=1e-6).log(),
+            replace(unlabeled, valid_BHW=counted, step_valid_MHW=counted),
+        )
         kept = counted.to(logits_u.dtype)
         return StepOutput(
             losses,
             pseudo_stats(pseudo, kept),
-            (Term("unlabeled", self.net, x_u, logits_u, pseudo, kept),),
+            (Term("unlabeled", "weak", self.net, x_u, logits_u, pseudo, kept),),
             Weak(self.net, x_u, pseudo),
             pictures={
                 "labeled": x_p, "unlabeled": x_u, "mixed": x_mix, "share": share[:, 0, 0, 0],
@@ -136,33 +157,30 @@ class GuidedMix(Method):
         out = self.net.decode(maps, (image_B3HW.shape[2], image_B3HW.shape[3]))
         return out.logits_BKHW, at_least_float32(maps[-1]).mean((2, 3))
 
-    def _supervised(self, logits_l: Tensor, pooled_l: Tensor, mask_BHW: Tensor) -> dict[str, Tensor]:
+    def _supervised(self, logits_l: Tensor, pooled_l: Tensor, labeled: Labeled) -> dict[str, Tensor]:
         """Cross-entropy, and L_cla (eq. 11): which classes an image shows, from its pooled features."""
-        losses = {"labeled": self.build.labeled_loss(logits_l, mask_BHW)}
+        losses = {"labeled": self.build.labeled_loss(logits_l, labeled)}
         if self.classifier is not None:
-            losses["classifier"] = presence_loss(self.classifier(pooled_l), mask_BHW)
+            losses["classifier"] = presence_loss(self.classifier(pooled_l), labeled.mask_BHW, labeled.step_mask_MHW)
         return losses
 
     def _others(self, pooled_l: Tensor, index_B: Tensor, views: Views) -> Tensor:
         if self.settings.pairing == "random":
-            return views.partners("guidedmix/other")
+            return views.neighbours()
         return nearest_in_batch(pooled_l, pooled_l, index_B[:, None] == index_B)
 
     def _partners(
-        self, paired: Images | None, x_l: Tensor, m_l: Tensor, known_l: Tensor, pooled_l: Tensor, pooled_u: Tensor,
+        self, paired: Labeled | None, x_l: Tensor, m_l: Tensor, known_l: Tensor, pooled_l: Tensor, pooled_u: Tensor,
         views: Views,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         """The labeled image that each unlabeled one is mixed with, its mask, and where its label is known."""
         if paired is not None:
-            assert paired.mask_BHW is not None
             x_p = views.weak(paired)
             return x_p, self._masks(self.net(x_p)), paired.mask_BHW < self.build.classes
         if self.settings.pairing == "random":
-            order = (views.uniform("guidedmix/partner", 1)[:, 0] * len(x_l)).long()
-            order = order.clamp(max=len(x_l) - 1)  # a draw next to 1 is 1 in float32
-        else:
-            unknown_l = ~known_l.flatten(1).any(1)
-            order = nearest_in_batch(pooled_u, pooled_l, unknown_l.expand(len(pooled_u), -1))  # eq. 3
+            return x_l, m_l, known_l  # which labeled image shares an unlabeled one's slot is as random as any draw
+        unknown_l = ~known_l.flatten(1).any(1)
+        order = nearest_in_batch(pooled_u, pooled_l, unknown_l.expand(len(pooled_u), -1))  # eq. 3
         return x_l[order], m_l[order], known_l[order]
 
     def _masks(self, logits_BKHW: Tensor) -> Tensor:
@@ -177,23 +195,22 @@ class GuidedMix(Method):
         return rest / (1 - share) if self.settings.rescale else rest
 
     def _omega(self, progress: float) -> float:
-        """Of eq. 9: exp(-5 (1 - t)^2) of its full value, t from 0 to 1 over the ramp."""
-        begun = progress - self.settings.warmup
-        t = min(begun / self.settings.ramp, 1.0) if self.settings.ramp else 1.0
+        """Of eq. 9: exp(-5 (1 - t)^2) of its full value, t from 0 to 1 over the ramp after the warm-up."""
+        t = min(progress / self.settings.ramp, 1.0) if self.settings.ramp else 1.0
         return float(self.settings.omega * math.exp(-5 * (1 - t) ** 2))
 
-    def deployed(self) -> Net:
-        return self.net
 
+def mean_square(a_BKHW: Tensor, b_BKHW: Tensor, counted_BHW: Tensor, step_counted_MHW: Tensor) -> Tensor:
+    """Squared difference, the mean over the counted pixels and the classes; 0 where none counts.
 
-def mean_square(a_BKHW: Tensor, b_BKHW: Tensor, counted_BHW: Tensor) -> Tensor:
-    """Squared difference, the mean over the counted pixels and the classes; 0 where none counts."""
+    step_counted: of all micro-batches of the step, where it is known before they are run.
+    """
     square_BHW = (a_BKHW - b_BKHW).square().mean(1)
-    return square_BHW.where(counted_BHW, 0.0).sum() / counted_BHW.sum().clamp(min=1)
+    return square_BHW.where(counted_BHW, 0.0).sum() / per_micro_batch(step_counted_MHW, len(counted_BHW))
 
 
-def presence_loss(logits_BK: Tensor, mask_BHW: Tensor) -> Tensor:
-    """Binary cross-entropy of every class's presence in the mask, the mean over classes and images.
+def presence_loss(logits_BK: Tensor, mask_BHW: Tensor, step_mask_MHW: Tensor) -> Tensor:
+    """Binary cross-entropy of every class's presence in the mask, the mean over classes and the global batch's images.
 
     An image without a known pixel says nothing of its classes and is left out; 0 if all are such.
     """
@@ -204,5 +221,5 @@ def presence_loss(logits_BK: Tensor, mask_BHW: Tensor) -> Tensor:
     loss_B = F.binary_cross_entropy_with_logits(
         at_least_float32(logits_BK), at_least_float32(present), reduction="none"
     ).mean(1)
-    told_B = known_BHW.flatten(1).any(1)
-    return loss_B.where(told_B, 0.0).sum() / told_B.sum().clamp(min=1)
+    told_M = (step_mask_MHW < classes).flatten(1).any(1)
+    return loss_B.where(known_BHW.flatten(1).any(1), 0.0).sum() / per_micro_batch(told_M, len(mask_BHW))

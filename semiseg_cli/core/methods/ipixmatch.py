@@ -12,28 +12,21 @@ are the student's own on the weak view. The paper's runs are deterministic: `tra
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated as Doc
-from typing import Any
 
-from torch import Tensor
-
-from semiseg_cli.core.methods.base import Batch, Build, Clock, Net, StepOutput, Views
-from semiseg_cli.core.methods.extras.interpixel import InterPixel, InterPixelSettings, check_inter_pixel
+from semiseg_cli.core.methods.base import Build, Clock, Net, SemiBatch, StepOutput, Views
+from semiseg_cli.core.methods.extras.interpixel import InterPixel, InterPixelSettings
 from semiseg_cli.core.methods.unimatch import UniMatch, UniMatchSettings
-from semiseg_cli.core.settings import require
+from semiseg_cli.core.settings import Below1
 
 
 @dataclass(frozen=True, kw_only=True)
 class IPixMatchSettings(InterPixelSettings, UniMatchSettings):
-    ema_teacher: Doc[bool, "pseudo-labels and logits from a moving average of the student, which is evaluated"] = False
-    ema_decay: Doc[float, "decay of that moving average, in [0, 1)"] = 0.99
+    section = "method"
 
-    def __post_init__(self) -> None:
-        UniMatchSettings.__post_init__(self)
-        check_inter_pixel(self, "method")
-        require(0 <= self.ema_decay < 1, "method.ema_decay", self.ema_decay, "in [0, 1)")
+    ema_teacher: Doc[bool, "pseudo-labels and logits from a moving average of the student, which is evaluated"] = False
+    ema_decay: Doc[Below1, "decay of that moving average"] = 0.99
 
 
 class IPixMatch(UniMatch):
@@ -45,16 +38,13 @@ class IPixMatch(UniMatch):
         self.interpixel = InterPixel(settings, build)
         self.teacher = build.teacher(self.net) if settings.ema_teacher else None
 
-    def step(self, batch: Batch, views: Views, phase: int = 0, carry: Any = None) -> StepOutput:
-        out = super().step(batch, views, phase, carry)  # L_o
+    def step(self, batch: SemiBatch, views: Views) -> StepOutput:
+        out = super().step(batch, views)  # L_o
         return out.plus(self.interpixel.step(out, batch, views))  # + alpha L_IPix, eq. 6
-
-    def weak_logits(self, x_w: Tensor, own: Callable[[], Tensor]) -> Tensor:
-        return own() if self.teacher is None else self.teacher(x_w)
 
     def after_step(self, clock: Clock) -> None:
         if self.teacher is not None:
-            self.teacher.follow(self.net, clock.step, self.settings.ema_decay)
+            self.teacher.update(self.net, clock.step, self.settings.ema_decay)
 
     def deployed(self) -> Net:
         return self.net if self.teacher is None else self.teacher.net

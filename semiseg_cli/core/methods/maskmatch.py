@@ -11,69 +11,64 @@ Labeled and strong images pass the network as one batch; scaled and masked image
 statistics as they are, which would be mostly theirs, and the teacher is evaluated with them. A hidden patch has the
 mean colour. The paper does not say by what the loss of `masked_task = "visible"` is divided: by the confident pixels
 that are visible.
-The teacher's decay is min((1 + step) / (10 + step), alpha), and `warmup` delays the pseudo-labels, for short runs.
+The teacher's decay is min((1 + step) / (10 + step), alpha), for short runs.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Annotated as Doc
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from semiseg_cli.core.methods.base import (
-    Batch,
     Build,
     Clock,
-    Method,
+    Images,
     Net,
     Pseudo,
+    SemiBatch,
+    SemiSettings,
+    SemiSupervised,
     StepOutput,
     Term,
     Views,
     Weak,
     cutmixed,
 )
-from semiseg_cli.core.ops.batchnorm import still_statistics
-from semiseg_cli.core.ops.losses import confident, pseudo_label_loss, pseudo_stats, reconstruction_loss
+from semiseg_cli.core.ops.batchnorm import frozen_statistics
+from semiseg_cli.core.ops.losses import more_than, pseudo_label_loss, pseudo_stats, reconstruction_loss
 from semiseg_cli.core.ops.scales import logits_at, mean_softmax
 from semiseg_cli.core.ops.sizes import fit_side
-from semiseg_cli.core.settings import Config, require
+from semiseg_cli.core.settings import Below1, Config, Count, NotNegative, Positive, Probability, require
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskMatchSettings:
-    alpha: Doc[float, "decay of the teacher's moving average, in [0, 1)"] = 0.999
-    tau: Doc[float, "a pseudo-label counts above this confidence, in [0, 1]"] = 0.9
-    scales: Doc[tuple[float, ...], "scales of teacher and strong view, 1 among them; 1 alone: no multi-scale"] = (
-        1.0, 0.7, 1.5,
-    )  # fmt: skip
+class MaskMatchSettings(SemiSettings):
+    alpha: Doc[Below1, "decay of the teacher's moving average"] = 0.999
+    tau: Doc[Probability, "a pseudo-label counts above this confidence"] = 0.9
+    scales: Doc[
+        tuple[Positive, ...], "scales of teacher and strong view, 1 among them; 1 alone: no multi-scale"
+    ] = (1.0, 0.7, 1.5)
     masked_task: Doc[
         Literal["none", "visible", "everywhere", "reconstruction"],
         "what the masked view learns: nothing, labels of visible pixels, labels of all, or the image itself",
     ] = "everywhere"
     mask: Doc[Literal["random", "block", "grid"], "which patches are hidden; grid keeps one of four"] = "random"
-    patch: Doc[int, "side of a patch in pixels, p"] = 32
-    ratio: Doc[float, "probability that a patch is hidden, gamma, in [0, 1)"] = 0.7
-    lambda_1: Doc[float, "weight of the weak-to-strong loss"] = 1.0
-    lambda_2: Doc[float, "weight of the masked view's loss"] = 1.0
-    warmup: Doc[float, "fraction of the run before pseudo-labels are used, in [0, 1)"] = 0.0
+    patch: Doc[Count, "side of a patch in pixels, p"] = 32
+    ratio: Doc[Below1, "probability that a patch is hidden, gamma"] = 0.7
+    lambda_1: Doc[NotNegative, "weight of the weak-to-strong loss"] = 1.0
+    lambda_2: Doc[NotNegative, "weight of the masked view's loss"] = 1.0
 
     def __post_init__(self) -> None:
-        require(0 <= self.alpha < 1, "method.alpha", self.alpha, "in [0, 1)")
-        require(0 <= self.tau <= 1, "method.tau", self.tau, "in [0, 1]")
-        scales = 1 in self.scales and min(self.scales) > 0 and len(set(self.scales)) == len(self.scales)
-        require(scales, "method.scales", self.scales, "different factors above 0, 1 among them")
-        require(self.patch >= 1, "method.patch", self.patch, "1 or more")
-        require(0 <= self.ratio < 1, "method.ratio", self.ratio, "in [0, 1)")
-        for name in ("lambda_1", "lambda_2"):
-            require(getattr(self, name) >= 0, f"method.{name}", getattr(self, name), "0 or more")
-        require(0 <= self.warmup < 1, "method.warmup", self.warmup, "in [0, 1)")
+        super().__post_init__()
+        scales = 1 in self.scales and len(set(self.scales)) == len(self.scales)
+        require(scales, "method.scales", self.scales, "different factors, 1 among them")
 
 
-class MaskMatch(Method):
+class MaskMatch(SemiSupervised):
     Settings = MaskMatchSettings
     includes = frozenset({"masked"})
 
@@ -96,30 +91,24 @@ class MaskMatch(Method):
         allowed = f"such that the crop of {crop} pixels keeps more than one feature pixel of {stride} at every scale"
         require(enough, "method.scales", settings.scales, allowed)
 
-    def step(self, batch: Batch, views: Views, phase: int = 0, carry: Any = None) -> StepOutput:
-        settings, labeled, unlabeled = self.settings, batch.labeled, batch.unlabeled
-        assert labeled.mask_BHW is not None
-        assert unlabeled is not None
-        x_l = views.weak(labeled)
-        if batch.clock.progress < settings.warmup:
-            loss_x = self.build.labeled_loss(self.net(x_l), labeled.mask_BHW)
-            return StepOutput({"labeled": loss_x + self._unused()})
-
-        x_w = views.weak(unlabeled)
-        weak = self._pseudo_labels(x_w, unlabeled.valid_BHW)
-        x_s, mixed = cutmixed(views, unlabeled, weak, "s1")
+    def step(self, batch: SemiBatch, views: Views) -> StepOutput:
+        settings, labeled, unlabeled, others = self.settings, batch.labeled, batch.unlabeled, batch.partner
+        x_l, x_w = views.weak(labeled), views.weak(unlabeled)
+        weak = self._pseudo_labels(x_w, unlabeled)
+        partner = self._pseudo_labels(views.weak(others), others) if others else None
+        x_s, mixed = cutmixed(views, batch, weak, "s1", partner)
         logits_l, logits_s = self.net(torch.cat([x_l, x_s])).split([len(x_l), len(x_s)])
-        with still_statistics(self.net):
+        with frozen_statistics(self.net):
             scaled = [logits_at(self.net, x_s, factor) for factor in settings.scales if factor != 1]
 
-        kept = confident(mixed, settings.tau)
-        loss_x = self.build.labeled_loss(logits_l, labeled.mask_BHW)  # eq. 1
+        kept = more_than(mixed, settings.tau)
+        loss_x = self.build.labeled_loss(logits_l, labeled)  # eq. 1
         per_scale = [pseudo_label_loss(logits, mixed, kept, "image") for logits in (logits_s, *scaled)]
         loss_ms = torch.stack(per_scale).mean()  # eq. 8
         out = StepOutput(
             {"labeled": loss_x, "strong": settings.lambda_1 * loss_ms},
-            pseudo_stats(weak, confident(weak, settings.tau)),
-            (Term("strong", self.net, x_s, logits_s, mixed, kept),),
+            pseudo_stats(weak, more_than(weak, settings.tau)),
+            (Term("strong", "strong", self.net, x_s, logits_s, mixed, kept),),
             Weak(self.net, x_w, weak),
         )
         return out.plus(self._masked(x_w, weak, views)) if settings.masked_task != "none" else out
@@ -129,28 +118,24 @@ class MaskMatch(Method):
         settings = self.settings
         hidden = views.patches("masked", settings.patch, settings.ratio, settings.mask, exact=False)
         x_m = x_w.masked_fill(hidden[:, None], 0.0)  # eq. 5
-        with still_statistics(self.net):
+        with frozen_statistics(self.net):
             out = self.net.decode(self.net.encode(x_m), (x_w.shape[2], x_w.shape[3]))
         if self.painter is not None:
-            loss = reconstruction_loss(self.painter(out.fused), x_w, weak.valid_BHW)
+            loss = reconstruction_loss(self.painter(out.fused), x_w, weak.valid_BHW, weak.pixels)
             return StepOutput({"masked": settings.lambda_2 * loss})
-        kept = confident(weak, settings.tau) * (~hidden if settings.masked_task == "visible" else 1)
+        kept = more_than(weak, settings.tau) * (~hidden if settings.masked_task == "visible" else 1)
         loss = pseudo_label_loss(out.logits_BKHW, weak, kept, "image")  # eq. 6
-        term = Term("masked", self.net, x_m, out.logits_BKHW, weak, kept)
+        term = Term("masked", "masked", self.net, x_m, out.logits_BKHW, weak, kept)
         return StepOutput({"masked": settings.lambda_2 * loss}, terms=(term,))
 
     @torch.no_grad()
-    def _pseudo_labels(self, x_w: Tensor, valid_BHW: Tensor) -> Pseudo:
+    def _pseudo_labels(self, x_w: Tensor, images: Images) -> Pseudo:
         """The mean of the teacher's predictions at all scales, eq. 7."""
         logits = [logits_at(self.teacher.net, x_w, factor) for factor in self.settings.scales]
-        return Pseudo.of(mean_softmax(logits), valid_BHW)
-
-    def _unused(self) -> Tensor | float:
-        """Zero, with a gradient for the head that is not used yet: processes that train together wait for it."""
-        return 0.0 if self.painter is None else 0 * sum(p.sum() for p in self.painter.parameters())
+        return Pseudo.of(mean_softmax(logits), images)
 
     def after_step(self, clock: Clock) -> None:
-        self.teacher.follow(self.net, clock.step, self.settings.alpha)
+        self.teacher.update(self.net, clock.step, self.settings.alpha)
 
     def deployed(self) -> Net:
         return self.teacher.net

@@ -21,76 +21,64 @@ CutMix takes another image of the batch, never a second draw of the same one.
 Masked images leave the running statistics of encoder and semantic decoder alone (`masked_statistics`), for it is whole
 images that are evaluated. With several micro-batches a step, prototypes move at each.
 With `backward="phased"` each phase is differentiated before the next begins: the same gradients with less memory.
-`warmup` delays all but the labeled loss in short runs; the paper has none.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated as Doc
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from semiseg_cli.core.methods.base import (
-    Batch,
     Build,
-    Clock,
     Group,
-    Method,
-    Net,
+    Images,
     Pseudo,
+    SemiBatch,
+    SemiSettings,
+    SemiSupervised,
     StepOutput,
     Term,
     Views,
     Weak,
     cutmixed,
 )
-from semiseg_cli.core.ops.batchnorm import still_statistics
+from semiseg_cli.core.ops.batchnorm import frozen_statistics
 from semiseg_cli.core.ops.classwise import one_hot
-from semiseg_cli.core.ops.losses import kept_weights, pseudo_label_loss, pseudo_stats
-from semiseg_cli.core.ops.mix import cat_maps, drop_channels
+from semiseg_cli.core.ops.losses import at_least, pseudo_label_loss, pseudo_stats
+from semiseg_cli.core.ops.maps import cat_maps, drop_channels
 from semiseg_cli.core.ops.pixel_decoder import PixelDecoder
-from semiseg_cli.core.ops.processes import idle
 from semiseg_cli.core.ops.prototypes import aggregation_loss, class_means
 from semiseg_cli.core.ops.register import sample
 from semiseg_cli.core.ops.streams import Streams, stream_means
-from semiseg_cli.core.settings import Config, require
+from semiseg_cli.core.settings import Below1, Config, Count, NotNegative, Positive, Probability, Range, require
 from semiseg_cli.core.types import at_least_float32
 
 
 @dataclass(frozen=True, kw_only=True)
-class S4MIMSettings:
-    tau: Doc[float, "confidence a pseudo-label of phase I needs, in [0, 1]; 0.95 on VOC, 0 on Cityscapes"] = 0.95
-    warmup: Doc[float, "fraction of the run before anything but labels is learned, in [0, 1)"] = 0.0
-    lambda_u: Doc[float, "weight of each unlabeled loss of phase I"] = 1 / 2
-    lambda_mp: Doc[float, "weight of the masked reconstruction; 0: none"] = 1 / 3
-    lambda_mf: Doc[float, "weight of the aggregation of features by class; 0: none"] = 0.05
-    lambda_ms: Doc[float, "weight of the masked prediction; 0: none"] = 0.1 / 3
+class S4MIMSettings(SemiSettings):
+    tau: Doc[Probability, "confidence a pseudo-label of phase I needs; 0.95 on VOC, 0 on Cityscapes"] = 0.95
+    lambda_u: Doc[NotNegative, "weight of each unlabeled loss of phase I"] = 1 / 2
+    lambda_mp: Doc[NotNegative, "weight of the masked reconstruction; 0: none"] = 1 / 3
+    lambda_mf: Doc[NotNegative, "weight of the aggregation of features by class; 0: none"] = 0.05
+    lambda_ms: Doc[NotNegative, "weight of the masked prediction; 0: none"] = 0.1 / 3
     mim: Doc[Literal["classwise", "basic"], "each head reconstructs its class, or all heads everything"] = "classwise"
     semantic: Doc[Literal["ce", "mse"], "masked predictions learn the classes, or the probabilities"] = "ce"
     dictionary: Doc[bool, "prototypes are moving averages; false: of this batch alone"] = True
     confidence: Doc[bool, "prototypes and aggregation weigh pixels by confidence"] = True
-    alpha: Doc[float, "decay of the prototypes' moving average, in [0, 1)"] = 0.99
-    temperature: Doc[float, "what the cosine distance is divided by"] = 10.0
-    patch: Doc[int, "side of a masked patch in pixels"] = 6
-    ratio: Doc[float, "share of the patches that are masked, in (0, 1)"] = 0.4
+    alpha: Doc[Below1, "decay of the prototypes' moving average"] = 0.99
+    temperature: Doc[Positive, "what the cosine distance is divided by"] = 10.0
+    patch: Doc[Count, "side of a masked patch in pixels"] = 6
+    ratio: Doc[float, Range(0, 1, open="()"), "share of the patches that are masked"] = 0.4
     masked_statistics: Doc[bool, "masked images move the running statistics of the batch norms too"] = False
     fp_target: Doc[Literal["model", "image"], "what the perturbed view is to be reconstructed as"] = "model"
     backward: Doc[Literal["phased", "joint"], "a backward pass for each phase (less memory) or one"] = "phased"
-
-    def __post_init__(self) -> None:
-        require(0 <= self.tau <= 1, "method.tau", self.tau, "in [0, 1]")
-        require(0 <= self.warmup < 1, "method.warmup", self.warmup, "in [0, 1)")
-        require(0 <= self.alpha < 1, "method.alpha", self.alpha, "in [0, 1)")
-        for name in ("lambda_u", "lambda_mp", "lambda_mf", "lambda_ms"):
-            require(getattr(self, name) >= 0, f"method.{name}", getattr(self, name), "0 or more")
-        require(self.temperature > 0, "method.temperature", self.temperature, "more than 0")
-        require(self.patch >= 1, "method.patch", self.patch, "1 or more")
-        require(0 < self.ratio < 1, "method.ratio", self.ratio, "in (0, 1)")
 
     @property
     def masks(self) -> bool:
@@ -102,8 +90,9 @@ class S4MIMSettings:
         return 1 + 2 * self.lambda_u + 3 * (self.lambda_mp + self.lambda_mf + self.lambda_ms)
 
 
-class S4MIM(Method):
+class S4MIM(SemiSupervised):
     Settings = S4MIMSettings
+    divisible: ClassVar[Mapping[str, Any]] = {"lambda_mf": 0.0}
     prototypes_KD: Tensor
 
     def __init__(self, settings: S4MIMSettings, build: Build) -> None:
@@ -128,54 +117,45 @@ class S4MIM(Method):
         pixel = [] if self.pid is None else [Group(list(self.pid.parameters()), head=True, schedule="constant")]
         return [Group(list(encoder)), Group(list(decoder), head=True), *pixel]
 
-    def phases(self, clock: Clock) -> int:
-        early = clock.progress < self.settings.warmup
-        return 1 if early or self.settings.backward == "joint" or not self.settings.masks else 2
+    def step(self, batch: SemiBatch, views: Views) -> Iterator[StepOutput]:
+        first, streams = self.baseline(batch, views)
+        if streams is None:
+            yield first
+        elif self.settings.backward == "joint":
+            yield first.plus(self.masked(views, streams))
+        else:
+            yield first
+            yield self.masked(views, streams)
 
-    def step(self, batch: Batch, views: Views, phase: int = 0, carry: Any = None) -> StepOutput:
-        if batch.clock.progress < self.settings.warmup:
-            logits = self.net(views.weak(batch.labeled))
-            assert batch.labeled.mask_BHW is not None
-            loss = self.build.labeled_loss(logits, batch.labeled.mask_BHW)
-            return StepOutput({"labeled": loss + idle(self.pid)})
-        if phase == 1:
-            return self.masked(views, carry)
-        first = self.baseline(batch, views)
-        if self.settings.masks and self.settings.backward == "joint":
-            return first.then(self.masked(views, first.carry))
-        return first
-
-    def baseline(self, batch: Batch, views: Views) -> StepOutput:
-        """Phase I."""
+    def baseline(self, batch: SemiBatch, views: Views) -> tuple[StepOutput, Streams | None]:
+        """Phase I, and what it tells phase II, where there is one."""
         settings, labeled, unlabeled = self.settings, batch.labeled, batch.unlabeled
-        assert labeled.mask_BHW is not None
-        assert unlabeled is not None
         x_l, x_w = views.weak(labeled), views.weak(unlabeled)
         size, count = (x_l.shape[2], x_l.shape[3]), len(x_l)
         maps = self.net.encode(torch.cat([x_l, x_w]))
         maps_l, maps_w = [m[:count] for m in maps], [m[count:] for m in maps]
-        with torch.no_grad(), still_statistics(self.net.decoder):
-            weak = Pseudo.of(self.net.decode(maps_w, size).logits_BKHW, unlabeled.valid_BHW)
+        with torch.no_grad(), frozen_statistics(self.net.decoder):
+            weak = Pseudo.of(self.net.decode(maps_w, size).logits_BKHW, unlabeled)
         maps_fp = drop_channels(maps_w, views.channels("fp", maps_w))
         p_l, p_fp = self.net.decode(cat_maps(maps_l, maps_fp), size).logits_BKHW.split([count, len(x_w)])
-        x_s, mixed = cutmixed(views, unlabeled, weak, "s1")
+        x_s, mixed = cutmixed(views, batch, weak, "s1", self._partner(batch.partner, views))
         p_s = self.net(x_s)
 
-        kept_s, kept_w = kept_weights(mixed, settings.tau), kept_weights(weak, settings.tau)
+        kept_s, kept_w = at_least(mixed, settings.tau), at_least(weak, settings.tau)
         losses = {
-            "labeled": self.build.labeled_loss(p_l, labeled.mask_BHW),  # eq. 1
+            "labeled": self.build.labeled_loss(p_l, labeled),  # eq. 1
             "strong": settings.lambda_u * pseudo_label_loss(p_s, mixed, kept_s),  # eq. 2
             "feature": settings.lambda_u * pseudo_label_loss(p_fp, weak, kept_w),
         }
         terms = (
-            Term("strong", self.net, x_s, p_s, mixed, kept_s),
-            Term("feature", self.net, x_w, p_fp, weak, kept_w),
+            Term("strong", "strong", self.net, x_s, p_s, mixed, kept_s),
+            Term("feature", "feature", self.net, x_w, p_fp, weak, kept_w),
         )
-        carry = None
+        streams = None
         if settings.masks:
-            own = Pseudo.of(p_l, labeled.valid_BHW), Pseudo.of(p_s, mixed.valid_BHW), Pseudo.of(p_fp, weak.valid_BHW)
+            own = Pseudo.of(p_l, labeled), Pseudo.of(p_s, mixed), Pseudo.of(p_fp, unlabeled)
             known_l = labeled.valid_BHW & (labeled.mask_BHW < self.build.classes)
-            carry = Streams(
+            streams = Streams(
                 index_M=torch.cat([labeled.index_B, unlabeled.index_B, unlabeled.index_B]),
                 image_M3HW=torch.cat([x_l, x_s, x_w]),
                 group_MHW=torch.cat([own[0].label_BHW, mixed.label_BHW, weak.label_BHW]),
@@ -184,40 +164,43 @@ class S4MIM(Method):
                 valid_MHW=torch.cat([p.valid_BHW for p in own]),
                 known_MHW=torch.cat([known_l, mixed.valid_BHW, weak.valid_BHW]),
                 prob_MKHW=torch.cat([p.logits_BKHW.softmax(1) for p in own]) if settings.semantic == "mse" else None,
+                pixels_3=torch.stack([p.pixels for p in own]),
                 maps=[m.detach() for m in maps_fp],
             )
-        return StepOutput(self.weighted(losses), pseudo_stats(weak, kept_w), terms, Weak(self.net, x_w, weak), carry)
+        return StepOutput(self.weighted(losses), pseudo_stats(weak, kept_w), terms, Weak(self.net, x_w, weak)), streams
+
+    @torch.no_grad()
+    def _partner(self, others: Images | None, views: Views) -> Pseudo | None:
+        """The pseudo-labels of partners that are not of the micro-batch."""
+        if others is None:
+            return None
+        with frozen_statistics(self.net):
+            return Pseudo.of(self.net(views.weak(others)), others)
 
     def masked(self, views: Views, streams: Streams) -> StepOutput:
         """Phase II: the same mask on the three streams."""
         settings, image = self.settings, streams.image_M3HW
         size, count = (image.shape[2], image.shape[3]), len(image) // 3
         mask = views.patches("mim", settings.patch, settings.ratio).repeat(3, 1, 1)
-        with still_statistics(*([] if settings.masked_statistics else [self.net])):
+        with frozen_statistics(*([] if settings.masked_statistics else [self.net])):
             maps = self.net.encode(image.masked_fill(mask[:, None], 0))  # E(x * m)
             maps_fp = [m[2 * count :] for m in maps]
             maps_fp = drop_channels(maps_fp, views.channels("fp", maps_fp))
             maps = cat_maps([m[: 2 * count] for m in maps], maps_fp)
             p_m = self.net.decode(maps, size).logits_BKHW if settings.lambda_ms else None
 
-        losses, pictures, unused = dict[str, Tensor](), dict[str, Tensor](), list[nn.Module]()
+        losses, pictures = dict[str, Tensor](), dict[str, Tensor]()
         if p_m is not None:
             losses["semantic"] = settings.lambda_ms * self.semantic(p_m, streams)
-        else:
-            unused.append(self.net.decoder)
         if self.pid is not None:
             fea = self.pid.features(maps)
             if settings.lambda_mp:
                 r = self.pid.reconstruct(fea, streams.group_MHW, settings.mim == "classwise")
                 error = (r - self.target(streams)).square().mean(1)  # eq. 5
-                losses["pixel"] = settings.lambda_mp * stream_means(error, streams.valid_MHW)  # eq. 8
+                losses["pixel"] = settings.lambda_mp * stream_means(error, streams)  # eq. 8
                 pictures = streams.pictures(mask, r.detach())
-            else:
-                unused.append(self.pid.heads)
             if settings.lambda_mf:
                 losses["aggregation"] = settings.lambda_mf * self.aggregation(fea, mask, streams)
-        first = next(iter(losses))
-        losses[first] = losses[first] + idle(*unused)
         return StepOutput(self.weighted(losses), pictures=pictures)
 
     @torch.no_grad()
@@ -227,7 +210,7 @@ class S4MIM(Method):
             return streams.image_M3HW
         assert self.pid is not None
         count = len(streams.image_M3HW) // 3 * 2
-        with still_statistics(self.pid):
+        with frozen_statistics(self.pid):
             fea = self.pid.features(streams.maps)
             x_fp = self.pid.reconstruct(fea, streams.group_MHW[count:], self.settings.mim == "classwise")
         return torch.cat([streams.image_M3HW[:count], x_fp])
@@ -254,11 +237,8 @@ class S4MIM(Method):
             error = (at_least_float32(logits_MKHW).softmax(1) - streams.prob_MKHW).square().mean(1)
         else:
             error = F.cross_entropy(at_least_float32(logits_MKHW), streams.label_MHW, reduction="none")
-        return stream_means(error, streams.valid_MHW)
+        return stream_means(error, streams)
 
     def weighted(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
         """Eq. 14."""
         return {name: loss / self.settings.divisor for name, loss in losses.items()}
-
-    def deployed(self) -> Net:
-        return self.net

@@ -15,69 +15,75 @@ show the image again, and both students see the same strong view; the projection
 of the feature map's pixels; `temperature` is the paper's tau; eq. 15 counts its positive once; a feature enters the
 memory if its class is also predicted right; features have unit length; classes are matched with anchors once all were
 seen in the labels, or after the first epoch those that were, and then for good. The printed rate 1 - (i / n)^0.9 is
-read as (1 - i / n)^0.9. `warmup` delays everything but L_s in short runs; the paper has none.
+read as (1 - i / n)^0.9.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated as Doc
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from semiseg_cli.core.methods.base import Batch, Build, Clock, Method, Net, Out, Pseudo, StepOutput, Term, Views, Weak
+from semiseg_cli.core.methods.base import (
+    Build,
+    Clock,
+    Images,
+    Net,
+    Out,
+    Pseudo,
+    SemiBatch,
+    SemiSettings,
+    SemiSupervised,
+    StepOutput,
+    Term,
+    Views,
+    Weak,
+)
 from semiseg_cli.core.ops.dual_contrast import DualContrast
-from semiseg_cli.core.ops.losses import kept_weights, pseudo_label_loss, pseudo_stats
+from semiseg_cli.core.ops.losses import by_confidence, pseudo_label_loss, pseudo_stats
 from semiseg_cli.core.ops.mismatch import SETS, mismatch_scores, pixel_sets
-from semiseg_cli.core.ops.mix import cutmix
-from semiseg_cli.core.ops.processes import idle
-from semiseg_cli.core.settings import Config, require
+from semiseg_cli.core.settings import Below1, Config, Count, Natural, NotNegative, Positive, Probability, require
 
 IGNORE = 255
 
 
 @dataclass(frozen=True, kw_only=True)
-class STPGSettings:
+class STPGSettings(SemiSettings):
     modules: Doc[Literal["dual", "single"], "both modules, or Gen-Student with its own teacher alone"] = "dual"
     pixel_selection: Doc[str, "pseudo-labels for Pro-Student: consistent, high, low, joined by +; or none"] = (
         "consistent+high"
     )
-    alpha: Doc[float, "decay of the teachers' moving averages, in [0, 1)"] = 0.99
-    lambda_u: Doc[float, "weight of the unlabeled losses"] = 1.0
-    lambda_ctr: Doc[float, "weight of the contrastive losses; 0: none"] = 0.1
-    memory_size: Doc[int, "features remembered of every class, N; 0: no contrastive learning"] = 256
-    memory_topk: Doc[int, "at most so many new ones of a class and batch, those nearest to its anchor"] = 32
-    phi: Doc[float, "confidence of Gen-Teacher that a remembered pixel needs more than, in [0, 1]"] = 0.95
-    pixels_per_class: Doc[int, "at most so many pixels of a class, batch and student are contrasted"] = 256
-    temperature: Doc[float, "tau of the anchors and of the anchor loss"] = 0.5
-    embedding: Doc[int, "dimensions that features are projected to"] = 256
+    alpha: Doc[Below1, "decay of the teachers' moving averages"] = 0.99
+    lambda_u: Doc[NotNegative, "weight of the unlabeled losses"] = 1.0
+    lambda_ctr: Doc[NotNegative, "weight of the contrastive losses; 0: none"] = 0.1
+    memory_size: Doc[Natural, "features remembered of every class, N; 0: no contrastive learning"] = 256
+    memory_topk: Doc[Count, "at most so many new ones of a class and batch, those nearest to its anchor"] = 32
+    phi: Doc[Probability, "confidence of Gen-Teacher that a remembered pixel needs more than"] = 0.95
+    pixels_per_class: Doc[Count, "at most so many pixels of a class, batch and student are contrasted"] = 256
+    temperature: Doc[Positive, "tau of the anchors and of the anchor loss"] = 0.5
+    embedding: Doc[Count, "dimensions that features are projected to"] = 256
     projection_input: Doc[Literal["aspp", "fused"], "features projected: the context's, or the classifier's"] = "aspp"
     colour: Doc[bool, "also colour augmentation in the strong view"] = False
     deployed: Doc[
         Literal["gen_student", "pro_student", "gen_teacher", "pro_teacher"], "the network evaluated and exported"
     ] = "gen_student"
-    warmup: Doc[float, "fraction of the run before anything but the labels is learned, in [0, 1)"] = 0.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         parts = self.pixel_selection.split("+")
         known = self.pixel_selection == "none" or (set(parts) <= set(SETS) and len(set(parts)) == len(parts))
         require(known, "method.pixel_selection", self.pixel_selection, f"none, or any of {', '.join(SETS)} joined by +")
-        for name in ("alpha", "warmup"):
-            require(0 <= getattr(self, name) < 1, f"method.{name}", getattr(self, name), "in [0, 1)")
-        for name in ("lambda_u", "lambda_ctr", "memory_size"):
-            require(getattr(self, name) >= 0, f"method.{name}", getattr(self, name), "0 or more")
-        for name in ("memory_topk", "pixels_per_class", "embedding"):
-            require(getattr(self, name) >= 1, f"method.{name}", getattr(self, name), "1 or more")
-        require(0 <= self.phi <= 1, "method.phi", self.phi, "in [0, 1]")
-        require(self.temperature > 0, "method.temperature", self.temperature, "more than 0")
         there = self.modules == "dual" or self.deployed.startswith("gen")
         require(there, "method.deployed", self.deployed, "gen_student or gen_teacher where method.modules is single")
 
 
-class STPG(Method):
+class STPG(SemiSupervised):
     Settings = STPGSettings
+    divisible: ClassVar[Mapping[str, Any]] = {"lambda_ctr": 0.0, "pixel_selection": "consistent+low+high"}
 
     @classmethod
     def check(cls, config: Config) -> None:
@@ -109,31 +115,32 @@ class STPG(Method):
             phi=settings.phi,
         )
 
-    def step(self, batch: Batch, views: Views, phase: int = 0, carry: Any = None) -> StepOutput:
-        settings, labeled, unlabeled = self.settings, batch.labeled, batch.unlabeled
-        assert labeled.mask_BHW is not None
-        assert unlabeled is not None
-        x_l, mask = views.weak(labeled), labeled.mask_BHW
-        if batch.clock.progress < settings.warmup:
-            return self._labels_alone(x_l, mask)
+    def label_step(self, batch: SemiBatch, views: Views) -> StepOutput:
+        """Both students."""
+        x_l, students = views.weak(batch.labeled), [net for net in (self.gen, self.pro) if net is not None]
+        losses = [self.build.labeled_loss(net(x_l), batch.labeled) for net in students]
+        return StepOutput({"labeled": torch.stack(losses).sum()})
 
-        x_w = views.weak(unlabeled)
-        order, boxes = views.partners("s1"), views.boxes("s1", rectangles=3)
-        strong = views.strong(unlabeled, "s1", settings.colour)
-        x_s = cutmix(strong, strong[order], boxes)  # A^s, the same for both students
+    def step(self, batch: SemiBatch, views: Views) -> StepOutput:
+        settings, labeled, unlabeled, others = self.settings, batch.labeled, batch.unlabeled, batch.partner
+        x_l, x_w = views.weak(labeled), views.weak(unlabeled)
+        mix = views.cutmix(unlabeled, "s1", others, rectangles=3)
+        pasted = self._augmented(views.partner, others) if others else None
+        x_s = mix(self._augmented(views, unlabeled), pasted)  # A^s, the same for both students
 
         with torch.no_grad():
             seen = run(self.gen_teacher.net, torch.cat([x_l, x_w]) if self.contrast else x_w)
-            weak_gen = Pseudo.of(seen.logits_BKHW[-len(x_w) :], unlabeled.valid_BHW)  # eqs. 3 and 4
-            weak_pro = Pseudo.of(self.pro_teacher(x_w), unlabeled.valid_BHW) if self.pro_teacher else weak_gen  # 9, 10
-        y_gen, y_pro = (weak.mix(weak.take(order), boxes) for weak in (weak_gen, weak_pro))
+            weak_gen = Pseudo.of(seen.logits_BKHW[-len(x_w) :], unlabeled)  # eqs. 3 and 4
+            weak_pro = Pseudo.of(self.pro_teacher(x_w), unlabeled) if self.pro_teacher else weak_gen  # 9, 10
+            partner_gen, partner_pro = self._partners(others, views)
+        y_gen, y_pro = weak_gen.mix(mix, partner_gen), weak_pro.mix(mix, partner_pro)
 
         gen = run(self.gen, torch.cat([x_l, x_s]))
         gen_l, gen_s = gen.logits_BKHW.split([len(x_l), len(x_s)])  # eq. 8
-        loss_s = self.build.labeled_loss(gen_l, mask)
-        by_conf = kept_weights(y_pro, 0.0, "confidence")  # omega
+        loss_s = self.build.labeled_loss(gen_l, labeled)
+        by_conf = by_confidence(y_pro)  # omega
         losses = {"labeled": loss_s, "general": settings.lambda_u * pseudo_label_loss(gen_s, y_pro, by_conf)}  # eq. 11
-        terms = [Term("general", self.gen, x_s, gen_s, y_pro, by_conf)]
+        terms = [Term("general", "strong", self.gen, x_s, gen_s, y_pro, by_conf)]
         stats = pseudo_stats(y_pro, by_conf)
         taught = [(gen, y_pro.label_BHW, y_pro.valid_BHW)]
 
@@ -141,29 +148,32 @@ class STPG(Method):
             pro = run(self.pro, torch.cat([x_l, x_s]))
             pro_l, pro_s = pro.logits_BKHW.split([len(x_l), len(x_s)])  # eq. 2
             selected = self._select(pro_s, y_gen)
-            kept = kept_weights(y_gen, 0.0, "confidence") * selected
-            losses["labeled"] = loss_s + self.build.labeled_loss(pro_l, mask)  # eq. 1
+            kept = by_confidence(y_gen) * selected
+            losses["labeled"] = loss_s + self.build.labeled_loss(pro_l, labeled)  # eq. 1
             losses["professional"] = settings.lambda_u * pseudo_label_loss(pro_s, y_gen, kept)  # eq. 7
-            terms.append(Term("professional", self.pro, x_s, pro_s, y_gen, kept))
+            terms.append(Term("professional", "strong", self.pro, x_s, pro_s, y_gen, kept))
             stats = pseudo_stats(y_gen, kept) | class_pixels(y_gen, selected)
             taught.append((pro, y_gen.label_BHW, y_gen.valid_BHW & selected))
 
         if self.contrast is not None:
-            labels = [torch.cat([mask, label.where(used, IGNORE)]) for _, label, used in taught]
+            labels = [torch.cat([labeled.mask_BHW, label.where(used, IGNORE)]) for _, label, used in taught]
             features = [self._features(out) for out, _, _ in taught]
             loss_ac, loss_sim = self.contrast(features, labels)  # eqs. 15 and 16
             losses |= {"anchor": settings.lambda_ctr * loss_ac, "similarity": settings.lambda_ctr * loss_sim}
-            self.contrast.collect(self._features(seen)[: len(x_l)], seen.logits_BKHW[: len(x_l)], mask)
+            self.contrast.collect(self._features(seen)[: len(x_l)], seen.logits_BKHW[: len(x_l)], labeled.mask_BHW)
             stats["unseen"] = (~self.contrast.seen_K).to(loss_ac.dtype)
         return StepOutput(losses, stats, tuple(terms), Weak(self.gen, x_w, weak_pro))
 
-    def _labels_alone(self, x_l: Tensor, mask_BHW: Tensor) -> StepOutput:
-        loss = self.build.labeled_loss(self.gen(x_l), mask_BHW)
-        if self.pro is not None:
-            loss = loss + self.build.labeled_loss(self.pro(x_l), mask_BHW)
-        if self.contrast is not None:
-            loss = loss + idle(self.contrast)
-        return StepOutput({"labeled": loss})
+    def _augmented(self, views: Views, images: Images) -> Tensor:
+        return views.strong(images, "s1") if self.settings.colour else views.weak(images)
+
+    def _partners(self, others: Images | None, views: Views) -> tuple[Pseudo | None, Pseudo | None]:
+        """Pseudo-labels of both teachers for partners that are not of the micro-batch."""
+        if others is None:
+            return None, None
+        x_w = views.weak(others)
+        gen = Pseudo.of(self.gen_teacher(x_w), others)
+        return gen, Pseudo.of(self.pro_teacher(x_w), others) if self.pro_teacher else gen
 
     def _select(self, pro_BKHW: Tensor, y_gen: Pseudo) -> Tensor:
         """The pseudo-labels of Gen-Teacher that Pro-Student learns, bool (B, H, W)."""
@@ -179,9 +189,9 @@ class STPG(Method):
         return out.context if self.settings.projection_input == "aspp" else out.fused
 
     def after_step(self, clock: Clock) -> None:
-        self.gen_teacher.follow(self.gen, clock.step, self.settings.alpha)
+        self.gen_teacher.update(self.gen, clock.step, self.settings.alpha)
         if self.pro is not None and self.pro_teacher is not None:
-            self.pro_teacher.follow(self.pro, clock.step, self.settings.alpha)
+            self.pro_teacher.update(self.pro, clock.step, self.settings.alpha)
         if self.contrast is not None:
             self.contrast.after_step(clock, self.settings.alpha)
 

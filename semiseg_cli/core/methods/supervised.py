@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from typing import Annotated as Doc
 from typing import Any
 
-from semiseg_cli.core.methods.base import Batch, Build, Method, Net, StepOutput, Views
-from semiseg_cli.core.ops.mix import cutmix
+from semiseg_cli.core.methods.base import Batch, Build, Method, StepOutput, Views
+from semiseg_cli.core.settings import BaseSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class SupervisedSettings:
+class SupervisedSettings(BaseSettings):
     strong: Doc[bool, "colour jitter, grayscale, blur and CutMix on the labeled images too"] = False
 
 
-class Supervised(Method):
+class Supervised(Method[Batch]):
     Settings = SupervisedSettings
     offers = frozenset[str]()
 
@@ -30,17 +30,14 @@ class Supervised(Method):
 
     @classmethod
     def inputs(cls, settings: Any) -> frozenset[str]:
-        return frozenset()
+        return frozenset({"mix"} if settings.strong else set())
 
-    def step(self, batch: Batch, views: Views, phase: int = 0, carry: Any = None) -> StepOutput:
-        images, mask = batch.labeled, batch.labeled.mask_BHW
-        assert mask is not None
-        x = views.weak(images)
+    def step(self, batch: Batch, views: Views) -> StepOutput:
+        labeled, others = batch.labeled, batch.labeled_partner
+        x = views.weak(labeled)
         if self.settings.strong:
-            boxes, order = views.boxes("labeled"), views.partners("labeled")
-            strong = views.strong(images, "labeled")
-            x, mask = cutmix(strong, strong[order], boxes), mask[order].where(boxes, mask)
-        return StepOutput({"labeled": self.build.labeled_loss(self.net(x), mask)})
-
-    def deployed(self) -> Net:
-        return self.net
+            mix = views.cutmix(labeled, "labeled", others)
+            pasted = views.partner.strong(others, "labeled") if others else None
+            x = mix(views.strong(labeled, "labeled"), pasted)
+            labeled = labeled.mix(mix, others)
+        return StepOutput({"labeled": self.build.labeled_loss(self.net(x), labeled)})

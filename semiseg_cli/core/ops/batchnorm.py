@@ -24,7 +24,7 @@ class BatchNorm2d(nn.BatchNorm2d):
 
 
 @contextmanager
-def still_statistics(*modules: nn.Module) -> Iterator[None]:
+def frozen_statistics(*modules: nn.Module) -> Iterator[None]:
     """Within it, batch norms in training mode use the batch's statistics but leave their running ones as they are."""
     norms = [m for module in modules for m in module.modules() if isinstance(m, _BatchNorm)]
     momenta = [norm.momentum for norm in norms]

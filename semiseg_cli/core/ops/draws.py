@@ -12,27 +12,34 @@ from typing import Any
 import numpy as np
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
+Slots = np.ndarray[Any, np.dtype[np.int64]]
 
 
 class Draws:
-    """Draws for the images of one micro-batch. slots: their places in the global batch, ascending."""
+    """Draws for the images of one micro-batch. slots: their places in the global batch of `batch` images, ascending."""
 
-    def __init__(self, seed: int, step: int, slots: np.ndarray[Any, np.dtype[np.int64]]) -> None:
-        self.seed, self.step, self.slots = seed, step, slots
-
-    def generator(self, key: str) -> np.random.Generator:
-        return np.random.default_rng([self.seed, self.step, zlib.crc32(key.encode())])
+    def __init__(self, seed: int, step: int, slots: Slots, batch: int, suffix: str = "") -> None:
+        self.seed, self.step, self.slots, self.batch, self.suffix = seed, step, slots, batch, suffix
 
     def uniform(self, key: str, count: int) -> Floats:
         """(images, count) numbers uniform in [0, 1). Row r of the table belongs to slot r, however long it is."""
-        rows = self.generator(key).random((int(self.slots.max()) + 1, count))
+        rng = np.random.default_rng([self.seed, self.step, zlib.crc32((key + self.suffix).encode())])
+        rows = rng.random((int(self.slots.max()) + 1, count))
         return np.asarray(rows[self.slots])
 
-    def derangement(self, key: str) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """A random cyclic order of the micro-batch (Sattolo): no image is its own partner, unless it is alone."""
-        rng = self.generator(f"{key}/{int(self.slots[0])}")
-        order = np.arange(len(self.slots))
-        for i in range(len(order) - 1, 0, -1):
-            j = int(rng.integers(0, i))
-            order[i], order[j] = order[j], order[i]
-        return order
+    def neighbours(self) -> Slots:
+        """For every image the place in this micro-batch of its neighbour (`neighbours`), which must be there."""
+        return np.searchsorted(self.slots, neighbours(self.slots, self.batch))
+
+
+def neighbours(slots: Slots, batch: int) -> Slots:
+    """Partners in the global batch: slots 0 and 1, 2 and 3, ... have each other; the last three of an odd batch a ring.
+
+    Which images these are is drawn anew in every step, so a fixed neighbour is as random as any, and it lies in the
+    same micro-batch wherever those are even. No image is its own partner, unless it is alone.
+    """
+    partner = slots ^ 1
+    if batch % 2:
+        ring = max(batch - 3, 0)
+        partner = np.where(slots >= ring, ring + (slots - ring + 1) % min(batch, 3), partner)
+    return partner

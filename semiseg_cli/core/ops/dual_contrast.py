@@ -124,7 +124,7 @@ class DualContrast(nn.Module):
     @torch.no_grad()
     def after_step(self, clock: Clock, alpha: float) -> None:
         """The teacher's head follows, what was collected is taken in, and classes are matched when it is time."""
-        self.teacher.follow(self.heads[0], clock.step, alpha)
+        self.teacher.update(self.heads[0], clock.step, alpha)
         if self.collected:
             sums, counts, vectors, scores = zip(*self.collected, strict=True)
             self.collected = []

@@ -8,19 +8,28 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from semiseg_cli.core.ops.processes import per_micro_batch
 from semiseg_cli.core.ops.register import enlarge
 from semiseg_cli.core.types import Pseudo, at_least_float32
 
 
-def cross_entropy(logits_BKHW: Tensor, mask_BHW: Tensor, weight_K: Tensor | None = None, ignore: int = 255) -> Tensor:
-    """Mean cross-entropy over labeled pixels, weighted by class as torch does; 0 when every pixel is ignored."""
+def cross_entropy(
+    logits_BKHW: Tensor,
+    mask_BHW: Tensor,
+    weight_K: Tensor | None = None,
+    ignore: int = 255,
+    step_mask_MHW: Tensor | None = None,
+) -> Tensor:
+    """Mean cross-entropy over labeled pixels, weighted by class as torch does; 0 when every pixel is ignored.
+
+    step_mask: masks of all micro-batches of the step, where the mean is over more than this one (`per_micro_batch`).
+    """
     each = F.cross_entropy(at_least_float32(logits_BKHW), mask_BHW, weight_K, ignore_index=ignore, reduction="none")
     loss = each.sum()  # CUDA's own sum does not repeat exactly
-    labeled = mask_BHW != ignore
-    if weight_K is None:
-        return loss / labeled.sum().clamp(min=1)
-    share = weight_K[mask_BHW.where(labeled, 0)].where(labeled, 0.0).sum()
-    return loss / share.clamp(min=1e-12)
+    mask_MHW = mask_BHW if step_mask_MHW is None else step_mask_MHW
+    labeled = mask_MHW != ignore
+    counted = labeled if weight_K is None else weight_K[mask_MHW.where(labeled, 0)].where(labeled, 0.0)
+    return loss / per_micro_batch(counted, len(mask_BHW))
 
 
 def ohem(
@@ -45,15 +54,19 @@ def ohem_min_kept(crops: int, height: int, width: int) -> int:
     return int(200_000 * crops * height * width / (2 * 801 * 801))
 
 
-def kept_weights(pseudo: Pseudo, tau: float, weight: Literal["threshold", "confidence"] = "threshold") -> Tensor:
-    """Weight of every pixel's pseudo-label, (B, H, W) float32: [conf >= tau] or conf itself; 0 on padding."""
-    weights = (pseudo.conf_BHW >= tau).float() if weight == "threshold" else pseudo.conf_BHW
-    return weights * pseudo.valid_BHW
+def at_least(pseudo: Pseudo, tau: float) -> Tensor:
+    """[conf >= tau] (FixMatch, eq. 4) as a weight of every pixel, (B, H, W); 0 on padding."""
+    return ((pseudo.conf_BHW >= tau) & pseudo.valid_BHW).to(pseudo.conf_BHW.dtype)
 
 
-def confident(pseudo: Pseudo, tau: float) -> Tensor:
+def more_than(pseudo: Pseudo, tau: float) -> Tensor:
     """[conf > tau], strictly (MaskMatch, eq. 3), as a weight of every pixel, (B, H, W); 0 on padding."""
     return ((pseudo.conf_BHW > tau) & pseudo.valid_BHW).to(pseudo.conf_BHW.dtype)
+
+
+def by_confidence(pseudo: Pseudo) -> Tensor:
+    """The confidence as a weight of every pixel, (B, H, W); 0 on padding."""
+    return pseudo.conf_BHW * pseudo.valid_BHW
 
 
 def pseudo_label_loss(
@@ -61,21 +74,24 @@ def pseudo_label_loss(
 ) -> Tensor:
     """Cross-entropy with the pseudo-labels, weighted by pixel; 0, not NaN, where no pixel is valid or kept.
 
-    normaliser: "valid", the sum over the batch divided by its count of valid pixels (UniMatch); "image", each image's
-    sum divided by its own sum of weights, then the mean over images (MaskMatch).
+    normaliser: "valid", the sum divided by the count of valid pixels of the global batch (UniMatch); "image", each
+    image's sum divided by its own sum of weights, then the mean over images (MaskMatch).
     """
     loss = F.cross_entropy(at_least_float32(logits_BKHW), pseudo.label_BHW, reduction="none") * weights_BHW
     if normaliser == "valid":
-        return loss.sum() / pseudo.valid_BHW.sum().clamp(min=1)
+        return loss.sum() / pseudo.pixels
     return (loss.sum((1, 2)) / weights_BHW.sum((1, 2)).clamp(min=1e-6)).mean()
 
 
-def reconstruction_loss(rgb_B3hw: Tensor, image_B3HW: Tensor, valid_BHW: Tensor) -> Tensor:
-    """Mean squared difference to the image over channels and valid pixels; a coarser map is enlarged bilinearly."""
+def reconstruction_loss(rgb_B3hw: Tensor, image_B3HW: Tensor, valid_BHW: Tensor, pixels: Tensor) -> Tensor:
+    """Mean squared difference to the image over channels and valid pixels; a coarser map is enlarged bilinearly.
+
+    pixels: what the sum over pixels is divided by.
+    """
     size = (image_B3HW.shape[2], image_B3HW.shape[3])
     rgb = enlarge(at_least_float32(rgb_B3hw), size)
     error = (rgb - image_B3HW).square().mean(1) * valid_BHW
-    return error.sum() / valid_BHW.sum().clamp(min=1)
+    return error.sum() / pixels
 
 
 def pseudo_stats(pseudo: Pseudo, weights_BHW: Tensor) -> dict[str, Tensor]:

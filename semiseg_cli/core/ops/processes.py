@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 
 def summed(x: Tensor) -> Tensor:
     """The sum of a tensor over all processes; the tensor itself where there is one. Every process must call it.
 
-    DDP divides gradients by the number of processes. The gradient is therefore multiplied by it, so that a loss made
+    Gradients are averaged over processes. The gradient is therefore multiplied by it, so that a loss made
     of such sums, which is the same in all processes, is trained as if one process had the whole batch.
     """
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
@@ -36,9 +36,14 @@ def gathered(x: Tensor, dim: int) -> Tensor:
     return torch.cat(parts, dim)
 
 
-def idle(*modules: nn.Module | None) -> Tensor | float:
-    """Zero, with zero gradients for the parameters of modules that a step does not use: DDP waits for all of them.
+def per_micro_batch(weights_M: Tensor, images: int) -> Tensor:
+    """What a micro-batch's sum is divided by, so that the mean over micro-batches is that over the global batch.
 
-    None, a module that a method was not given, has none.
+    weights: (M, ...) what each pixel, or image, of all this process's micro-batches of a step counts: bool, or float.
+    images: of one micro-batch. The result is their sum over all processes, per micro-batch; never 0.
     """
-    return 0.0 * sum(p.sum() for module in modules if module is not None for p in module.parameters())
+    total = summed(weights_M.sum())
+    total = total.clamp(min=1e-12 if total.is_floating_point() else 1)
+    world = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    parts = len(weights_M) // images * world
+    return total if parts == 1 else total / parts

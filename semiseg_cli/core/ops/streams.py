@@ -24,6 +24,7 @@ class Streams:
     valid_MHW: Tensor  # not padding
     known_MHW: Tensor  # nor ignored in the label
     prob_MKHW: Tensor | None  # the whole prediction, where the semantic loss is MSE
+    pixels_3: Tensor  # what a sum over the valid pixels of each stream is divided by
     maps: list[Tensor]  # of the weak images, unmasked and perturbed
 
     def pictures(self, mask_MHW: Tensor, r_M3HW: Tensor) -> dict[str, Tensor]:
@@ -34,7 +35,7 @@ class Streams:
         return {f"{stream}/{name}": part for name, streams in parts for stream, part in streams}
 
 
-def stream_means(value_MHW: Tensor, valid_MHW: Tensor) -> Tensor:
+def stream_means(value_MHW: Tensor, streams: Streams) -> Tensor:
     """The sum over the three streams of each one's mean over its valid pixels."""
-    total, count = ((x.reshape(3, -1)).sum(1) for x in (value_MHW * valid_MHW, valid_MHW))
-    return (total / count.clamp(min=1)).sum()
+    total_3 = (value_MHW * streams.valid_MHW).reshape(3, -1).sum(1)
+    return (total_3 / streams.pixels_3).sum()

@@ -12,7 +12,7 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 class Teacher(nn.Module, Generic[Module]):
-    """A frozen copy of a network that follows it by exponential moving average and stays in eval mode."""
+    """A frozen copy of a network, updated by exponential moving average (EMA), and stays in eval mode."""
 
     def __init__(self, net: Module) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class Teacher(nn.Module, Generic[Module]):
         return self.net(*args, **kwargs)
 
     @torch.no_grad()
-    def follow(self, student: nn.Module, step: int, alpha: float) -> None:
+    def update(self, student: nn.Module, step: int, alpha: float) -> None:
         """theta' = d theta' + (1 - d) theta with d = `decay(step, alpha)`; buffers are copied."""
         ours: list[Tensor] = [*self.net.parameters()]
         theirs: list[Tensor] = [*student.parameters()]

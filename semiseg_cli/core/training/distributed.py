@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
 import torch.distributed as dist
+from torch import nn
 
 from semiseg_cli.core.errors import DeviceError, Diverged, Interrupted
 
@@ -60,6 +61,28 @@ def any_process(flag: bool, world: World) -> bool:
 def barrier(world: World) -> None:
     if world.size > 1:
         dist.barrier()
+
+
+def average_gradients(parameters: Sequence[nn.Parameter], world: World) -> None:
+    """Replace every gradient by its mean over the processes, in one exchange. Once a step, after all backward passes.
+
+    Every process must have met the same losses: a parameter without a gradient has none anywhere, and keeps none.
+    """
+    if world.size == 1:
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    parts = (flat / world.size).split([gradient.numel() for gradient in gradients])
+    torch._foreach_copy_(gradients, [part.view_as(g) for part, g in zip(parts, gradients, strict=True)])
+
+
+@torch.no_grad()
+def same_start(module: nn.Module, world: World) -> None:
+    """Every process begins with the tensors of the first."""
+    if world.size > 1:
+        for tensor in module.state_dict().values():
+            dist.broadcast(tensor, 0)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The loop: micro-batches, phases, one optimiser step, and on time a log line, an evaluation, a saved state.
+"""The loop: micro-batches, passes, one optimiser step, and on time a log line, an evaluation, a saved state.
 
 It knows no paper and no file format: what to do with a log line, an evaluation or a state is given to it. It waits for
 the device only when a log line is due.
@@ -6,7 +6,6 @@ the device only when a log line is due.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -14,16 +13,16 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from semiseg_cli.core.data.loader import HostBatch, Plan
 from semiseg_cli.core.errors import Diverged, Interrupted
-from semiseg_cli.core.methods.base import Method
 from semiseg_cli.core.settings import TrainConfig
-from semiseg_cli.core.training.distributed import World, any_process
+from semiseg_cli.core.training.distributed import World, any_process, average_gradients
 from semiseg_cli.core.training.optim import set_learning_rates
+from semiseg_cli.core.training.step import Step, Train
 from semiseg_cli.core.types import Clock
 
 
@@ -79,8 +78,7 @@ class Meter:
 
 
 def fit(
-    train: nn.Module,
-    method: Method,
+    train: Train,
     optimizer: torch.optim.Optimizer,
     batches: Iterator[HostBatch],
     plan: Plan,
@@ -89,7 +87,7 @@ def fit(
     hooks: Hooks,
     epoch_images: int,
 ) -> None:
-    """Run steps `plan.start` to `plan.steps`. `train` is `Train` or its DDP wrapper, `method` the method inside.
+    """Run steps `plan.start` to `plan.steps`.
 
     Raises Diverged when a loss is not finite, Interrupted after saving when `hooks.stopping` says so.
     """
@@ -98,7 +96,7 @@ def fit(
     for step in range(plan.start, plan.steps):
         clock = Clock(step, plan.steps, step * plan.batch / max(epoch_images, 1))
         lr = set_learning_rates(optimizer, step, config)
-        one_step(train, method, optimizer, batches, plan, clock, config.grad_clip, meter)
+        one_step(train, optimizer, batches, plan, clock, config.grad_clip, meter, world)
         done, counted = step + 1, counted + 1
         hooks.advance(done)
 
@@ -130,43 +128,47 @@ def fit(
 
 
 def one_step(
-    train: nn.Module,
-    method: Method,
+    train: Train,
     optimizer: torch.optim.Optimizer,
     batches: Iterator[HostBatch],
     plan: Plan,
     clock: Clock,
     grad_clip: float,
     meter: Meter,
+    world: World,
     lap: Callable[[str], None] = lambda part: None,
 ) -> None:
-    """Accumulate the gradients of all micro-batches and phases, then step the optimiser and the method.
+    """Accumulate the gradients of all micro-batches and passes, then step the optimiser and the method.
 
     lap: told the name of each part that has just been done, for measurements.
     """
-    parts, phases = plan.accumulation, method.phases(clock)
-    for part in range(parts):
-        host, carry = next(batches), None
+    parts = plan.accumulation
+    hosts = [next(batches) for _ in range(parts)]
+    step = Step(hosts, plan.step_slots) if parts > 1 else None
+    seed_generators(plan, clock)
+    lap("data")
+    for part, host in enumerate(hosts):
         row: dict[str, Tensor] = {}
-        lap("data")
-        for phase in range(phases):
-            last = part == parts - 1 and phase == phases - 1
-            ddp = train if isinstance(train, DistributedDataParallel) else None
-            with ddp.no_sync() if ddp and not last else contextlib.nullcontext():
-                out = train(host, clock, plan.slots(part), phase, carry)
-                total = torch.stack(list(out.losses.values())).sum()
-                lap("forward")
-                (total / parts).backward()
-            carry = out.carry
+        for out in train(host, clock, plan.slots(part), plan.batch, step):
+            total = torch.stack(list(out.losses.values())).sum()
+            lap("forward")
+            (total / parts).backward()
             whole = total.detach() + row.get("loss", 0.0)
             row |= {"loss": whole, **{f"loss_{k}": v.detach() for k, v in out.losses.items()}, **out.stats}
-            del out, total  # what they hold would lie beside the next phase
+            del out, total  # what they hold would lie beside the next pass
             lap("backward")
         meter.add(row)
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    average_gradients(parameters, world)
     if grad_clip:
-        nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], grad_clip)
+        nn.utils.clip_grad_norm_(parameters, grad_clip)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     lap("optimiser")
-    method.after_step(clock)
+    train.method.after_step(clock)
     lap("after_step")
+
+
+def seed_generators(plan: Plan, clock: Clock) -> None:
+    """PyTorch's generators, for whatever draws from them: dropout in somebody's network. Views draw by key."""
+    torch.manual_seed(int(np.random.SeedSequence([plan.seed, clock.step, plan.rank]).generate_state(1)[0]))

@@ -57,7 +57,7 @@ def measure(
     device, count = session.world.device, 2 + steps * (2 if parts else 1)
     plan = replace(session.plan, start=0, steps=count)
     batches = session.batches(plan) if batches is None else batches
-    session.wrapped.train()
+    session.train.train()
     numbers = iter(range(count))
 
     def step(lap: Callable[[str], None] | None = None) -> None:
@@ -66,7 +66,7 @@ def measure(
         set_learning_rates(session.optimizer, next(numbers), replace(session.config.train, steps=count))
         clip = session.config.train.grad_clip
         more = {"lap": lap} if lap else {}
-        one_step(session.wrapped, session.method, session.optimizer, batches, plan, clock, clip, Meter(), **more)
+        one_step(session.train, session.optimizer, batches, plan, clock, clip, Meter(), session.world, **more)
 
     cost = cost_of(step, steps, device)
     laps = Laps(device)

@@ -20,7 +20,6 @@ from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.methods.base import StepOutput
 from semiseg_cli.core.training.session import Session
 from semiseg_cli.core.types import Clock, Pseudo
-from semiseg_cli.core.views import DeviceViews
 
 Array = np.ndarray[Any, Any]
 
@@ -40,20 +39,13 @@ class View:
     kept: Array | None = None
 
 
-class Unmixed(DeviceViews):
-    """Views without CutMix: what is taught then belongs to one image, pixel by pixel."""
-
-    def boxes(self, key: str, rectangles: int = 1) -> Tensor:
-        return torch.zeros_like(super().boxes(key, rectangles))
-
-
 def pseudo_labels(session: Session, count: int, seed: int) -> list[tuple[Record, View]]:
     """Unlabeled images as the method's teacher sees and labels them, and the pixels that its loss counts.
 
     The weak view if a term is taught by its labels, else the first view that is taught. Raises UsageError for a method
     without pseudo-labels.
     """
-    return [(record, views[0]) for record, views in _steps(session, count, seed, Unmixed, lambda out: [_shown(out)])]
+    return [(record, views[0]) for record, views in _steps(session, count, seed, False, lambda out: [_shown(out)])]
 
 
 def augmented(session: Session, count: int, seed: int) -> list[tuple[Record, list[View]]]:
@@ -63,10 +55,10 @@ def augmented(session: Session, count: int, seed: int) -> list[tuple[Record, lis
 
     def shown(out: StepOutput) -> list[tuple[str, Tensor, Pseudo, Tensor | None]]:
         views = [("weak", out.weak.image_B3HW, out.weak.pseudo, None)] if out.weak else []
-        strong = [t for t in out.terms if not (out.weak and t.image_B3HW is out.weak.image_B3HW)]
+        strong = [term for term in out.terms if term.view not in ("weak", "feature")]
         return [*views, *((term.name, term.image_B3HW, term.pseudo, term.kept_BHW) for term in strong)]
 
-    return list(_steps(session, count, seed, DeviceViews, shown))
+    return list(_steps(session, count, seed, True, shown))
 
 
 def pictured(
@@ -119,14 +111,17 @@ def _shown(out: StepOutput) -> tuple[str, Tensor, Pseudo, Tensor | None]:
 
 
 def _steps(
-    session: Session, count: int, seed: int, make_views: type[DeviceViews], shown: Callable[[StepOutput], list[Any]]
+    session: Session, count: int, seed: int, mixing: bool, shown: Callable[[StepOutput], list[Any]]
 ) -> Iterator[tuple[Record, list[View]]]:
-    """Steps until `count` different unlabeled images were seen (or all there are); each with its views."""
+    """Steps until `count` different unlabeled images were seen (or all there are); each with its views.
+
+    mixing: with CutMix. Without it, what is taught belongs to one image, pixel by pixel.
+    """
     records = session.partition.unlabeled
     if "unlabeled" not in session.plan.inputs:
         raise _none(session)
     session.train.train()
-    session.train.make_views, session.train.seed = make_views, seed
+    session.train.view_settings, session.train.seed = replace(session.train.view_settings, mixing=mixing), seed
     seen: set[int] = set()
     for number, host in enumerate(_batches(session, seed)):
         micro = session.plan.micro
@@ -143,11 +138,11 @@ def _steps(
 
 
 def _step(session: Session, host: HostBatch, slots: Array) -> StepOutput:
-    """All phases of one micro-batch as the last step of the run would take it; terms of all phases together."""
+    """All passes of one micro-batch as the last step of the run would take it, as one."""
     clock = Clock(session.plan.steps - 1, session.plan.steps)
     out = StepOutput({})
-    for phase in range(session.method.phases(clock)):
-        out = out.then(session.train(host, clock, slots, phase, out.carry))
+    for part in session.train(host, clock, slots, session.plan.micro):
+        out = out.plus(part)
     terms = tuple(term for term in out.terms if len(term.image_B3HW) == len(slots))  # others mix in labeled images
     return replace(out, terms=terms)
 

@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from torch import nn
 
 from semiseg_cli import __version__
 from semiseg_cli.core.data.loader import HostBatch, Plan, loader, workers_for
@@ -26,19 +25,18 @@ from semiseg_cli.core.training.step import Train
 
 @dataclass(frozen=True)
 class Session:
-    """One run in memory. `train` is the module whose state is saved, `wrapped` the same under DDP if need be."""
+    """One run in memory. `train` is the module whose state is saved."""
 
     config: Config
     dataset: Dataset
     partition: Partition
     world: World
     train: Train
-    wrapped: nn.Module
     optimizer: torch.optim.Optimizer
     plan: Plan
 
     @property
-    def method(self) -> Method:
+    def method(self) -> Method[Any]:
         return self.train.method
 
     @property

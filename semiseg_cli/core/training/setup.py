@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from semiseg_cli.core.config.layers import with_steps
 from semiseg_cli.core.data.loader import Plan
@@ -30,10 +28,12 @@ from semiseg_cli.core.partitions.splits import class_pixels, nothing_known
 from semiseg_cli.core.settings import Config, ModelConfig
 from semiseg_cli.core.training.checkpoint import fit as fit_tensors
 from semiseg_cli.core.training.checkpoint import read_network
-from semiseg_cli.core.training.distributed import World
+from semiseg_cli.core.training.distributed import World, same_start
 from semiseg_cli.core.training.optim import build_optimizer
 from semiseg_cli.core.training.session import Session
 from semiseg_cli.core.training.step import Builder, Train
+from semiseg_cli.core.views import load_strong_view
+from semiseg_cli.core.views.device import ViewSettings
 
 WIDEST_VIEW = 4  # the published recipes' images are 1.5 to 2.6 times as long as their crops
 
@@ -56,30 +56,11 @@ def open_session(
     config = with_steps(config, len(partition.unlabeled) or len(partition.labeled))
     if partition.hint:
         note(partition.hint)
-    method_class, train = load_method(config.method_name), config.train
-    inputs = method_class.inputs(config.method)
-    if "unlabeled" in inputs and not partition.unlabeled:
-        raise DataError(
-            f"{config.method_name} needs unlabeled images, and {dataset.name} has none beside the labeled ones",
-            fix="semiseg prepare folder --unlabeled DIR, fewer labels (--labeled N), or --method supervised",
-        )
-    micro = train.micro_batch or max(train.batch // world.size, 1)
-    if train.batch % (micro * world.size):
-        raise UsageError(
-            f"a batch of {train.batch} cannot be divided among {world.size} devices in micro-batches of {micro}",
-            fix=f"--batch {micro * world.size}",
-        )
-    frequencies = class_frequencies(partition.labeled, len(dataset.classes))
-    absent = [name for name, share in zip(dataset.classes, frequencies, strict=True) if not share]
-    if len(absent) == len(dataset.classes):
-        raise nothing_known(len(partition.labeled))
-    if absent:
-        note(f"no labeled pixel of: {', '.join(absent)} (they cannot be learned from this partition)")
-    narrow_view(dataset, train.crop, note)
-    nearest: tuple[int, ...] = ()
-    if "paired" in inputs:
-        config, nearest = _with_pairs(config, dataset, partition, note)
-    set_deterministic(train.deterministic)
+    frequencies = known_classes(config, dataset, partition, note)
+    narrow_view(dataset, config.train.crop, note)
+    config, nearest = _with_pairs(config, dataset, partition, note)
+    plan = plan_of(config, world, nearest, note)
+    set_deterministic(config.train.deterministic)
     builder = Builder(
         {
             "backbone": config.model.backbone,
@@ -89,33 +70,72 @@ def open_session(
             "freeze_bn": config.model.freeze_bn,
         },
         len(dataset.classes),
-        seed=train.seed,
-        loss=train.loss,
-        class_weights=class_weights(frequencies, train.class_weights, world.device),
+        seed=config.train.seed,
+        loss=config.train.loss,
+        class_weights=class_weights(frequencies, config.train.class_weights, world.device),
         ignore=dataset.ignore,
         prepare=_preparation(config, len(dataset.classes), init, bare, note),
     )
-    amp = train.amp == "bf16" or (train.amp == "auto" and native_bfloat16(world.device))
-    module = Train(
-        _method(config, builder),
-        seed=train.seed, mean=MEAN, std=STD, amp=amp, colour=train.colour, cutmix=train.cutmix,
-    )  # fmt: skip
-    module = module.to(memory_format=torch.channels_last).to(world.device)
-    wrapped: nn.Module = module
-    if world.size > 1:
-        if world.device.type == "cuda":
-            module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
-        with warnings.catch_warnings():  # its successor in newer releases would synchronise buffers at the start
-            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
-            wrapped = DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)
+    module = _module(config, builder, world)
+    optimizer = build_optimizer(module.method.groups(), config.train)
+    return Session(config, dataset, partition, world, module, optimizer, plan)
+
+
+def known_classes(
+    config: Config, dataset: Dataset, partition: Partition, note: Callable[[str], None]
+) -> list[float]:
+    """Share of every class among the labeled pixels. Raises DataError where there is nothing to learn from."""
+    if "unlabeled" in _inputs(config) and not partition.unlabeled:
+        raise DataError(
+            f"{config.method_name} needs unlabeled images, and {dataset.name} has none beside the labeled ones",
+            fix="semiseg prepare folder --unlabeled DIR, fewer labels (--labeled N), or --method supervised",
+        )
+    frequencies = class_frequencies(partition.labeled, len(dataset.classes))
+    absent = [name for name, share in zip(dataset.classes, frequencies, strict=True) if not share]
+    if len(absent) == len(dataset.classes):
+        raise nothing_known(len(partition.labeled))
+    if absent:
+        note(f"no labeled pixel of: {', '.join(absent)} (they cannot be learned from this partition)")
+    return frequencies
+
+
+def plan_of(config: Config, world: World, nearest: tuple[int, ...], note: Callable[[str], None]) -> Plan:
+    """Which images come into which step, and on which process. Raises UsageError for a batch that cannot be divided."""
+    train = config.train
+    micro = train.micro_batch or max(train.batch // world.size, 1)
+    if train.batch % (micro * world.size):
+        raise UsageError(
+            f"a batch of {train.batch} cannot be divided among {world.size} devices in micro-batches of {micro}",
+            fix=f"--batch {micro * world.size}",
+        )
     plan = Plan(
         seed=train.seed, start=0, steps=train.steps, batch=train.batch, micro=micro, crop=train.crop,
-        scale=train.scale, rotation=train.rotation, inputs=inputs, pairs=nearest, rank=world.rank, world=world.size,
+        scale=train.scale, rotation=train.rotation, inputs=_inputs(config), pairs=nearest, rank=world.rank,
+        world=world.size,
     )  # fmt: skip
-    if "unlabeled" in inputs and micro == 1:
-        note("one image per micro-batch: CutMix has no partner and pastes an image into itself")
-    optimizer = build_optimizer(module.method.groups(), train)
-    return Session(config, dataset, partition, world, module, wrapped, optimizer, plan)
+    if "mix" in plan.inputs and train.batch == 1:
+        note("a batch of one image: CutMix has no partner and pastes the image into itself")
+    if plan.partners == "loaded":
+        note(f"micro-batches of {micro}: CutMix partners lie in others, and are loaded and labeled twice")
+    return plan
+
+
+def _inputs(config: Config) -> frozenset[str]:
+    return load_method(config.method_name).inputs(config.method)
+
+
+def _module(config: Config, builder: Builder, world: World) -> Train:
+    """The method with all that its step needs, on the device of the run."""
+    train = config.train
+    amp = train.amp == "bf16" or (train.amp == "auto" and native_bfloat16(world.device))
+    strong = load_strong_view(train.strong_view, train.colour) if train.colour else None
+    views = ViewSettings(strong, train.cutmix)
+    module = Train(_method(config, builder), seed=train.seed, mean=MEAN, std=STD, amp=amp, views=views)
+    module = module.to(memory_format=torch.channels_last).to(world.device)
+    if world.size > 1 and world.device.type == "cuda":
+        module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+    same_start(module, world)
+    return module
 
 
 def narrow_view(dataset: Dataset, crop: int, note: Callable[[str], None]) -> None:
@@ -128,7 +148,7 @@ def narrow_view(dataset: Dataset, crop: int, note: Callable[[str], None]) -> Non
         )
 
 
-def _method(config: Config, build: Build) -> Method:
+def _method(config: Config, build: Build) -> Method[Any]:
     """The method, with its plug-ins where there are any."""
     method = load_method(config.method_name)(config.method, build)
     extras = {name: load_extra(name)(settings, build) for name, settings in config.extras.items()}
@@ -140,8 +160,10 @@ def _with_pairs(
 ) -> tuple[Config, tuple[int, ...]]:
     """The nearest labeled image of every unlabeled one, and the configuration with the file they are from.
 
-    A resumed run then takes the same file, whatever has been made since.
+    A resumed run then takes the same file, whatever has been made since. None for a method that takes no pairs.
     """
+    if "paired" not in _inputs(config):
+        return config, ()
     pairs = pairs_of(config, dataset, partition)
     note(f"pairs: {pairs.path} ({pairs.meta['encoder']}, {pairs.meta['metric']})")
     name = pairs.path.name if pairs.path.parent == folder_of(dataset) else str(pairs.path.absolute())

@@ -1,20 +1,22 @@
-"""One forward of a method on one micro-batch: everything that DDP wraps."""
+"""A method's step on one micro-batch: the warm-up, autocast, and what stands between the loader and the method."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from semiseg_cli.core.data.loader import HostBatch
 from semiseg_cli.core.methods.base import Method, StepOutput
 from semiseg_cli.core.models import build_decoder, build_segmenter
-from semiseg_cli.core.ops.draws import Draws
+from semiseg_cli.core.ops.draws import Draws, Slots, neighbours
 from semiseg_cli.core.ops.losses import cross_entropy, ohem, ohem_min_kept
 from semiseg_cli.core.ops.teacher import Teacher
-from semiseg_cli.core.types import Batch, Clock, Decoder, Images, Net
-from semiseg_cli.core.views import DeviceViews
+from semiseg_cli.core.types import Batch, Clock, Decoder, Images, Labeled, Net, SemiBatch
+from semiseg_cli.core.views.device import DeviceViews, ViewSettings
 
 
 class Builder:
@@ -51,18 +53,18 @@ class Builder:
     def teacher(self, net: Net) -> Teacher[Net]:
         return Teacher(net)
 
-    def labeled_loss(self, logits_BKHW: Tensor, mask_BHW: Tensor) -> Tensor:
+    def labeled_loss(self, logits_BKHW: Tensor, labeled: Labeled) -> Tensor:
+        """The run's loss on labeled pixels: their mean over the global batch, or OHEM within the micro-batch."""
+        mask = labeled.mask_BHW
         if self.loss == "ohem":
-            return ohem(logits_BKHW, mask_BHW, min_kept=ohem_min_kept(*mask_BHW.shape), ignore=self.ignore)
-        return cross_entropy(logits_BKHW, mask_BHW, self.class_weights, self.ignore)
+            return ohem(logits_BKHW, mask, min_kept=ohem_min_kept(*mask.shape), ignore=self.ignore)
+        return cross_entropy(logits_BKHW, mask, self.class_weights, self.ignore, labeled.step_mask_MHW)
 
 
 class Train(nn.Module):
     """A method under autocast, fed with uint8 micro-batches.
 
-    seed: of the run. amp: bfloat16 autocast. colour, cutmix: strength of the strong views' colour augmentation, and
-    probability of their box. Draws depend on (seed, step, slot) alone; torch's own generator is seeded per step too,
-    for dropout inside networks.
+    seed: of the run; draws depend on (seed, step, slot) alone. amp: bfloat16 autocast.
     """
 
     mean: Tensor
@@ -70,50 +72,97 @@ class Train(nn.Module):
 
     def __init__(
         self,
-        method: Method,
+        method: Method[Any],
         *,
         seed: int,
         mean: tuple[float, ...],
         std: tuple[float, ...],
         amp: bool = False,
-        colour: float = 1.0,
-        cutmix: float = 0.5,
+        views: ViewSettings | None = None,
     ) -> None:
         super().__init__()
         self.method, self.seed, self.amp = method, seed, amp
-        self.colour, self.cutmix = colour, cutmix
-        self.make_views: type[DeviceViews] = DeviceViews  # pictures are made with others
+        self.view_settings = views or ViewSettings()
         self.register_buffer("mean", torch.tensor(mean), persistent=False)
         self.register_buffer("std", torch.tensor(std), persistent=False)
 
-    def views(self, clock: Clock, slots: Any, size: tuple[int, int]) -> DeviceViews:
-        return self.make_views(Draws(self.seed, clock.step, slots), self.mean, self.std, size, self.colour, self.cutmix)
-
     def forward(
-        self, host: dict[str, Tensor], clock: Clock, slots: Any, phase: int = 0, carry: Any = None
-    ) -> StepOutput:
-        batch = to_batch(host, clock, self.mean.device)
-        torch.manual_seed(int(np.random.SeedSequence([self.seed, clock.step, int(slots[0])]).generate_state(1)[0]))
-        size = (batch.labeled.rgb01_B3HW.shape[2], batch.labeled.rgb01_B3HW.shape[3])
-        with torch.autocast(self.mean.device.type, torch.bfloat16, enabled=self.amp):
-            return self.method.step(batch, self.views(clock, slots, size), phase, carry)
+        self, host: HostBatch, clock: Clock, slots: Slots, batch: int = 0, step: Step | None = None
+    ) -> Iterator[StepOutput]:
+        """The method's step on one micro-batch: what each of its backward passes is of, in their order.
+
+        slots: of the images, among `batch` of the global batch (0: these are all). step: what the other micro-batches
+        of this process bring, where there are others. The caller differentiates each output before it takes the next.
+        """
+        method, micro, batch = self.method, self.to_batch(host, clock, step), batch or len(slots)
+        views = self.views(clock, slots, batch, micro, slots if step is None else step.slots)
+        with self._autocast():
+            if method.stage(clock) == "labels":
+                passes = iter([method.label_step(micro, views)])
+            else:
+                out = method.step(replace(micro, clock=replace(clock, stage_began=method.warmup)), views)
+                passes = iter([out]) if isinstance(out, StepOutput) else out
+        while True:
+            with self._autocast():
+                found = next(passes, None)
+            if found is None:
+                return
+            yield found
+
+    def views(
+        self, clock: Clock, slots: Slots, batch: int, micro: Batch, step_slots: Slots | None = None
+    ) -> DeviceViews:
+        """Of a micro-batch, and of the images that are pasted into it."""
+        size = (micro.labeled.rgb01_B3HW.shape[2], micro.labeled.rgb01_B3HW.shape[3])
+
+        def of(slots: Slots, suffix: str = "", partner: DeviceViews | None = None) -> DeviceViews:
+            draws = Draws(self.seed, clock.step, slots, batch, suffix)
+            of_step = Draws(self.seed, clock.step, slots if step_slots is None else step_slots, batch, suffix)
+            return DeviceViews(draws, of_step, self.mean, self.std, size, self.view_settings, partner)
+
+        second = self.method.takes("second")
+        return of(slots, partner=of(slots, "/second") if second else of(neighbours(slots, batch)))
+
+    def to_batch(self, host: HostBatch, clock: Clock, step: Step | None = None) -> Batch:
+        """Copy a host micro-batch to the device (without waiting, if it is pinned) and to float."""
+        device = self.mean.device
+
+        def tensors(name: str) -> dict[str, Tensor]:
+            got = {k: host[f"{name}_{k}"].to(device, non_blocking=True) for k in ("image", "valid", "index")}
+            rgb = got["image"].permute(0, 3, 1, 2).to(self.mean.dtype).div_(255).contiguous()
+            valid = got["valid"].bool()
+            step_valid = valid if step is None else step.maps[f"{name}_valid"].to(device, non_blocking=True).bool()
+            return {"rgb01_B3HW": rgb, "valid_BHW": valid, "index_B": got["index"], "step_valid_MHW": step_valid}
+
+        def images(name: str) -> Images | None:
+            return Images(**tensors(name)) if f"{name}_image" in host else None
+
+        def labeled(name: str) -> Labeled | None:
+            if f"{name}_image" not in host:
+                return None
+            mask = host[f"{name}_mask"].to(device, non_blocking=True).long()
+            whole = mask if step is None else step.maps[f"{name}_mask"].to(device, non_blocking=True).long()
+            return Labeled(**tensors(name), mask_BHW=mask, step_mask_MHW=whole)
+
+        own, unlabeled = labeled("labeled"), images("unlabeled")
+        assert own is not None
+        if unlabeled is None:
+            return Batch(labeled=own, clock=clock, labeled_partner=labeled("labeled_partner"))
+        return SemiBatch(
+            labeled=own, clock=clock, unlabeled=unlabeled, partner=images("partner"), paired=labeled("paired")
+        )
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.mean.device.type, torch.bfloat16, enabled=self.amp)
 
 
-def to_batch(host: dict[str, Tensor], clock: Clock, device: torch.device) -> Batch:
-    """Copy a host micro-batch to the device (without waiting, if it is pinned) and to float."""
+class Step:
+    """What is known of all micro-batches of a process's step before the first runs: masks, padding, slots."""
 
-    def images(name: str) -> Images | None:
-        if f"{name}_image" not in host:
-            return None
-        got = {
-            key: host[f"{name}_{key}"].to(device, non_blocking=True)
-            for key in ("image", "valid", "index", "mask")
-            if f"{name}_{key}" in host
+    def __init__(self, hosts: list[HostBatch], slots: Slots) -> None:
+        self.slots = slots
+        joined = {
+            name: torch.cat([host[name] for host in hosts]) for name in hosts[0] if name.endswith(("_valid", "_mask"))
         }
-        rgb = got["image"].permute(0, 3, 1, 2).float().div_(255).contiguous()
-        mask = got["mask"].long() if "mask" in got else None
-        return Images(rgb, got["valid"].bool(), got["index"], mask)
-
-    labeled = images("labeled")
-    assert labeled is not None
-    return Batch(labeled, clock, images("unlabeled"), images("second"), images("paired"))
+        pin = next(iter(hosts[0].values())).is_pinned()
+        self.maps: Mapping[str, Tensor] = {name: x.pin_memory() if pin else x for name, x in joined.items()}

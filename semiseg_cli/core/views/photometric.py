@@ -12,6 +12,7 @@ Grayscale is s = 0. PIL rotates hue in HSV and clips after each operation: close
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,22 @@ _TO_YIQ = np.array([LUMA, [0.595716, -0.274453, -0.321263], [0.211456, -0.522591
 _FROM_YIQ = np.linalg.inv(_TO_YIQ)
 RADIUS = 6  # of the blur's kernel in pixels: three times the largest sigma
 DRAWS = 8  # uniform numbers per image
+
+
+class Photometric:
+    """The recipe as a strong view. strength: factor of its ranges and of the probabilities of grayscale and blur."""
+
+    draws = DRAWS
+
+    def __init__(self, strength: float = 1.0) -> None:
+        self.strength = strength
+
+    def tables(self, u: Floats) -> dict[str, Floats]:
+        matrix, weight = colour_matrices(u, self.strength)
+        return {"matrix": matrix, "weight": weight, "taps": blur_kernels(u, self.strength)}
+
+    def apply(self, rgb01_B3HW: Tensor, tables: Mapping[str, Tensor]) -> Tensor:
+        return blur(recolour(rgb01_B3HW, tables["matrix"], tables["weight"]), tables["taps"])
 
 
 def colour_matrices(u: Floats, strength: float = 1.0) -> tuple[Floats, Floats]:

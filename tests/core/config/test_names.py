@@ -24,7 +24,7 @@ TYPES = types_of({"method": load_method("fixmatch").Settings, **SECTIONS})
         ("model.tau", "did you mean 'method.tau'?"),
         ("method.cutmix_partners", "did you mean 'method.cutmix_partner'?"),
         ("steps", "did you mean 'train.steps'?"),
-        ("method", "[method] is a table of settings: name, add, tau"),
+        ("method", "[method] is a table of settings: name, add, warmup, tau"),
         ("eval.qqqqqqq", "settings of eval: window, stride, batch"),
         ("qqqqqqq", "sections: method, data, model, train, eval"),
     ],

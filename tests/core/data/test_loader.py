@@ -29,7 +29,8 @@ forked = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody kn
 Lists = tuple[Sequence[Record], Sequence[Record]]  # labeled, unlabeled
 
 PLAN = Plan(
-    seed=3, start=0, steps=4, batch=4, micro=4, crop=32, scale=(0.5, 2.0), inputs=frozenset({"unlabeled", "second"})
+    seed=3, start=0, steps=4, batch=4, micro=4, crop=32, scale=(0.5, 2.0),
+    inputs=frozenset({"unlabeled", "mix", "second"}),
 )
 
 
@@ -59,7 +60,7 @@ def same(a: Sequence[HostBatch], b: Sequence[HostBatch]) -> bool:
 def test_shapes_and_types(lists: Lists) -> None:
     found = steps(PLAN, lists)
     assert len(found) == 4
-    for name in ("labeled", "unlabeled", "second"):
+    for name in ("labeled", "unlabeled", "partner"):
         assert found[0][f"{name}_image"].shape == (4, 32, 32, 3)
         assert found[0][f"{name}_image"].dtype == torch.uint8
         assert found[0][f"{name}_valid"].shape == (4, 32, 32)
@@ -119,8 +120,8 @@ def test_one_pass_over_the_unlabeled_list(lists: Lists) -> None:
 
 def test_second_is_the_same_image_in_another_crop(lists: Lists) -> None:
     for batch in steps(PLAN, lists):
-        assert torch.equal(batch["second_index"], batch["unlabeled_index"])
-        assert not (batch["second_image"] == batch["unlabeled_image"]).flatten(1).all(1).any()
+        assert torch.equal(batch["partner_index"], batch["unlabeled_index"])
+        assert not (batch["partner_image"] == batch["unlabeled_image"]).flatten(1).all(1).any()
 
 
 def test_the_labeled_neighbour_comes_with_its_mask_in_a_crop_of_its_own(lists: Lists) -> None:
@@ -159,7 +160,7 @@ def test_only_what_a_method_asks_for_is_read(
     found = steps(replace(PLAN, inputs=frozenset()), lists)
     assert not [key for key in found[0] if not key.startswith("labeled")]
     assert opened == {record.image for record in labeled}
-    assert "second_image" not in steps(replace(PLAN, inputs=frozenset({"unlabeled"}), steps=1), lists)[0]
+    assert "partner_image" not in steps(replace(PLAN, inputs=frozenset({"unlabeled"}), steps=1), lists)[0]
 
 
 def test_workers_are_for_large_images() -> None:

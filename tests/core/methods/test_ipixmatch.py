@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from steps import fed, whole_step
 from torch import Tensor
 
 from semiseg_cli.core.config.layers import Resolved, resolve
@@ -33,9 +33,7 @@ def _as_it_was() -> Iterator[None]:
 
 
 def step(train: Train, batch: dict[str, Tensor], at: int = 9) -> StepOutput:
-    wanted = {"labeled", *type(train.method).inputs(train.method.settings)}
-    host = {key: value for key, value in batch.items() if key.split("_")[0] in wanted}
-    return train(host, Clock(at, 10), np.arange(2))
+    return whole_step(train, fed(train, batch), Clock(at, 10), backward=False)
 
 
 def weights(run: dict[str, Any]) -> dict[str, Tensor]:

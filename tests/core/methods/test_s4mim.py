@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 import torch
 from test_unimatch import CLOCK, SIDE, SLOTS, Case, pseudo, supervised, unsupervised
@@ -18,8 +17,6 @@ from semiseg_cli.core.methods.s4mim import S4MIM
 from semiseg_cli.core.ops.pixel_decoder import PixelDecoder
 from semiseg_cli.core.training.optim import build_optimizer, set_learning_rates
 from semiseg_cli.core.training.step import Builder, Train
-from semiseg_cli.core.types import Clock
-from semiseg_cli.core.views import DeviceViews
 
 CLASSES, PATCH, RATIO = 4, 6, 0.4
 OFF = {"lambda_mp": 0.0, "lambda_mf": 0.0, "lambda_ms": 0.0}
@@ -29,27 +26,18 @@ PHASE_TWO = {"pixel", "aggregation", "semantic"}
 @pytest.fixture
 def case(train_module: Callable[..., Train], host_batch: Callable[..., dict[str, Tensor]]) -> Callable[..., Case]:
     def make(**settings: object) -> Case:
-        host = {key: value for key, value in host_batch(3, count=3).items() if not key.startswith("second")}
+        host = {key: value for key, value in host_batch(3, count=3).items() if not key.startswith("partner")}
         return Case(train_module("s4mim", **({"tau": 0.32, "backward": "joint"} | settings)), host)
 
     return make
 
 
-class Views64(DeviceViews):
-    """Views whose random numbers are not rounded to float32."""
-
-    def _to(self, table: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(table))
-
-
-def losses(c: Case, clock: Clock = CLOCK) -> StepOutput:
-    """All phases of a step; the gradients of all losses are left in the parameters."""
+def losses(c: Case) -> StepOutput:
+    """All passes of a step; the gradients of all losses are left in the parameters."""
     whole = StepOutput({})
-    batch = type(c.batch)(c.batch.labeled, clock, c.batch.unlabeled)
-    for phase in range(c.train.method.phases(clock)):
-        out = c.train.method.step(batch, c.train.views(clock, SLOTS, (SIDE, SIDE)), phase, whole.carry)
+    for out in c.train.method.step(c.batch, c.train.views(CLOCK, SLOTS, len(SLOTS), c.batch)):
         torch.stack(list(out.losses.values())).sum().backward()
-        whole = whole.then(out)
+        whole = whole.plus(out)
     return whole
 
 
@@ -193,12 +181,11 @@ def test_phases_give_the_gradients_of_one_backward_pass(case: Callable[..., Case
     found = []
     for backward in ("joint", "phased"):
         c = case(backward=backward, semantic="mse")
-        c.train.double().make_views = Views64
+        c.train.double()
         for images in (c.batch.labeled, c.batch.unlabeled):
             object.__setattr__(images, "rgb01_B3HW", images.rgb01_B3HW.double())
-        found.append((losses(c), gradients(c.train.method), c.train.method.phases(CLOCK)))
-    (joint, one, _), (phased, two, phases) = found
-    assert phases == 2
+        found.append((losses(c), gradients(c.train.method)))
+    (joint, one), (phased, two) = found
     assert {k: v.item() for k, v in joint.losses.items()} == {k: v.item() for k, v in phased.losses.items()}
     assert one.keys() == two.keys()
     for name, gradient in one.items():
@@ -216,7 +203,7 @@ def test_the_weights_add_up() -> None:
 def test_each_term_alone_reaches_the_encoder_and_its_decoder(case: Callable[..., Case], term: str) -> None:
     c = case()
     method = c.train.method
-    out = method.step(c.batch, c.views)
+    (out,) = method.step(c.batch, c.views)
     first = next(m for m in method.net.encoder.modules() if isinstance(m, nn.Conv2d)).weight
     parts = [first, method.net.decoder.classifier.weight, method.pid.heads.weight, *method.pid.body.parameters()]
     found = torch.autograd.grad(out.losses[term], parts, allow_unused=True)
@@ -229,22 +216,15 @@ def test_each_term_alone_reaches_the_encoder_and_its_decoder(case: Callable[...,
 
 
 @pytest.mark.parametrize("off", sorted(OFF))
-def test_a_term_that_is_off_is_gone_and_nobody_waits_for_its_gradient(case: Callable[..., Case], off: str) -> None:
+def test_a_term_that_is_off_is_gone(case: Callable[..., Case], off: str) -> None:
     names = dict(zip(sorted(OFF), ("aggregation", "pixel", "semantic"), strict=True))
     for backward in ("joint", "phased"):
         c = case(backward=backward, **{off: 0.0})
-        method, whole = c.train.method, StepOutput({})
-        for phase in range(method.phases(CLOCK)):
-            method.zero_grad()  # what the last phase reaches is what DDP waits for
-            out = method.step(c.batch, c.views, phase, whole.carry)
-            torch.stack(list(out.losses.values())).sum().backward()
-            whole = whole.then(out)
-        assert whole.losses.keys() == {"labeled", "strong", "feature"} | PHASE_TWO - {names[off]}
-        assert gradients(method).keys() == dict(method.named_parameters()).keys()
+        assert losses(c).losses.keys() == {"labeled", "strong", "feature"} | PHASE_TWO - {names[off]}
 
 
 def test_without_masks_it_is_its_baseline(case: Callable[..., Case]) -> None:
-    """Table IV, first row: no pixel decoder, one phase."""
+    """Table IV, first row: no pixel decoder, one pass."""
     c = case(backward="phased", **OFF)
     seen = list[Tensor]()
     c.train.method.net.encoder.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))

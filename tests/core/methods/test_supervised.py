@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 import torch
+from steps import whole_step
 from torch import Tensor
 
 from semiseg_cli.core.training.step import Train
-from semiseg_cli.core.types import Clock
+from semiseg_cli.core.types import Clock, Labeled
+from semiseg_cli.core.views.device import ViewSettings
 
 
 def test_labels_follow_the_images_through_cutmix(
@@ -18,7 +19,7 @@ def test_labels_follow_the_images_through_cutmix(
 ) -> None:
     count, side = 8, 33
     train = train_module("supervised", strong=True)
-    train.colour = 0.0  # so that an image still shows its labels
+    train.view_settings = ViewSettings()  # without colours: an image still shows its labels
     mask = torch.arange(count)[:, None, None].expand(count, side, side) % 4
     image = (mask * 60).to(torch.uint8)[..., None].expand(-1, -1, -1, 3)
     host = {
@@ -27,8 +28,13 @@ def test_labels_follow_the_images_through_cutmix(
     }  # fmt: skip
     seen: list[Tensor] = []
     train.method.net.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
-    monkeypatch.setattr(train.method.build, "labeled_loss", lambda logits, labels: seen.append(labels) or logits.sum())
-    train(host, Clock(0, 1), np.arange(count))
+
+    def loss(logits: Tensor, labeled: Labeled) -> Tensor:
+        seen.append(labeled.mask_BHW)
+        return logits.sum()
+
+    monkeypatch.setattr(train.method.build, "labeled_loss", loss)
+    whole_step(train, host, Clock(0, 1))
     x, labels = seen
     shown = (x * train.std[:, None, None] + train.mean[:, None, None]) * 255 / 60
     assert torch.allclose(shown, labels[:, None].float().expand_as(shown), atol=1e-3)

@@ -11,15 +11,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 import torch
+from steps import whole_step
 from torch import Tensor
 from torch.nn import functional as F
 
 from semiseg_cli.core.methods.base import StepOutput
 from semiseg_cli.core.models.segmenter import Segmenter
-from semiseg_cli.core.ops.mix import cutmix
-from semiseg_cli.core.training.step import Train, to_batch
-from semiseg_cli.core.types import Batch, Clock, Images
-from semiseg_cli.core.views import DeviceViews
+from semiseg_cli.core.training.step import Train
+from semiseg_cli.core.types import Clock, Images, SemiBatch
 
 CLOCK, SLOTS, SIDE = Clock(5, 10), np.arange(3), 33
 
@@ -29,10 +28,10 @@ class Case:
 
     def __init__(self, train: Train, host: dict[str, Tensor]) -> None:
         self.train, self.tau = train, train.method.settings.tau
-        self.batch: Batch = to_batch(host, CLOCK, torch.device("cpu"))
-        self.views: DeviceViews = train.views(CLOCK, SLOTS, (SIDE, SIDE))
-        assert self.batch.unlabeled is not None
-        self.labeled, self.unlabeled, self.second = self.batch.labeled, self.batch.unlabeled, self.batch.second
+        batch = train.to_batch(host, CLOCK)
+        assert isinstance(batch, SemiBatch)
+        self.batch, self.views = batch, train.views(CLOCK, SLOTS, len(SLOTS), batch)
+        self.labeled, self.unlabeled, self.second = batch.labeled, batch.unlabeled, batch.partner
         self.x_l, self.x_w = self.normalised(self.labeled), self.normalised(self.unlabeled)
         self.settle()
         self.net: Segmenter = copy.deepcopy(train.method.net)
@@ -55,18 +54,17 @@ class Case:
         return (images.rgb01_B3HW - mean[:, None, None]) / std[:, None, None]
 
     def step(self) -> StepOutput:
-        return self.train.method.step(self.batch, self.train.views(CLOCK, SLOTS, (SIDE, SIDE)))
+        return self.train.method.step(self.batch, self.train.views(CLOCK, SLOTS, len(SLOTS), self.batch))
 
     def mixed(self, key: str, own: Sequence[Tensor], partner: Sequence[Tensor] | None = None) -> list[Tensor]:
         """Strong image, label, confidence and valid after CutMix; the partner is of the batch unless given."""
         strong = self.views.strong(self.unlabeled, key)
-        order = self.views.partners(key)
         if partner is None:
-            other = [t[order] for t in (strong, *own)]
+            other = [t[[1, 2, 0]] for t in (strong, *own)]
         else:
             assert self.second is not None
-            other = [self.views.strong(self.second, f"{key}/second"), *partner]
-        boxes = self.views.boxes(key)
+            other = [self.views.partner.strong(self.second, key), *partner]
+        boxes = self.views.cutmix(self.unlabeled, key, self.second).mask_BHW
         out = []
         for mine, theirs in zip((strong, *own), other, strict=True):
             result = mine.clone()
@@ -87,7 +85,6 @@ def unsupervised(case: Case, logits: Tensor, label: Tensor, conf: Tensor, valid:
 
 
 def supervised(case: Case, logits: Tensor) -> Tensor:
-    assert case.labeled.mask_BHW is not None
     return F.cross_entropy(logits, case.labeled.mask_BHW, ignore_index=255)
 
 
@@ -114,7 +111,7 @@ def case(train_module: Callable[..., Train], host_batch: Callable[..., dict[str,
     def make(method: str, tau: float = 0.32, **settings: object) -> Case:
         host = host_batch(3, count=3)
         if settings.get("cutmix_partner") != "self":
-            host = {key: value for key, value in host.items() if not key.startswith("second")}
+            host = {key: value for key, value in host.items() if not key.startswith("partner")}
         return Case(train_module(method, tau=tau, **settings), host)
 
     return make
@@ -245,9 +242,10 @@ def test_supervised_takes_the_strong_view_when_asked(train_module: Callable[...,
     for strong in (False, True):
         train = train_module("supervised", strong=strong)
         train.method.net.encoder.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
-        train(host, CLOCK, SLOTS)
-    views = train.views(CLOCK, SLOTS, (SIDE, SIDE))
-    images = to_batch(host, CLOCK, torch.device("cpu")).labeled
-    assert torch.equal(seen[0], views.weak(images))
-    whole = views.strong(images, "labeled")
-    assert torch.equal(seen[1], cutmix(whole, whole[views.partners("labeled")], views.boxes("labeled")))
+        whole_step(train, host, CLOCK)
+    batch = train.to_batch(host, CLOCK)
+    views = train.views(CLOCK, SLOTS, len(SLOTS), batch)
+    assert torch.equal(seen[0], views.weak(batch.labeled))
+    whole = views.strong(batch.labeled, "labeled")
+    mask = views.cutmix(batch.labeled, "labeled").mask_BHW[:, None]
+    assert torch.equal(seen[1], torch.where(mask, whole[[1, 2, 0]], whole))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from semiseg_cli.core.ops.batchnorm import BatchNorm2d, still_statistics
+from semiseg_cli.core.ops.batchnorm import BatchNorm2d, frozen_statistics
 
 
 def net() -> nn.Sequential:
@@ -35,7 +35,7 @@ def test_running_statistics_stay() -> None:
     module, x = net(), torch.randn(4, 2, 5, 5)
     module(x)  # away from their first values
     before = running(module)
-    with still_statistics(module):
+    with frozen_statistics(module):
         still = module(3 * x + 1)
     assert all(torch.equal(a, b) for a, b in zip(before, running(module), strict=True))
     assert torch.equal(still, module(3 * x + 1))  # the statistics of the batch, as ever
@@ -44,7 +44,7 @@ def test_running_statistics_stay() -> None:
 
 def test_momentum_comes_back_after_an_exception() -> None:
     module = net()
-    with pytest.raises(ValueError, match="expected 4D"), still_statistics(module[:2], module[2]):
+    with pytest.raises(ValueError, match="expected 4D"), frozen_statistics(module[:2], module[2]):
         module[1](torch.zeros(2, 3))
     assert module[1].momentum == 0.3
     assert module[2].momentum is None

@@ -6,11 +6,11 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semiseg_cli.core.ops.draws import Draws
+from semiseg_cli.core.ops.draws import Draws, neighbours
 
 
 def draws(*slots: int, seed: int = 0, step: int = 0) -> Draws:
-    return Draws(seed, step, np.array(slots))
+    return Draws(seed, step, np.array(slots), 64)
 
 
 @given(st.integers(0, 2**31), st.integers(0, 10**6), st.integers(1, 8), st.integers(1, 8), st.integers(1, 20))
@@ -39,25 +39,26 @@ def test_draws_are_uniform() -> None:
     assert abs(values.var() - 1 / 12) < 0.002
 
 
-@given(st.integers(0, 1000), st.integers(0, 100), st.integers(0, 3), st.integers(2, 12))
-def test_nobody_is_his_own_partner(seed: int, step: int, part: int, count: int) -> None:
-    order = Draws(seed, step, np.arange(part * count, (part + 1) * count)).derangement("partners/s1")
-    assert sorted(order) == list(range(count))
-    assert not (order == np.arange(count)).any()
+@given(st.integers(2, 65))
+def test_everybody_has_another_and_is_had_once(batch: int) -> None:
+    partners = neighbours(np.arange(batch), batch)
+    assert sorted(partners) == list(range(batch))
+    assert not (partners == np.arange(batch)).any()
 
 
-def test_alone_an_image_is_its_own_partner() -> None:
-    assert draws(3).derangement("a").tolist() == [0]
+def test_alone_an_image_is_its_own_neighbour() -> None:
+    assert neighbours(np.arange(1), 1).tolist() == [0]
 
 
-def test_partners_change_with_step_key_and_micro_batch() -> None:
-    def order(first: int = 0, step: int = 0, key: str = "a") -> tuple[int, ...]:
-        return tuple(Draws(0, step, np.arange(first, first + 16)).derangement(key).tolist())
+@given(st.integers(1, 6), st.integers(1, 6))
+def test_even_micro_batches_hold_their_neighbours(half: int, parts: int) -> None:
+    micro, batch = 2 * half, 2 * half * parts
+    for part in range(parts):
+        slots = np.arange(part * micro, (part + 1) * micro)
+        places = Draws(0, 0, slots, batch).neighbours()
+        assert (slots[places] == neighbours(slots, batch)).all()
 
-    assert order() == order()
-    assert len({order(), order(first=16), order(step=1), order(key="b")}) == 4
 
-
-def test_every_other_image_can_be_the_partner() -> None:
-    seen = {int(Draws(0, step, np.arange(4)).derangement("a")[0]) for step in range(50)}
-    assert seen == {1, 2, 3}
+def test_a_suffix_makes_other_draws() -> None:
+    plain, other = draws(0, 1).uniform("a/x", 3), Draws(0, 0, np.arange(2), 64, "/x").uniform("a", 3)
+    assert np.array_equal(plain, other)

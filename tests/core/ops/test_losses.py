@@ -10,11 +10,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from steps import pseudo_of
 from torch import Tensor
 
 from semiseg_cli.core.ops.losses import (
+    at_least,
+    by_confidence,
     cross_entropy,
-    kept_weights,
+    more_than,
     ohem,
     ohem_min_kept,
     pseudo_label_loss,
@@ -36,7 +39,7 @@ def random_mask(seed: int, ignored: float = 0.3) -> Tensor:
 
 def random_pseudo(seed: int) -> Pseudo:
     valid = torch.rand(B, H, W, generator=torch.Generator().manual_seed(seed + 1)) < 0.7
-    return Pseudo.of(random_logits(seed + 100), valid)
+    return pseudo_of(random_logits(seed + 100), valid)
 
 
 def pixel_loss(logits_K: Tensor, label: int) -> float:
@@ -143,7 +146,8 @@ def test_pseudo_label_loss(
     logits, pseudo = random_logits(1).requires_grad_(), random_pseudo(1)
     if padding != "some":
         pseudo.valid_BHW[0 if padding == "one image" else slice(None)] = False
-    found = pseudo_label_loss(logits, pseudo, kept_weights(pseudo, tau, weight), normaliser)
+    kept = by_confidence(pseudo) if weight == "confidence" else at_least(pseudo, tau)
+    found = pseudo_label_loss(logits, pseudo, kept, normaliser)
     assert found.item() == pytest.approx(loop_loss(logits, pseudo, tau, weight, normaliser), rel=1e-5, abs=1e-7)
     (gradient,) = torch.autograd.grad(found, logits)
     assert gradient.isfinite().all()
@@ -152,7 +156,7 @@ def test_pseudo_label_loss(
 
 def test_pseudo_labels_are_constants() -> None:
     source = random_logits(0).requires_grad_()
-    pseudo = Pseudo.of(source, torch.ones(B, H, W, dtype=torch.bool))
+    pseudo = pseudo_of(source, torch.ones(B, H, W, dtype=torch.bool))
     assert not pseudo.logits_BKHW.requires_grad
     assert not pseudo.conf_BHW.requires_grad
     assert torch.equal(pseudo.label_BHW, source.argmax(1))
@@ -163,22 +167,23 @@ def test_pseudo_labels_are_constants() -> None:
 def test_confidence_is_finer_than_bfloat16() -> None:
     """0.95 lies between two neighbours in bfloat16; the threshold must not."""
     logits = torch.tensor([[2.95, 0.0], [2.94, 0.0]]).T.reshape(1, 2, 1, 2).bfloat16()
-    assert Pseudo.of(logits, torch.ones(1, 1, 2, dtype=torch.bool)).conf_BHW.dtype == torch.float32
+    assert pseudo_of(logits, torch.ones(1, 1, 2, dtype=torch.bool)).conf_BHW.dtype == torch.float32
     assert cross_entropy(logits, torch.zeros(1, 1, 2, dtype=torch.long)).dtype == torch.float32
 
 
 def test_tau_itself_is_confident_enough() -> None:
     logits = torch.zeros(1, 2, 1, 2)  # confidence is exactly one half
-    pseudo = Pseudo.of(logits, torch.tensor([[[True, False]]]))
-    assert kept_weights(pseudo, 0.5).tolist() == [[[1.0, 0.0]]]
-    assert kept_weights(pseudo, 0.51).tolist() == [[[0.0, 0.0]]]
-    assert kept_weights(pseudo, 0.51, "confidence").tolist() == [[[0.5, 0.0]]]
+    pseudo = pseudo_of(logits, torch.tensor([[[True, False]]]))
+    assert at_least(pseudo, 0.5).tolist() == [[[1.0, 0.0]]]
+    assert at_least(pseudo, 0.51).tolist() == [[[0.0, 0.0]]]
+    assert by_confidence(pseudo).tolist() == [[[0.5, 0.0]]]
+    assert more_than(pseudo, 0.5).tolist() == [[[0.0, 0.0]]]
 
 
 def test_stats_count_valid_kept_pixels() -> None:
     label = torch.tensor([[[0, 0, 1, 2, 2, 2]]])
     valid = torch.tensor([[[True, True, True, True, True, False]]])
-    pseudo = Pseudo(label, torch.ones(1, 1, 6), valid, torch.zeros(1, 3, 1, 6))
+    pseudo = Pseudo(label, torch.ones(1, 1, 6), valid, torch.zeros(1, 3, 1, 6), valid)
     stats = pseudo_stats(pseudo, torch.tensor([[[1.0, 1.0, 1.0, 0.0, 0.0, 0.0]]]))
     assert stats["kept"].item() == pytest.approx(3 / 5)
     assert stats["largest_class"].item() == pytest.approx(2 / 3)

@@ -39,7 +39,7 @@ def test_the_teacher_is_the_moving_average_of_the_student() -> None:
             for p in net.parameters():
                 p += torch.randn(p.shape, generator=generator)
         net(torch.randn(2, 2, 5, 5, generator=generator))  # moves the running statistics
-        teacher.follow(net, step, alpha=0.6)
+        teacher.update(net, step, alpha=0.6)
         d = min((1 + step) / (10 + step), 0.6)
         average = {name: d * average[name] + (1 - d) * p.double() for name, p in net.named_parameters()}
     for name, p in teacher.net.named_parameters():

@@ -1,15 +1,15 @@
-"""What two processes do in test_distributed.py beside the loop: sums over both, and S4MIM, whose phases differ."""
+"""What two processes do in test_distributed.py beside the loop: sums over both, and S4MIM, whose passes differ."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
 
 from semiseg_cli.core.methods.s4mim import S4MIM
 from semiseg_cli.core.ops.processes import gathered, summed
 from semiseg_cli.core.ops.prototypes import aggregation_loss, class_means
+from semiseg_cli.core.training.distributed import World, average_gradients
 from semiseg_cli.core.training.step import Builder, Train
 from semiseg_cli.core.types import Clock
 
@@ -38,32 +38,27 @@ def aggregated(part: slice) -> dict[str, Tensor]:
     return {"means": means, "seen": seen, "loss": loss.detach(), "gradient": layer.grad}
 
 
-def s4mim(wrap: bool, rank: int) -> dict[str, Tensor]:
-    """A few steps: a warm-up without the pixel decoder, then two phases without the semantic decoder in the second."""
+def s4mim(world: World) -> dict[str, Tensor]:
+    """A few steps: a warm-up without the pixel decoder, then two passes without the semantic decoder in the second."""
     spec = {"backbone": "tiny", "decoder": "deeplabv3plus", "output_stride": 16}
     settings = S4MIM.Settings(warmup=0.3, tau=0.0, lambda_ms=0.0)
     train = Train(S4MIM(settings, Builder(spec, CLASSES)), seed=0, mean=(0.5,) * 3, std=(0.2,) * 3).train()
-    wrapped: nn.Module = DistributedDataParallel(train, broadcast_buffers=False) if wrap else train
     for step in range(STEPS):
-        rng = np.random.default_rng([step, rank])
+        rng = np.random.default_rng([step, world.rank])
         host = {
             f"{name}_{key}": torch.from_numpy(rng.integers(0, high, (2, SIDE, SIDE, *more), dtype=np.uint8))
             for name in ("labeled", "unlabeled")
             for key, high, more in (("image", 255, (3,)), ("mask", CLASSES, ()), ("valid", 2, ()))
         }
         host |= {f"{name}_index": torch.arange(2) for name in ("labeled", "unlabeled")}
-        clock, carry = Clock(step, STEPS), None
-        phases = train.method.phases(clock)
-        for phase in range(phases):
-            if wrap:
-                wrapped.require_backward_grad_sync = phase == phases - 1
-            out = wrapped(host, clock, np.arange(2 * rank, 2 * rank + 2), phase, carry)
+        slots = np.arange(2 * world.rank, 2 * world.rank + 2)
+        for out in train(host, Clock(step, STEPS), slots, 2 * world.size):
             torch.stack(list(out.losses.values())).sum().backward()
-            carry = out.carry
+        average_gradients(list(train.parameters()), world)
         with torch.no_grad():
             for p in train.parameters():
-                assert p.grad is not None
-                p -= 0.01 * p.grad
-                p.grad = None
+                if p.grad is not None:
+                    p -= 0.01 * p.grad
+                    p.grad = None
     found = {name: p.detach() for name, p in train.named_parameters()}
     return found | {"prototypes": train.method.prototypes_KD}

@@ -18,8 +18,7 @@ import pytest
 import torch
 from company import IMAGES, aggregated, s4mim, sums
 from safetensors.torch import load_file, save_file
-from torch.nn.parallel import DistributedDataParallel
-from toy import CONFIG, PLAN, Diary, TwoPhases, batches, wrapped
+from toy import CONFIG, PLAN, Diary, TwoPasses, batches, wrapped
 
 from semiseg_cli.core.errors import DeviceError, Diverged, Interrupted
 from semiseg_cli.core.training import distributed
@@ -31,13 +30,12 @@ ROOT = Path(__file__).parents[3]
 
 
 def run(world: World, micro: int, diary: Diary, bad_step: int = -1) -> dict[str, torch.Tensor]:
-    """Six steps of a method with two phases; its parameters."""
-    method = TwoPhases(bad_step)
-    module = wrapped(method)
-    train = DistributedDataParallel(module, broadcast_buffers=False) if world.size > 1 else module
+    """Six steps of a method with two passes; its parameters."""
+    method = TwoPasses(bad_step)
+    train = wrapped(method)
     plan = replace(PLAN, micro=micro, rank=world.rank, world=world.size)
     optimizer = build_optimizer(method.groups(), CONFIG)
-    fit(train, method, optimizer, batches(plan), plan, CONFIG, world, diary.hooks, epoch_images=16)
+    fit(train, optimizer, batches(plan), plan, CONFIG, world, diary.hooks, epoch_images=16)
     return {name: p.detach() for name, p in method.named_parameters()}
 
 
@@ -52,7 +50,7 @@ def in_company(folder: Path, world: World) -> None:
     save_file(run(world, 2, Diary()), folder / f"{world.rank}.safetensors")
     part = slice(2 * world.rank, 2 * world.rank + 2)
     save_file(sums(world.rank) | aggregated(part), folder / f"sums-{world.rank}.safetensors")
-    save_file(s4mim(True, world.rank), folder / f"s4mim-{world.rank}.safetensors")
+    save_file(s4mim(world), folder / f"s4mim-{world.rank}.safetensors")
     ends = []
     for accident in ({"diary": Diary(stop_at=3)}, {"diary": Diary(), "bad_step": 3}):  # to one of the two
         try:
@@ -86,10 +84,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_both_processes_have_the_gradient_of_the_whole_batch(folder: Path) -> None:
-    """Accumulation, two phases and two processes against one process with all eight images at once."""
+    """Accumulation, two passes and two processes against one process with all eight images at once."""
     zero, one = (load_file(folder / f"{rank}.safetensors") for rank in range(2))
     alone = run(World(), 8, Diary())
-    start = dict(TwoPhases().named_parameters())
+    start = dict(TwoPasses().named_parameters())
     for name, value in alone.items():
         assert torch.equal(zero[name], one[name])
         assert torch.allclose(zero[name], value, atol=1e-6)
@@ -99,7 +97,7 @@ def test_both_processes_have_the_gradient_of_the_whole_batch(folder: Path) -> No
 def test_sums_and_their_gradients(folder: Path) -> None:
     zero, one = (load_file(folder / f"sums-{rank}.safetensors") for rank in range(2))
     assert zero["sum"].tolist() == one["sum"].tolist() == [3, 3]
-    # d/dx (x0 + x1)^2 = 6, twice it in each process: DDP halves the sum of both
+    # d/dx (x0 + x1)^2 = 6, twice it in each process: the mean halves the sum of both
     assert zero["slope"].tolist() == one["slope"].tolist() == [12, 12]
     assert zero["joined"].tolist() == one["joined"].tolist() == [1, 1, 2, 2]
 
@@ -111,7 +109,7 @@ def test_prototypes_and_aggregation_are_those_of_the_whole_batch(folder: Path) -
         assert torch.equal(zero[key], one[key]), key
         assert torch.allclose(zero[key].float(), alone[key].float(), atol=1e-6), key
     assert not torch.allclose(zero["gradient"], one["gradient"], atol=1e-4)
-    assert torch.allclose((zero["gradient"] + one["gradient"]) / 2, alone["gradient"], atol=1e-6)  # what DDP makes
+    assert torch.allclose((zero["gradient"] + one["gradient"]) / 2, alone["gradient"], atol=1e-6)
 
 
 def test_s4mim_keeps_two_processes_in_step(folder: Path) -> None:
@@ -119,7 +117,7 @@ def test_s4mim_keeps_two_processes_in_step(folder: Path) -> None:
     assert zero.keys() == one.keys()
     assert all(torch.equal(value, one[name]) for name, value in zero.items())
     assert zero["prototypes"].any()
-    assert not torch.equal(zero["method.pid.heads.weight"], s4mim(False, 0)["method.pid.heads.weight"])
+    assert not torch.equal(zero["method.pid.heads.weight"], s4mim(World())["method.pid.heads.weight"])
 
 
 def test_what_happens_to_one_process_stops_both_at_the_same_step(folder: Path) -> None:

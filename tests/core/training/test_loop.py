@@ -1,4 +1,4 @@
-"""The loop: accumulation, phases, when things happen, and what stops it. With a method without batch norm."""
+"""The loop: accumulation, passes, when things happen, and what stops it. With a method without batch norm."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from toy import CONFIG, PLAN, Diary, Toy, TwoPhases, batches, wrapped
+from toy import CONFIG, PLAN, Diary, Toy, TwoPasses, batches, wrapped
 
 from semiseg_cli.core.data.loader import Plan
 from semiseg_cli.core.errors import Diverged, Interrupted
@@ -24,7 +24,7 @@ def run(
 ) -> tuple[Method, Diary]:
     method, diary, config = method or Toy(), diary or Diary(), replace(CONFIG, **changes)
     optimizer = build_optimizer(method.groups(), config)
-    fit(wrapped(method), method, optimizer, batches(plan), plan, config, World(), diary.hooks, epoch_images=16)
+    fit(wrapped(method), optimizer, batches(plan), plan, config, World(), diary.hooks, epoch_images=16)
     return method, diary
 
 
@@ -42,9 +42,9 @@ def test_accumulation_is_the_whole_batch(micro: int, clip: float) -> None:
     assert not close(whole, Toy())
 
 
-def test_phases_add_their_gradients() -> None:
+def test_passes_add_their_gradients() -> None:
     whole, _ = run()
-    parts, diary = run(TwoPhases(), plan=replace(PLAN, micro=4))
+    parts, diary = run(TwoPasses(), plan=replace(PLAN, micro=4))
     assert close(whole, parts)
     row = diary.rows[0]
     assert row["loss"] == pytest.approx(row["loss_part0"] + row["loss_part1"])

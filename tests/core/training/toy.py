@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from semiseg_cli.core.data.loader import Plan
-from semiseg_cli.core.methods.base import Batch, Clock, Method, StepOutput, Views
+from semiseg_cli.core.methods.base import Batch, Method, Step, StepOutput, Views
 from semiseg_cli.core.settings import TrainConfig
 from semiseg_cli.core.training.loop import Hooks
 from semiseg_cli.core.training.step import Train
+from semiseg_cli.core.views.photometric import Photometric
 
 PLAN = Plan(seed=0, start=0, steps=6, batch=8, micro=8, crop=17, scale=(1.0, 1.0))
 CONFIG = TrainConfig(
@@ -28,7 +29,7 @@ class ToySettings:
     bad_step: int = -1  # its loss is not a number
 
 
-class Toy(Method):
+class Toy(Method[Batch]):
     Settings = ToySettings
 
     def __init__(self, bad_step: int = -1) -> None:
@@ -38,9 +39,9 @@ class Toy(Method):
             self.net = nn.Sequential(nn.Conv2d(3, 5, 3, padding=1), nn.Tanh(), nn.Conv2d(5, 4, 1))
         self.clocks = list[int]()
 
-    def step(self, batch: Batch, views: Views, phase: int = 0, carry: Any = None) -> StepOutput:
-        assert batch.labeled.mask_BHW is not None
-        loss = F.cross_entropy(self.net(views.strong(batch.labeled, "labeled")), batch.labeled.mask_BHW)
+    def step(self, batch: Batch, views: Views) -> Step:
+        logits = self.net(views.strong(batch.labeled, "labeled", Photometric()))
+        loss = F.cross_entropy(logits, batch.labeled.mask_BHW)
         if batch.clock.step == self.settings.bad_step:
             loss = loss * torch.nan
         return StepOutput({"labeled": loss}, {"share": loss.detach() / 2})
@@ -52,20 +53,18 @@ class Toy(Method):
         return self.net
 
 
-class TwoPhases(Toy):
-    """The same loss in two unequal parts, the second of which is told what the first found."""
+class TwoPasses(Toy):
+    """The same loss in two unequal parts, the second of which begins when the first is differentiated."""
 
-    def phases(self, clock: Clock) -> int:
-        return 2
-
-    def step(self, batch: Batch, views: Views, phase: int = 0, carry: Any = None) -> StepOutput:
-        assert carry == (None if phase == 0 else "from phase 0")
-        loss = super().step(batch, views).losses["labeled"]
-        share = 0.3 if phase == 0 else 0.7
-        return StepOutput({f"part{phase}": share * loss}, carry=f"from phase {phase}")
+    def step(self, batch: Batch, views: Views) -> Iterator[StepOutput]:
+        for part, share in enumerate((0.3, 0.7)):
+            out = super().step(batch, views)
+            assert isinstance(out, StepOutput)
+            yield StepOutput({f"part{part}": share * out.losses["labeled"]})
+            assert all(p.grad is not None for p in self.net.parameters())
 
 
-def wrapped(method: Method) -> Train:
+def wrapped(method: Method[Any]) -> Train:
     return Train(method, seed=0, mean=(0.5,) * 3, std=(0.2,) * 3)
 
 

@@ -7,9 +7,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from steps import images_of, views_of
 
-from semiseg_cli.core.ops.draws import Draws
-from semiseg_cli.core.views import DeviceViews
 from semiseg_cli.core.views.cutmix import DRAWS, box_mask, draw_boxes, draw_rectangles
 
 
@@ -98,8 +97,9 @@ def toggled(rng: np.random.Generator, side: int, count: int) -> tuple[float, lis
 
 
 def test_three_rectangles_are_those_drawn_one_by_one() -> None:
-    views = DeviceViews(Draws(0, 0, np.arange(4000)), torch.zeros(3), torch.ones(3), (64, 64))
-    area = views.boxes("s1", rectangles=3).float().mean((1, 2)).numpy()
+    views = views_of(np.arange(4000), (64, 64))
+    mix = views.cutmix(images_of(torch.zeros(4000, 3, 64, 64)), "s1", rectangles=3)
+    area = mix.mask_BHW.float().mean((1, 2)).numpy()
     rng = np.random.default_rng(2)
     expected, aspects = zip(*(toggled(rng, 64, 3) for _ in range(4000)), strict=True)
     at = [0.05, 0.25, 0.5, 0.75, 0.95]

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
+from steps import images_of, views_of
 from torch import Tensor
 
-from semiseg_cli.core.ops.draws import Draws
 from semiseg_cli.core.types import Images
-from semiseg_cli.core.views import DeviceViews
+from semiseg_cli.core.views.device import DeviceViews
 
 SIDE = 17
 MEAN, STD = torch.tensor([0.4, 0.5, 0.6]), torch.tensor([0.2, 0.3, 0.25])
 
 
 def views(*slots: int, step: int = 0) -> DeviceViews:
-    return DeviceViews(Draws(0, step, np.array(slots)), MEAN, STD, (SIDE, SIDE))
+    return views_of(slots, (SIDE, SIDE), step=step, mean=MEAN, std=STD)
 
 
 def images(count: int) -> Images:
     rgb = torch.rand(count, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
-    return Images(rgb, torch.ones(count, SIDE, SIDE, dtype=torch.bool), torch.arange(count))
+    return images_of(rgb)
 
 
 def raw(view: Tensor) -> Tensor:
@@ -32,7 +34,7 @@ def test_the_weak_view_is_the_crop_normalised() -> None:
     for channel in range(3):
         expected = (images(2).rgb01_B3HW[:, channel] - MEAN[channel]) / STD[channel]
         assert torch.allclose(weak[:, channel], expected)
-    assert torch.equal(views(0, 1).strong(images(2), "s1", colour=False), weak)
+    assert torch.equal(views(0, 1).normalise(images(2).rgb01_B3HW), weak)
 
 
 def test_one_key_is_one_draw() -> None:
@@ -41,16 +43,17 @@ def test_one_key_is_one_draw() -> None:
     assert torch.equal(first.strong(x, "s1"), again.strong(x, "s1"))
     assert not torch.equal(first.strong(x, "s1"), other.strong(x, "s2"))
     assert not torch.equal(first.strong(x, "s1"), views(0, 1, 2, 3, step=1).strong(x, "s1"))
-    assert torch.equal(first.boxes("s1"), again.boxes("s1"))
-    assert not torch.equal(first.boxes("s1"), first.boxes("s2"))
+    assert torch.equal(first.cutmix(x, "s1").mask_BHW, again.cutmix(x, "s1").mask_BHW)
+    assert not torch.equal(first.cutmix(x, "s1").mask_BHW, first.cutmix(x, "s2").mask_BHW)
 
 
 def test_neighbours_do_not_matter() -> None:
     whole, x = views(0, 1, 2, 3), images(4)
     for slot in range(4):
-        alone = Images(x.rgb01_B3HW[slot : slot + 1], x.valid_BHW[slot : slot + 1], x.index_B[slot : slot + 1])
+        alone = images_of(x.rgb01_B3HW[slot : slot + 1])
         assert torch.allclose(whole.strong(x, "s1")[slot], views(slot).strong(alone, "s1")[0], atol=1e-5)
-        assert torch.equal(whole.boxes("s1")[slot], views(slot).boxes("s1")[0])
+        mask = views(slot).cutmix(alone, "s1", partner=alone).mask_BHW
+        assert torch.equal(whole.cutmix(x, "s1").mask_BHW[slot], mask[0])
         features = [torch.zeros(4, 8, 2, 2)]
         one = [torch.zeros(1, 8, 2, 2)]
         assert torch.equal(whole.channels("fp", features)[0][slot], views(slot).channels("fp", one)[0][0])
@@ -67,7 +70,7 @@ def test_geometry_is_untouched() -> None:
     """The strong view of an image stays its own mirror image if the image is."""
     rgb = images(8).rgb01_B3HW
     rgb = (rgb + rgb.flip(3)) / 2
-    strong = views(*range(8)).strong(Images(rgb, torch.ones(8, SIDE, SIDE) > 0, torch.arange(8)), "s1")
+    strong = views(*range(8)).strong(images_of(rgb), "s1")
     assert torch.allclose(strong, strong.flip(3), atol=1e-4)
 
 
@@ -80,12 +83,28 @@ def test_autocast_does_not_coarsen_the_views() -> None:
     assert torch.equal(inside, plain.strong(x, "s1"))
 
 
-def test_partners_are_others_of_the_micro_batch() -> None:
-    order = views(4, 5, 6, 7).partners("s1")
-    assert sorted(order.tolist()) == [0, 1, 2, 3]
-    assert not (order == torch.arange(4)).any()
-    assert order.dtype == torch.int64
-    assert views(3).partners("s1").tolist() == [0]
+def test_partners_are_neighbours() -> None:
+    mix = views(4, 5, 6, 7).cutmix(images(4), "s1")
+    assert mix.permutation_B is not None
+    assert mix.permutation_B.tolist() == views(4, 5, 6, 7).neighbours().tolist() == [1, 0, 3, 2]
+    assert views(4, 5).cutmix(images(2), "s1", partner=images(2)).permutation_B is None
+
+
+def test_a_paper_brings_a_view_of_its_own() -> None:
+    class Darker:
+        draws = 2
+
+        def tables(self, u: np.ndarray) -> dict[str, np.ndarray]:
+            return {"factor": 0.5 * u[:, 1]}
+
+        def apply(self, rgb01_B3HW: Tensor, tables: Mapping[str, Tensor]) -> Tensor:
+            return rgb01_B3HW * tables["factor"][:, None, None, None]
+
+    x = images(2)
+    found = raw(views(0, 1).strong(x, "mine", Darker()))
+    factor = views(0, 1).table("strong/mine", 2, lambda u: 0.5 * u[:, 1])
+    assert torch.allclose(found, x.rgb01_B3HW * factor[:, None, None, None], atol=1e-6)
+    assert factor[0] != factor[1]
 
 
 def test_half_of_the_channels_are_dropped() -> None:
@@ -102,7 +121,7 @@ def test_half_of_the_channels_are_dropped() -> None:
 
 
 def test_boxes_are_empty_for_half_of_the_images() -> None:
-    boxes = views(*range(400)).boxes("s1")
+    boxes = views(*range(400)).cutmix(images(400), "s1").mask_BHW
     assert boxes.shape == (400, SIDE, SIDE)
     assert abs(boxes.flatten(1).any(1).float().mean() - 0.5) < 0.1
 
@@ -116,6 +135,6 @@ def test_numbers_of_a_papers_own_follow_the_slot() -> None:
 
 
 def test_without_colour_the_strong_view_is_the_weak_one() -> None:
-    plain = DeviceViews(Draws(0, 0, np.array([0, 1])), MEAN, STD, (SIDE, SIDE), colour=0.0)
+    plain = views_of([0, 1], (SIDE, SIDE), strength=0.0, mean=MEAN, std=STD)
     assert torch.equal(plain.strong(images(2), "s1"), plain.weak(images(2)))
     assert not torch.equal(views(0, 1).strong(images(2), "s1"), plain.weak(images(2)))

@@ -9,10 +9,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from steps import views_of
 from torch import Tensor
 
-from semiseg_cli.core.ops.draws import Draws
-from semiseg_cli.core.views import DeviceViews
+from semiseg_cli.core.views.device import DeviceViews
 from semiseg_cli.core.views.patches import BLOCKS, Kind, draw_patches, draws, grid_size, patch_mask
 
 
@@ -22,7 +22,7 @@ def drawn(kind: Kind, rows: int, cols: int, ratio: float, exact: bool, images: i
 
 
 def views(*slots: int, step: int = 0, size: tuple[int, int] = (33, 47)) -> DeviceViews:
-    return DeviceViews(Draws(0, step, np.array(slots)), torch.zeros(3), torch.ones(3), size)
+    return views_of(slots, size, step=step)
 
 
 @given(

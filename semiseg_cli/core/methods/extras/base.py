@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
 from torch import nn
@@ -15,8 +15,7 @@ from semiseg_cli.core.settings import Config
 class Extra(nn.Module, ABC):
     """A loss that acts on the terms, or on the weak view, of whatever method runs.
 
-    Networks and teachers of its own are trained and saved with the method's. Every trainable parameter needs a
-    gradient in every step, zero where it is not used: processes that train together wait for it.
+    Networks and teachers of its own are trained and saved with the method's.
     """
 
     Settings: ClassVar[type]  # frozen dataclass of the settings `<name of the plug-in>.*`
@@ -33,7 +32,7 @@ class Extra(nn.Module, ABC):
 
     @abstractmethod
     def step(self, out: StepOutput, batch: Batch, views: Views) -> StepOutput:
-        """Losses, stats and terms to add to `out`, what the method's step gave; nothing while it teaches nothing."""
+        """Losses, stats and terms to add to `out`, what a pass of the method gave; nothing where it teaches nothing."""
 
     def groups(self) -> list[Group]:
         """Its trained parameters, at the head's rate."""
@@ -43,27 +42,39 @@ class Extra(nn.Module, ABC):
         """Called once after every optimiser step."""
 
 
-class Extended(Method):
-    """A method with plug-ins: its own step, then what each of them adds, in their order."""
+class Extended(Method[Any]):
+    """A method with plug-ins: its own passes, and to each what every one of them adds, in their order."""
 
-    def __init__(self, method: Method, extras: Mapping[str, Extra]) -> None:
+    def __init__(self, method: Method[Any], extras: Mapping[str, Extra]) -> None:
         super().__init__(method.settings, method.build)
         self.method, self.extras = method, nn.ModuleDict(extras)
 
     def _each(self) -> list[Extra]:
         return [extra for extra in self.extras.values() if isinstance(extra, Extra)]
 
-    def phases(self, clock: Clock) -> int:
-        return self.method.phases(clock)
+    def takes(self, name: str) -> bool:
+        return self.method.takes(name)
+
+    @property
+    def warmup(self) -> float:
+        return self.method.warmup
+
+    def stage(self, clock: Clock) -> str:
+        return self.method.stage(clock)
 
     def groups(self) -> list[Group]:
         return [*self.method.groups(), *(group for extra in self._each() for group in extra.groups())]
 
-    def step(self, batch: Batch, views: Views, phase: int = 0, carry: Any = None) -> StepOutput:
-        out = own = self.method.step(batch, views, phase, carry)
-        for extra in self._each():
-            out = out.plus(extra.step(own, batch, views))
-        return out
+    def label_step(self, batch: Any, views: Views) -> StepOutput:
+        return self.method.label_step(batch, views)
+
+    def step(self, batch: Any, views: Views) -> Iterator[StepOutput]:
+        own = self.method.step(batch, views)
+        for out in [own] if isinstance(own, StepOutput) else own:
+            whole = out
+            for extra in self._each():
+                whole = whole.plus(extra.step(out, batch, views))
+            yield whole
 
     def after_step(self, clock: Clock) -> None:
         self.method.after_step(clock)

@@ -4,7 +4,7 @@ Inter-Pixel Relation", 2024, arXiv 2404.18891.
 L_sum = L_o + alpha L_IPix (eq. 6) for any method whose students learn from the logits of a teacher: over the pixels
 where the teacher is confident, each class's logits become a distribution over pixels (a softmax at temperature t), and
 the student's is drawn to the teacher's. `weight` is alpha; it rises as exp(-5 (1 - i/w)^2) over the first `ramp` of the
-run (the paper: 5 of 80 epochs on VOC, 30 of 240 on Cityscapes).
+run after the warm-up (the paper: 5 of 80 epochs on VOC, 30 of 240 on Cityscapes).
 
 Decisions: the confident pixels are taken per image; the loss is the mean over the strong views, without the weak view
 masked or with dropped features (with it where a method has no other); where images were mixed (CutMix), the teacher's
@@ -16,34 +16,25 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from typing import Annotated as Doc
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
 from semiseg_cli.core.methods.base import Batch, Clock, StepOutput, Views
 from semiseg_cli.core.methods.extras.base import Extra
 from semiseg_cli.core.ops.interpixel import inter_pixel_loss
-from semiseg_cli.core.settings import require
+from semiseg_cli.core.settings import BaseSettings, NotNegative, Positive, Probability
 
 
 @dataclass(frozen=True, kw_only=True)
-class InterPixelSettings:
-    weight: Doc[float, "weight of the inter-pixel loss, alpha"] = 1.0
+class InterPixelSettings(BaseSettings):
+    section = "interpixel"
+
+    weight: Doc[NotNegative, "weight of the inter-pixel loss, alpha"] = 1.0
     distance: Doc[Literal["kl", "pearson"], "Kullback-Leibler divergence, or 1 - Pearson's correlation"] = "kl"
-    temperature: Doc[float, "of the softmax over pixels, t"] = 4.0
-    omega: Doc[float, "the loss is over pixels that the teacher is surer of than this, in [0, 1]"] = 0.8
-    ramp: Doc[float, "fraction of the run over which the weight rises, in [0, 1]; 0: at once"] = 0.0625
-
-    def __post_init__(self) -> None:
-        check_inter_pixel(self, "interpixel")
-
-
-def check_inter_pixel(settings: Any, section: str) -> None:
-    """Ranges of the settings above, wherever they stand."""
-    require(settings.weight >= 0, f"{section}.weight", settings.weight, "0 or more")
-    require(settings.temperature > 0, f"{section}.temperature", settings.temperature, "more than 0")
-    require(0 <= settings.omega <= 1, f"{section}.omega", settings.omega, "in [0, 1]")
-    require(0 <= settings.ramp <= 1, f"{section}.ramp", settings.ramp, "in [0, 1]")
+    temperature: Doc[Positive, "of the softmax over pixels, t"] = 4.0
+    omega: Doc[Probability, "the loss is over pixels that the teacher is surer of than this"] = 0.8
+    ramp: Doc[Probability, "fraction of the run over which the weight rises, after the warm-up; 0: at once"] = 0.0625
 
 
 class InterPixel(Extra):
@@ -51,11 +42,10 @@ class InterPixel(Extra):
     acts_on = "terms"
 
     def step(self, out: StepOutput, batch: Batch, views: Views) -> StepOutput:
-        settings, weak = self.settings, out.weak
+        settings = self.settings
         if not out.terms:
             return StepOutput({})
-        # a view that is taught the weak view's own labels is the weak view, masked or with dropped features
-        strong = [term for term in out.terms if weak is None or term.pseudo is not weak.pseudo]
+        strong = [term for term in out.terms if term.view == "strong"]
         losses = []
         for term in strong or out.terms:
             omega = (term.pseudo.conf_BHW > settings.omega) & term.pseudo.valid_BHW  # eq. 3
@@ -66,5 +56,5 @@ class InterPixel(Extra):
     def alpha(self, clock: Clock) -> float:
         """The weight of this step: exp(-5 (1 - i/w)^2) of the whole, while it rises."""
         ramp: float = self.settings.ramp
-        missing = 1 - clock.progress / ramp if clock.progress < ramp else 0.0
+        missing = 1 - clock.stage_progress / ramp if clock.stage_progress < ramp else 0.0
         return float(self.settings.weight) * math.exp(-5 * missing**2)

@@ -15,24 +15,20 @@ from typing import Any, Literal
 
 from semiseg_cli.core.methods.base import Batch, StepOutput, Term, Views
 from semiseg_cli.core.methods.extras.base import Extra
-from semiseg_cli.core.ops.batchnorm import still_statistics
-from semiseg_cli.core.ops.losses import confident, pseudo_label_loss
-from semiseg_cli.core.settings import Config, require
+from semiseg_cli.core.ops.batchnorm import frozen_statistics
+from semiseg_cli.core.ops.losses import more_than, pseudo_label_loss
+from semiseg_cli.core.settings import BaseSettings, Below1, Config, Count, NotNegative, Probability, require
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskedSettings:
-    weight: Doc[float, "weight of the masked view's loss, lambda_2"] = 1.0
-    tau: Doc[float, "a pseudo-label counts above this confidence, in [0, 1]"] = 0.9
-    mask: Doc[Literal["random", "block", "grid"], "which patches are hidden; grid keeps one of four"] = "random"
-    patch: Doc[int, "side of a patch in pixels, p"] = 32
-    ratio: Doc[float, "probability that a patch is hidden, gamma, in [0, 1)"] = 0.7
+class MaskedSettings(BaseSettings):
+    section = "masked"
 
-    def __post_init__(self) -> None:
-        require(self.weight >= 0, "masked.weight", self.weight, "0 or more")
-        require(0 <= self.tau <= 1, "masked.tau", self.tau, "in [0, 1]")
-        require(self.patch >= 1, "masked.patch", self.patch, "1 or more")
-        require(0 <= self.ratio < 1, "masked.ratio", self.ratio, "in [0, 1)")
+    weight: Doc[NotNegative, "weight of the masked view's loss, lambda_2"] = 1.0
+    tau: Doc[Probability, "a pseudo-label counts above this confidence"] = 0.9
+    mask: Doc[Literal["random", "block", "grid"], "which patches are hidden; grid keeps one of four"] = "random"
+    patch: Doc[Count, "side of a patch in pixels, p"] = 32
+    ratio: Doc[Below1, "probability that a patch is hidden, gamma"] = 0.7
 
 
 class Masked(Extra):
@@ -50,9 +46,9 @@ class Masked(Extra):
             return StepOutput({})
         hidden = views.patches("masked", settings.patch, settings.ratio, settings.mask, exact=False)
         x_m = weak.image_B3HW.masked_fill(hidden[:, None], 0.0)  # eq. 5
-        with still_statistics(weak.net):
+        with frozen_statistics(weak.net):
             logits = weak.net(x_m)
-        kept = confident(weak.pseudo, settings.tau)
+        kept = more_than(weak.pseudo, settings.tau)
         loss = pseudo_label_loss(logits, weak.pseudo, kept, "image")  # eq. 6
-        term = Term("masked", weak.net, x_m, logits, weak.pseudo, kept)
+        term = Term("masked", "masked", weak.net, x_m, logits, weak.pseudo, kept)
         return StepOutput({"masked": settings.weight * loss}, terms=(term,))

@@ -8,15 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from steps import fed, whole_step
 from torch import Tensor, nn
 
 from semiseg_cli.core.config.layers import Resolved, flatten, refuse_changes, resolve
 from semiseg_cli.core.config.presets import gather
 from semiseg_cli.core.config.toml import flat, to_toml
-from semiseg_cli.core.errors import UsageError
+from semiseg_cli.core.errors import Interrupted, UsageError
 from semiseg_cli.core.methods import METHODS, load_method
 from semiseg_cli.core.methods.base import Batch, Clock, StepOutput, Views
 from semiseg_cli.core.methods.extras import EXTRAS, load_extra
@@ -51,20 +51,13 @@ def awake(method: str) -> dict[str, float]:
 def extended(train_module: Make, method: str, *extras: str, **settings: Any) -> Train:
     base = train_module(method, **awake(method), **settings)
     added = {name: load_extra(name)(load_extra(name).Settings(**AWAKE[name]), base.method.build) for name in extras}
-    return Train(Extended(base.method, added), seed=0, mean=MEAN, std=STD).train()
+    return Train(Extended(base.method, added), seed=0, mean=MEAN, std=STD, views=base.view_settings).train()
 
 
 def step(train: Train, batch: dict[str, Tensor], at: int = 9) -> StepOutput:
-    """All phases of one micro-batch, with their gradients."""
-    own = train.method.method if isinstance(train.method, Extended) else train.method
-    wanted = {"labeled", *type(own).inputs(own.settings)}
-    host = {key: value for key, value in batch.items() if key.split("_")[0] in wanted}
-    whole, clock = StepOutput({}), Clock(at, 10)
-    for phase in range(train.method.phases(clock)):
-        out = train(host, clock, np.arange(2), phase, whole.carry)
-        torch.stack(list(out.losses.values())).sum().backward()
-        whole = whole.then(out)
-    return whole
+    """All passes of one micro-batch, with their gradients."""
+    torch.manual_seed(at)
+    return whole_step(train, fed(train, batch), Clock(at, 10))
 
 
 def test_what_fits_what() -> None:
@@ -170,7 +163,8 @@ def test_a_mean_teacher_with_masked_views_is_maskmatch_at_one_scale(
     base = train_module("meanteacher", tau=0.0, normaliser="image")
     cls = load_extra("masked")
     other = Extended(base.method, {"masked": cls(cls.Settings(tau=0.0, patch=8), base.method.build)})
-    one, two = step(own, host_batch()), step(Train(other, seed=0, mean=MEAN, std=STD).train(), host_batch())
+    train = Train(other, seed=0, mean=MEAN, std=STD, views=base.view_settings).train()
+    one, two = step(own, host_batch()), step(train, host_batch())
     assert one.losses == two.losses
 
 
@@ -196,7 +190,7 @@ class Follower(Extra):
         return StepOutput({"follower": self.net(out.weak.image_B3HW).square().mean()})
 
     def after_step(self, clock: Clock) -> None:
-        self.teacher.follow(self.net, clock.step, 0.9)
+        self.teacher.update(self.net, clock.step, 0.9)
 
 
 def test_networks_of_a_plug_in_belong_to_the_state_and_the_optimiser(train_module: Make, host_batch: Batches) -> None:
@@ -325,7 +319,7 @@ def test_a_run_with_plug_ins_is_recorded_and_resumed(
 
     with monkeypatch.context() as patched:
         patched.setattr(loop, "one_step", stop_after(loop.one_step))
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(Interrupted):
             train(what, data_root=shapes_root, runs_root=tmp_path, out=tmp_path / "cut", device="cpu")
     resume(tmp_path / "cut", data_root=shapes_root, device="cpu")
     (through, _), (resumed, _) = (read(folder / "last.safetensors") for folder in (run, tmp_path / "cut"))

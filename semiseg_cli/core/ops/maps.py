@@ -1,4 +1,4 @@
-"""Mixing two batches of images, and dropping feature channels."""
+"""Lists of feature maps: joined along the batch, and with channels dropped."""
 
 from __future__ import annotations
 
@@ -6,11 +6,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-
-
-def cutmix(image_BCHW: Tensor, partner_BCHW: Tensor, box_BHW: Tensor) -> Tensor:
-    """The partner inside the box, the image elsewhere (Yun et al., 2019, arXiv 1905.04899)."""
-    return torch.where(box_BHW[:, None], partner_BCHW, image_BCHW)
 
 
 def drop_channels(maps: Sequence[Tensor], factors: Sequence[Tensor]) -> list[Tensor]:
