@@ -23,7 +23,8 @@ EVERYONE = (
 ALLOWED = {
     "cli": (
         "cli", "stages", "core.config", "core.runs", "core.finding",
-        "core.methods", "core.models", "core.data.index", "core.sources.classes",  # for names and how they are written
+        # for names and how they are written
+        "core.methods", "core.models", "core.data.again", "core.data.index", "core.sources.classes",
         "core.inference.options", "core.inference.metrics",
     ),
     "__main__": ("cli",),

@@ -42,7 +42,7 @@ def check(
         raise CheckFailed(
             f"{found['data']}: {count} {'thing is' if count == 1 else 'things are'} wrong",
             why="\n".join(_findings(found["problems"])),
-            fix="replace these files, or prepare the dataset again",
+            fix=found["fix"],
         )
 
 

@@ -10,6 +10,7 @@ import typer
 
 from semiseg_cli.cli import console
 from semiseg_cli.cli.screen import duration, make_screen
+from semiseg_cli.core.commands import command
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -41,8 +42,7 @@ def _text(found: dict[str, Any], folder: Path) -> list[str | Table]:
         table.add_row(name, *("-" if (value := row["iou"][name]) is None else f"{value:.1f}" for row in rows))
     table.add_row("mean", *(f"{row['miou']:.1f}" for row in rows), style="bold")
     table.add_row("time", *(duration(row["seconds"]) for row in rows))
-    last = shlex.quote(rows[-1]["run"])
-    root = shlex.quote(str(folder / "data"))
+    last, root = rows[-1]["run"], folder / "data"
     lines = (
         "",
         f"UniMatch gains {found['gain']:+.1f} points from the unlabeled images ({duration(found['seconds'])} in all; "
@@ -50,8 +50,8 @@ def _text(found: dict[str, Any], folder: Path) -> list[str | Table]:
         "look at:",
         *(f"  {shlex.quote(picture)}" for picture in found["pictures"]),
         "or closer:",
-        f"  semiseg eval {last} --root {root}",
-        f"  semiseg viz {last} --root {root} --errors",
+        f"  {command('eval', last, root=root)}",
+        f"  {command('viz', last, '--errors', root=root)}",
         "next, the same on your own photos, with masks for a few of them:",
         "  semiseg prepare folder --labeled photos --masks masks --unlabeled more --classes classes.txt --name mine "
         "--long-side 241",

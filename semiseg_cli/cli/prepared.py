@@ -14,7 +14,6 @@ from semiseg_cli.core.errors import UsageError
 if TYPE_CHECKING:
     from semiseg_cli.core.data.spec import Dataset
 
-BENCHMARKS = ("voc", "cityscapes")
 SOURCE, MASKS, OUTPUT = "What to take", "How to read the masks", options.OUTPUT
 Json = options.Json
 Root = Annotated[
@@ -63,11 +62,16 @@ def tell(dataset: Dataset, there: bytes, json: bool) -> None:
 
 def following(dataset: Dataset) -> list[str]:
     """What can be typed next, the likeliest first; for a benchmark, its published partitions besides."""
+    from semiseg_cli.core.data.again import BENCHMARKS
+
     name, root = dataset.name, dataset.root.parent
-    if dataset.kind not in BENCHMARKS:
-        return [f"next: {command('train', '-d', name, root=root)}"]
-    published = command("split", name, "--list", root=root)
-    return [f"next: {command('train', '-d', name, '-l', '1/8', root=root)}", f"published partitions: {published}"]
+    words = ["train", "-d", name]
+    if len(dataset.labeled) == len(dataset.train):  # with as few labels as the field begins with
+        words += ["-l", "183" if dataset.kind == "voc" and len(dataset.labeled) >= 183 else "1/8"]
+    lines = [f"next: {command(*words, root=root)}"]
+    if dataset.kind in BENCHMARKS:
+        lines.append(f"published partitions: {command('split', name, '--list', root=root)}")
+    return lines
 
 
 def _description(folder: Path) -> bytes:

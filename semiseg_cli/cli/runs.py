@@ -9,6 +9,7 @@ import typer
 
 from semiseg_cli.cli import console, options
 from semiseg_cli.cli.options import DATA
+from semiseg_cli.core.commands import command
 from semiseg_cli.core.inference.metrics import HEADLINE, METRICS
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ def runs_(
     found = summarise_runs(runs_root)
     for line in found["unreadable"]:
         console.warn(f"left out, not readable: {line}")
-    text = _text(found, runs_root) if found["runs"] else f"no run in {runs_root} yet (semiseg train)"
+    none = f"no run in {runs_root} yet ({command('train', runs=runs_root)})"
+    text = _text(found, runs_root) if found["runs"] else none
     console.result("runs", found, text, json)
 
 

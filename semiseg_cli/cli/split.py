@@ -60,18 +60,23 @@ def split(
     `train --labeled 183` takes the published list if it is at hand, else it draws by itself; here partitions can be
     drawn, counted and looked at, and published ones imported or fetched. They are recognised by fingerprint.
     """
+    words = [data] if data else []
     if [bool(labeled or protocol), import_ is not None, bool(fetch), list_].count(True) != 1:
         raise UsageError(
             "split needs one of --labeled (or --protocol), --import, --fetch and --list",
-            fix="semiseg split --labeled 1/8",
+            fix=command("split", *words, "--labeled", "1/8", root=root),
         )
     if protocol and not labeled and (seed or balance != "classes"):
+        own = ("--labeled", "COUNT", "--seed", str(seed), "--balance", balance)
         raise UsageError(
             "the recipes of a protocol have seeds and samplers of their own",
-            fix=f"semiseg split --protocol {protocol} --labeled COUNT --seed {seed} --balance {balance}",
+            fix=command("split", *words, "--protocol", protocol, *own, root=root),
         )
     if url and not fetch:
-        raise UsageError("--url goes with --fetch", fix=f"semiseg split --fetch unimatch --url {url}")
+        raise UsageError(
+            "--url goes with --fetch",
+            fix=command("split", *words, "--fetch", "unimatch", "--url", url, root=root),
+        )
     if list_:
         _list(root, data, json)
     elif labeled:
@@ -100,7 +105,8 @@ def _draw(root: Path, data: str, labeled: str, protocol: str, seed: int, balance
         f"{name}: {partition.name}; {len(partition.unlabeled)} unlabeled",
         f"fingerprint {partition.fingerprint[:16]}, lists in {made.folder}",
     )
-    console.result("split", _result(name, made), [*lines, table], json)
+    line = command("train", "-d", name, "-l", made.folder.name, root=root)
+    console.result("split", _result(name, made), [*lines, table, f"next: {line}"], json)
     if partition.hint:
         console.note(partition.hint)
     for count in made.counts:
@@ -189,7 +195,7 @@ def _list(root: Path, data: str, json: bool) -> None:
         counts = (len(each.partition.labeled), len(each.partition.unlabeled)) if each.partition else ("", "")
         what = each.partition.name if each.partition else str(each.published or "")
         table.add_row(*(Text(str(cell)) for cell in (each.data, each.words, *counts, what, each.how)))
-    nothing = "no partition drawn yet (semiseg split --labeled 1/8)"
+    nothing = f"no partition drawn yet ({command('split', *filter(None, [data]), '--labeled', '1/8', root=root)})"
     console.result("split", [_row(each) for each in found], table if found else nothing, json)
 
 

@@ -33,6 +33,10 @@ class DataError(SemisegError, ValueError):
     code = 3
 
 
+class BadFile(DataError):
+    """A file of a prepared dataset that cannot be read, or is not as it was prepared."""
+
+
 class DeviceError(SemisegError, RuntimeError):
     """A device that is absent or out of memory (exit code 4)."""
 

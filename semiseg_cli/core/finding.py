@@ -34,7 +34,8 @@ def find(named: Path | None, wanted: str, root: Path, note: Note = lambda line: 
         words, fits = WANTED[wanted]
         found = next((run for run in runs.list_runs(root) if fits(run)), None)
         if found is None:
-            raise UsageError(f"there is no {words} in {root}", fix="semiseg train, or name the run's directory")
+            fix = f"{command('train', runs=root)}, or name the run's directory"
+            raise UsageError(f"there is no {words} in {root}", fix=fix)
         note(f"the newest {words}: {found}")
         return found
     if not named.exists():

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import cv2
 
-from semiseg_cli.core.data.again import BENCHMARKS, anew, preparing
+from semiseg_cli.core.data.again import bringing_back
 from semiseg_cli.core.data.index import load_dataset, manifest, to_toml
 from semiseg_cli.core.data.spec import Dataset
 from semiseg_cli.core.errors import DataError, Interrupted
@@ -79,7 +79,7 @@ def complete(root: Path, name: str) -> Dataset:
     if missing := lost(root, name):
         folder = root / name
         what = f"{folder} lacks {len(missing):,} of its files, the first is {missing[0]}"
-        raise DataError(what, fix=_bring_back(folder, missing))
+        raise DataError(what, fix=bringing_back(folder, manifest(folder)["kind"], missing))
     return load_dataset(root, name)
 
 
@@ -88,14 +88,6 @@ def lost(root: Path, name: str) -> list[Path]:
     dataset = load_dataset(root, name)
     files = [file for record in (*dataset.train, *dataset.val) for file in (record.image, record.mask) if file]
     return [file for file in files if not file.is_file()]
-
-
-def _bring_back(folder: Path, missing: list[Path]) -> str:
-    """What to do about lost files: photos outside the dataset's folder were moved, others are made anew."""
-    kind = manifest(folder)["kind"]
-    if kind in BENCHMARKS and not any(file.is_relative_to(folder) for file in missing):
-        return f"{preparing(folder.name, kind, folder.parent, '--source', 'DIR')} names the folder they are in now"
-    return anew(folder)
 
 
 @contextmanager

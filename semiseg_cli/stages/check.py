@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from semiseg_cli.core.data.again import anew, bringing_back
 from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.data.names import fingerprint
 from semiseg_cli.core.data.spec import Dataset, Record
@@ -59,12 +60,21 @@ def check(root: Path, data: str, *, labeled: str = "", progress: Progress = sile
         "ignored_pixels": {"train": sum(each.ignored for each in train), "val": sum(each.ignored for each in val)},
         "val_is_published": _val_is_published(dataset),
         "partition": None,
+        "fix": _fix(dataset, looks),
         "problems": problems,
         "warnings": warnings,
     }
     if labeled:
         result["partition"] = _partition(dataset, labeled, warnings)
     return result
+
+
+def _fix(dataset: Dataset, looks: Sequence[Look]) -> str:
+    """What to do about problems: photos that were moved are found again, others replaced, or all prepared anew."""
+    gone = [each.record.image for each in looks if not each.record.image.is_file()]
+    if len(gone) == len(looks):
+        return bringing_back(dataset.root, dataset.kind, gone)
+    return f"replace these files, or prepare the dataset again: {anew(dataset.root)}"
 
 
 def _twice(dataset: Dataset, looks: Sequence[Look]) -> tuple[list[Finding], list[Finding]]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from semiseg_cli.core.data.again import at_hand, naming_bad_files
 from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.data.loader import workers_for
 from semiseg_cli.core.data.spec import Dataset, Record
@@ -48,12 +49,12 @@ def evaluate_checkpoint(
     place = join(device).device
     net, meta = load_network(path, place)
     name = data or meta["data"]["name"]
-    dataset = load_dataset(find_root(name, root, path), name)
+    dataset = at_hand(load_dataset(find_root(name, root, path), name))
     same_classes(dataset, meta["data"]["classes"], path)
     predictor = Predictor.of(net, meta, place, how, dataset.window if data else None)
     records = [record for record in getattr(dataset, split) if record.mask is not None]
     workers = _workers(records) if place.type == "cuda" else 0
-    with progress(f"evaluating {dataset.name} {split}", len(records)) as advance:
+    with naming_bad_files(dataset), progress(f"evaluating {dataset.name} {split}", len(records)) as advance:
         found = evaluate(predictor, dataset, records, asked=asked, workers=workers, progress=advance, save=save)
     what = {"images": found.images, "checkpoint": str(path), "data": dataset.name, "split": split}
     return _measured(found) | what | _of_checkpoint(meta) | _manner(predictor, asked)

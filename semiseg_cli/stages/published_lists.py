@@ -13,6 +13,8 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
+from semiseg_cli.core.commands import command
+from semiseg_cli.core.data.again import preparing
 from semiseg_cli.core.data.index import load_dataset, prepared
 from semiseg_cli.core.data.names import fingerprint, read_lines, stem_of
 from semiseg_cli.core.data.spec import Dataset, Partition
@@ -54,15 +56,16 @@ def import_lists(root: Path, source: Path, data: str = "") -> Outcome:
     found = [source] if (source / "labeled.txt").is_file() else sorted(p.parent for p in source.rglob("labeled.txt"))
     if not found:
         why = "" if source.is_dir() else "there is no such folder"
-        raise DataError(f"no labeled.txt in {source} or below it", why=why, fix="semiseg split --import DIR")
-    return _import_all(found, [load_dataset(root, name) for name in ([data] if data else prepared(root))])
+        line = command("split", "--import", "DIR", root=root)
+        raise DataError(f"no labeled.txt in {source} or below it", why=why, fix=line)
+    return _import_all(root, found, [load_dataset(root, name) for name in ([data] if data else prepared(root))])
 
 
-def _import_all(folders: Sequence[Path], datasets: Sequence[Dataset]) -> Outcome:
+def _import_all(root: Path, folders: Sequence[Path], datasets: Sequence[Dataset]) -> Outcome:
     imported, left = list[Imported](), list[DataError]()
     for folder in folders:
         try:
-            imported.append(_import(folder, datasets))
+            imported.append(_import(root, folder, datasets))
         except DataError as error:
             left.append(error)
     if len(folders) == 1 and left:
@@ -97,19 +100,20 @@ def fetch_lists(
     if not wanted:
         names = sorted({each.data for each in repository.lists})
         what = f"{repository.name} has lists for {' and '.join(names)}, and there is none of these"
-        raise DataError(what, fix=f"semiseg prepare {names[-1]}")
+        raise DataError(what, fix=preparing(names[-1], names[-1], root))
     place = cache_folder().with_name("splits") / word
     size = sum(each.bytes for each in wanted) / 1e6
     note(f"{len(wanted)} lists of {repository.page} ({repository.licence}, {size:.1f} MB) to {place}")
     with progress("downloading", 2 * len(wanted)) as advance:
         for each in wanted:
             for name, sha256 in each.files:
-                _fetch(f"{url or repository.url}/{each.folder}/{name}", place / each.folder / name, sha256, repository)
+                address = f"{url or repository.url}/{each.folder}/{name}"
+                _fetch(address, place / each.folder / name, sha256, repository, root)
                 advance()
-    return _import_all([place / each.folder for each in wanted], datasets)
+    return _import_all(root, [place / each.folder for each in wanted], datasets)
 
 
-def _import(folder: Path, datasets: Sequence[Dataset]) -> Imported:
+def _import(root: Path, folder: Path, datasets: Sequence[Dataset]) -> Imported:
     """Check the lists of a folder and write them to their dataset.
 
     Unlabeled images that the dataset lacks stay on the list: they count when they come (VOC's with SBD). Without a list
@@ -117,7 +121,7 @@ def _import(folder: Path, datasets: Sequence[Dataset]) -> Imported:
     """
     lines = read_lines(folder / "labeled.txt")
     known = recognise(fingerprint(lines))
-    dataset = _target(folder, lines, known, datasets)
+    dataset = _target(root, folder, lines, known, datasets)
     partition = from_lists(dataset, folder)
     words = known.words if known else f"imported/{folder.resolve().name}"
     target, pool = dataset.root / "splits" / words, folder / "unlabeled.txt"
@@ -131,7 +135,9 @@ def _import(folder: Path, datasets: Sequence[Dataset]) -> Imported:
     return Imported(dataset.name, words, partition, folder)
 
 
-def _target(folder: Path, lines: Sequence[str], known: Published | None, datasets: Sequence[Dataset]) -> Dataset:
+def _target(
+    root: Path, folder: Path, lines: Sequence[str], known: Published | None, datasets: Sequence[Dataset]
+) -> Dataset:
     """The dataset of a list: of those of its kind, or of all where it is not recognised, the one with most of it."""
     fitting = [each for each in datasets if known is None or each.kind in (known.data, "folder")]
     names = {stem_of(line) for line in lines}
@@ -141,17 +147,18 @@ def _target(folder: Path, lines: Sequence[str], known: Published | None, dataset
         raise DataError(
             f"{folder} is for no prepared dataset",
             why=f"{known or 'not one of its labeled images is known'}; prepared: {there}",
-            fix=f"semiseg prepare {known.data}" if known else "semiseg prepare --help",
+            fix=preparing(known.data, known.data, root) if known else command("prepare", "--help"),
         )
     return max(fitting, key=lambda each: hits[each.name])
 
 
-def _fetch(address: str, file: Path, sha256: str, repository: Repository) -> None:
+def _fetch(address: str, file: Path, sha256: str, repository: Repository, root: Path) -> None:
     """`file` with the content that was published, or DataError; never a part of it, or something else."""
     if file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == sha256:
         return
     file.parent.mkdir(parents=True, exist_ok=True)
-    by_hand = f"git clone {repository.page}, then semiseg split --import {repository.page.rsplit('/', 1)[-1]}/splits"
+    line = command("split", "--import", f"{repository.page.rsplit('/', 1)[-1]}/splits", root=root)
+    by_hand = f"git clone {repository.page} && {line}"
     try:
         with urlopen(Request(address, headers={"User-Agent": "semiseg"}), timeout=TIMEOUT_SECONDS) as response:
             content = response.read()

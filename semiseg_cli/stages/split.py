@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from semiseg_cli.core.data.again import preparing
 from semiseg_cli.core.data.index import load_dataset, prepared
 from semiseg_cli.core.data.spec import Dataset, Partition
 from semiseg_cli.core.errors import DataError, UsageError, did_you_mean
@@ -106,7 +107,7 @@ def list_splits(root: Path, data: str = "") -> list[Known]:
     """
     names = prepared(root)
     if (data or not names) and data not in names and (known := published(data)):
-        return [Known(each.data, each.words, None, each, f"semiseg prepare {each.data}") for each in known]
+        return [Known(each.data, each.words, None, each, preparing(each.data, each.data, root)) for each in known]
     return [known for name in ([data] if data else names) for known in _of_dataset(load_dataset(root, name))]
 
 

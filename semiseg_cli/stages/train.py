@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from semiseg_cli.core import runs
+from semiseg_cli.core.commands import command
 from semiseg_cli.core.config.layers import Resolved, refuse_changes, resolve
+from semiseg_cli.core.data.again import at_hand, naming_bad_files
 from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.data.loader import close
 from semiseg_cli.core.errors import CheckpointError, Diverged, Interrupted
@@ -120,7 +122,9 @@ def _resume(
         return done
     if not (run / STATE).is_file():
         raise CheckpointError(
-            f"{run} holds no resume state", why="it stopped before its first save", fix="semiseg train starts anew"
+            f"{run} holds no resume state",
+            why="it stopped before its first save",
+            fix=f"it starts anew with {command('train', '-c', run / 'config.toml', root=data_root)}",
         )
     session = open_config(config, find_root(config.data.name, data_root, run), world, screen, bare=True)
     meta = restore(session, run / STATE)
@@ -137,7 +141,7 @@ def open_config(
     config: Config, data_root: Path, world: World, screen: Screen, init: Path | None = None, bare: bool = False
 ) -> Session:
     """Dataset, partition, networks and optimiser of a configuration. bare: see `open_session`."""
-    dataset = load_dataset(data_root, config.data.name)
+    dataset = at_hand(load_dataset(data_root, config.data.name))
     partition = resolve_partition(dataset, config.data.labeled, balance=config.data.balance, seed=config.split_seed)
     return open_session(config, dataset, partition, world, screen.note, init, bare)
 
@@ -180,7 +184,7 @@ def _go(
     if session.world.size == 1 and session.world.device.type == "cpu":
         let_in(session.train)
     try:
-        with runs.recording(run) if run else nullcontext():
+        with runs.recording(run) if run else nullcontext(), naming_bad_files(session.dataset):
             hooks = Hooks(keeper.log, keeper.show, keeper.evaluate, keeper.save, stop, keeper.advance)
             plan = replace(session.plan, start=start)
             batches = session.batches(plan)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from semiseg_cli.core import runs
+from semiseg_cli.core.commands import command
 from semiseg_cli.core.config.layers import resolve
 from semiseg_cli.core.errors import CheckpointError, DataError, UsageError, did_you_mean
 from semiseg_cli.core.files import STATE, network_of, write_text
@@ -115,7 +116,7 @@ def _session(source: Path, root: Path | None, device: str) -> tuple[Session, int
         raise CheckpointError(
             f"{run} holds no resume state",
             why="pseudo-labels and views come from the method as it trained, not from the network that it exports",
-            fix=f"semiseg viz {source} --masks, or name the run's directory",
+            fix=f"{command('viz', source, '--masks', root=root)}, or name the run's directory",
         )
     config = resolve([(str(run / "config.toml"), runs.read_config(run))]).config
     config = replace(config, train=replace(config.train, compile=False))

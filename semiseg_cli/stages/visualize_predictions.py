@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from semiseg_cli.core.data.again import adding
 from semiseg_cli.core.data.decode import decode_image
 from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.data.spec import Dataset, Record
@@ -139,7 +140,7 @@ def nothing_to_show(dataset: Dataset) -> DataError:
     what = "no labeled pixel in its" if dataset.val else "no"
     return DataError(
         f"dataset {dataset.name} has {what} validation images to show",
-        fix="semiseg viz --pseudo needs none; semiseg prepare folder --val DIR --val-masks DIR brings some",
+        fix=f"{adding(dataset, '--val DIR --val-masks DIR')}--pseudo needs none",
     )
 
 

@@ -51,7 +51,7 @@ def test_what_it_prints_can_be_pasted(asked: dict[str, Any], capsys: pytest.Capt
         ["time", "0:30", "1:00"],
     ]
     assert "semiseg eval 'd/runs/b c' --root d/data" in out
-    assert "semiseg viz 'd/runs/b c' --root d/data --errors" in out
+    assert "semiseg viz 'd/runs/b c' --errors --root d/data" in out
 
 
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -115,7 +115,7 @@ def test_a_recognised_list_goes_to_the_dataset_of_its_kind(root: Path, tmp_path:
     assert import_lists(root, write(tmp_path / "x", LISTS["fine/2"])).imported[0].data == "voc"
     with pytest.raises(DataError, match="for no prepared dataset") as caught:
         import_lists(root, tmp_path / "x", "photos")
-    assert caught.value.fix == "semiseg prepare voc"
+    assert caught.value.fix == f"semiseg prepare voc --root {root}"
 
 
 def test_recipes_draw_every_size_with_their_own_seed(root: Path) -> None:
@@ -144,7 +144,7 @@ def test_the_list_shows_what_is_missing_and_how_to_get_it(root: Path, tmp_path: 
     assert found["fine/2-other"].how == "--import DIR"
     assert found["mixed/5"].partition
     nothing = list_splits(tmp_path / "empty")
-    assert {each.how for each in nothing} == {"semiseg prepare voc"}
+    assert {each.how for each in nothing} == {f"semiseg prepare voc --root {tmp_path / 'empty'}"}
     assert len(nothing) == len(LISTS)
 
 
@@ -220,13 +220,14 @@ def test_without_a_network_the_way_by_hand_is_told(server: Server, root: Path) -
     server.server_close()
     with pytest.raises(DataError, match=r"/a/unlabeled\.txt cannot be fetched") as caught:
         fetch_lists(root, "someone", url=server.url)
-    assert caught.value.fix == "where there is a network: git clone https://g/S, then semiseg split --import S/splits"
+    line = f"semiseg split --import S/splits --root {root}"
+    assert caught.value.fix == f"where there is a network: git clone https://g/S && {line}"
 
 
 def test_nothing_is_fetched_for_nobody(root: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has lists for voc, and there is none") as caught:
         fetch_lists(tmp_path / "empty", "someone")
-    assert caught.value.fix == "semiseg prepare voc"
+    assert caught.value.fix == f"semiseg prepare voc --root {tmp_path / 'empty'}"
     with pytest.raises(UsageError, match="no 'sombody' to fetch"):
         fetch_lists(root, "sombody")
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 import tomllib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from semiseg_cli.core.commands import command
 from semiseg_cli.core.data.spec import Dataset
+from semiseg_cli.core.errors import BadFile, DataError
 
 KINDS = ("voc", "cityscapes", "shapes", "folder")
 BENCHMARKS = ("voc", "cityscapes")  # published: nobody adds images to them
@@ -19,14 +23,25 @@ def preparing(name: str, kind: str, root: Path, *words: str | Path) -> str:
     return command("prepare", kind, *words, *(() if name == kind else ("--name", name)), root=root)
 
 
-def adding(dataset: Dataset, *words: str) -> str:
-    """What brings a dataset more of something: the options of its own `prepare folder`, or of another dataset.
+def first_steps(root: Path) -> str:
+    """What to type where nothing is prepared yet."""
+    lines = {
+        command("prepare", "folder", "--help"): "your own images, some with masks",
+        command("prepare", "voc", root=root): "PASCAL VOC 2012; or cityscapes: taken from where they lie around here",
+        command("demo"): "see it at work: two minutes, no download",
+    }
+    return "\n    ".join(["one of", *(f"{line}    # {what}" for line, what in lines.items())])
 
-    words: options of `prepare folder`, as in `--unlabeled DIR`. Empty for a benchmark, which has what it has.
+
+def adding(dataset: Dataset, words: str) -> str:
+    """What brings somebody's own dataset more of something; empty for other kinds, which have what they have.
+
+    words: options of `prepare folder`, as in `--unlabeled DIR`.
     """
-    if dataset.kind in BENCHMARKS:
+    if dataset.kind != "folder":
         return ""
-    return f"prepare the dataset with {' '.join(words)} as well: {command('prepare', 'folder', '--help')}"
+    name = f"{dataset.name}-2"
+    return f"prepare it as {name}, with {words}: {preparing(name, 'folder', dataset.root.parent, '--help')}; "
 
 
 def completing(name: str, kind: str, root: Path) -> str:
@@ -36,9 +51,38 @@ def completing(name: str, kind: str, root: Path) -> str:
     return preparing(name, kind, root, "--source", "DIR") if kind in BENCHMARKS else ""
 
 
+def at_hand(dataset: Dataset) -> Dataset:
+    """The dataset, if its first images are where it says. DataError with what brings them back: they move together."""
+    firsts = [record.image for part in (dataset.train, dataset.val) for record in part[:1]]
+    if missing := [image for image in firsts if not image.is_file()]:
+        what = f"the images of {dataset.name} are not where they were when it was prepared"
+        raise DataError(what, why=f"there is no {missing[0]}", fix=bringing_back(dataset.root, dataset.kind, missing))
+    return dataset
+
+
+def bringing_back(folder: Path, kind: str, missing: Sequence[Path]) -> str:
+    """What to do about files that are gone: photos outside the dataset's folder were moved, others are made anew."""
+    if kind in BENCHMARKS and not any(file.is_relative_to(folder) for file in missing):
+        line = preparing(folder.name, kind, folder.parent)
+        return f"{line} where they lie now, or {line} --source DIR; splits and masks stay"
+    return anew(folder)
+
+
+@contextmanager
+def naming_bad_files(dataset: Dataset) -> Iterator[None]:
+    """A file of the dataset that cannot be read is told with the command that names every such file."""
+    try:
+        yield
+    except BadFile as error:
+        line = command("check", dataset.name, root=dataset.root.parent)
+        error.fix = f"replace the file; {line} names every such file"
+        raise
+
+
 def anew(folder: Path) -> str:
     """The fix for a damaged dataset: it is set aside whole, prepared again, and gets its splits back."""
-    old = folder.with_name(f".{folder.name}-old")
+    free = (folder.with_name(f".{folder.name}-old{number or ''}") for number in itertools.count())
+    old = next(path for path in free if not path.exists())
     line = f"{shlex.join(['mv', str(folder), str(old)])} && {_as_before(folder)}"
     if (folder / "splits").is_dir():
         line += f" && {shlex.join(['mv', str(old / 'splits'), str(folder / 'splits')])}"

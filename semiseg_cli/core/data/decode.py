@@ -12,12 +12,12 @@ import numpy as np
 
 from semiseg_cli.core.data.imaging import read_image
 from semiseg_cli.core.data.spec import Record
-from semiseg_cli.core.errors import DataError
+from semiseg_cli.core.errors import BadFile, DataError
 
 Array = np.ndarray[Any, np.dtype[np.uint8]]
 
 JPEG, JPEG_END = b"\xff\xd8", b"\xff\xd9"
-FIX = "replace the file, or prepare the dataset again; semiseg check names every such file"
+FIX = "replace the file, or prepare the dataset again"
 
 
 def decode_image(path: Path) -> Array:
@@ -29,7 +29,7 @@ def decode_mask(path: Path) -> Array:
     """An 8-bit index PNG, as `prepare` writes them, as uint8 HxW. Raises DataError naming the file."""
     mask = _decode(path, cv2.IMREAD_UNCHANGED)
     if mask.ndim != 2 or mask.dtype != np.uint8:
-        raise DataError(f"{path} is not an 8-bit index mask", fix="prepare the dataset again: semiseg prepare --help")
+        raise BadFile(f"{path} is not an 8-bit index mask", fix=FIX)
     return np.asarray(mask, np.uint8)
 
 
@@ -38,15 +38,15 @@ def _decode(path: Path, flags: int) -> np.ndarray[Any, Any]:
         data = path.read_bytes()
     except OSError as error:
         why = "the file does not exist" if isinstance(error, FileNotFoundError) else str(error)
-        raise DataError(f"cannot read {path}", why=why, fix=FIX) from None
+        raise BadFile(f"cannot read {path}", why=why, fix=FIX) from None
     if data.startswith(JPEG) and not data.endswith(JPEG_END):  # OpenCV would fill up with grey what is not there
         try:
             read_image(path)  # as `prepare` does: some cameras write more behind a picture that is whole
         except DataError as error:
-            raise DataError(f"{path} ends before its picture does", why=error.why, fix=FIX) from error
+            raise BadFile(f"{path} ends before its picture does", why=error.why, fix=FIX) from error
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     if pixels is None:
-        raise DataError(f"cannot read {path}", why="it is damaged or not an image", fix=FIX)
+        raise BadFile(f"cannot read {path}", why="it is damaged or not an image", fix=FIX)
     return pixels
 
 
@@ -94,9 +94,9 @@ class Pixels:
         mask = decode_mask(record.mask) if record.mask else None
         for path, found in ((record.image, image.shape[:2]), (record.mask, None if mask is None else mask.shape)):
             if found is not None and found != (record.height, record.width):
-                raise DataError(
+                raise BadFile(
                     f"{path} is {found[1]}x{found[0]} pixels, expected {record.width}x{record.height}",
                     why="the file changed after it was prepared, or image and mask differ in size",
-                    fix="prepare the dataset again",
+                    fix=FIX,
                 )
         return image, mask

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from semiseg_cli.core.commands import command
+from semiseg_cli.core.commands import data_root
+from semiseg_cli.core.data.again import KINDS, anew, first_steps, preparing
 from semiseg_cli.core.data.names import fingerprint
 from semiseg_cli.core.data.spec import Dataset, Record
 from semiseg_cli.core.errors import DataError, UsageError, did_you_mean
@@ -33,14 +34,21 @@ def default_name(root: Path) -> str:
     """
     names = prepared(root)
     if not names:
-        own = command("prepare", "folder", "--help", root=root)
-        fix = f"semiseg demo (makes its own images), {command('prepare', 'voc', root=root)}, or for your own: {own}"
-        raise DataError(f"no dataset is prepared in {root}", fix=fix)
+        raise DataError(f"nothing is prepared in {root}", why=elsewhere(root), fix=first_steps(root))
     if len(names) == 1:
         return names[0]
     if names and "voc" not in names:
-        raise UsageError(f"several datasets are prepared in {root}", why=", ".join(names), fix=f"name one: {names[0]}")
+        fix = f"name one, such as {names[0]}"
+        raise UsageError(f"several datasets are prepared in {root}", why=", ".join(names), fix=fix)
     return "voc"
+
+
+def elsewhere(root: Path, name: str = "") -> str:
+    """Whether what is not below this root is below the usual one; empty where it is not."""
+    there = [] if root.absolute() == data_root().absolute() else prepared(data_root())
+    if name:
+        return f"it is prepared in {data_root()}" if name in there else ""
+    return f"prepared in {data_root()}: {', '.join(there)}" if there else ""
 
 
 def load_dataset(root: Path, name: str) -> Dataset:
@@ -67,8 +75,8 @@ def load_dataset(root: Path, name: str) -> Dataset:
             long_side=table.get("source", {}).get("long_side", 0),
         )
     except (OSError, ValueError, KeyError) as error:
-        fix = f"remove {folder} and prepare it again"
-        raise DataError(f"the dataset in {folder} is damaged", why=f"{index.name}: {error}", fix=fix) from error
+        what = f"the dataset in {folder} is damaged"
+        raise DataError(what, why=f"{index.name}: {error}", fix=anew(folder)) from error
 
 
 def manifest(folder: Path) -> dict[str, Any]:
@@ -77,15 +85,15 @@ def manifest(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         root, name = folder.parent, folder.name
         known = prepared(root)
-        how = name if name in ("shapes", "voc", "cityscapes") else f"folder --name {name} --help"
-        guess, fix = did_you_mean(name, known), f"semiseg prepare {how}"
+        kind, more = (name, ()) if name in KINDS else ("folder", ("--help",))
+        guess, fix = did_you_mean(name, known), preparing(name, kind, root, *more)
         similar = guess.startswith("did")
         raise DataError(
             f"no prepared dataset '{name}' in {root}",
-            why="" if similar else f"prepared there: {', '.join(known) or 'nothing'}",  # the guess lists them too
+            why=elsewhere(root, name) or ("" if similar else f"prepared there: {', '.join(known) or 'nothing'}"),
             fix=f"{guess}, or prepare it: {fix}" if similar else fix,
         )
-    fix = f"remove {folder} and prepare it again"
+    fix = anew(folder)
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

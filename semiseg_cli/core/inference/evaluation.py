@@ -17,9 +17,10 @@ import numpy as np
 from torch import Tensor
 from torch import distributed as dist
 
+from semiseg_cli.core.data.again import adding
 from semiseg_cli.core.data.decode import decode_mask
 from semiseg_cli.core.data.spec import Dataset, Record
-from semiseg_cli.core.errors import DataError
+from semiseg_cli.core.errors import BadFile, DataError
 from semiseg_cli.core.inference.measures import Tally
 from semiseg_cli.core.inference.metrics import HEADLINE, NOTHING_MORE, Asked
 from semiseg_cli.core.inference.predictions import Array, load_image, predictions, save_predictions, size
@@ -80,7 +81,7 @@ def evaluate(
         raise DataError(
             f"dataset {dataset.name} has nothing to evaluate on here",
             why=f"{len(labeled)} of {len(records)} images have a mask, and no pixel of them is labeled",
-            fix="choose another --split, or prepare one with masks: semiseg prepare folder --val DIR --val-masks DIR",
+            fix=f"{adding(dataset, '--val DIR --val-masks DIR')}another --split",
         )
     frequency = {name: 100.0 * n / sum(pixels) for name, n in zip(dataset.classes, pixels, strict=True)}
     return Evaluation(*tally.read(), frequency, len(labeled), tally.matrix_KK.cpu())
@@ -104,7 +105,7 @@ def load_labeled(record: Record, classes: int, ignore: int) -> tuple[Array, Arra
     assert record.mask is not None
     mask = decode_mask(record.mask)
     if mask.shape != image.shape[:2]:
-        raise DataError(
+        raise BadFile(
             f"mask {record.mask} is {size(mask)} pixels, its image {record.image} is {size(image)}",
             fix="replace the mask by one of the image's size, then prepare the dataset again",
         )

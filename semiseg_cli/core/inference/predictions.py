@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from semiseg_cli.core.data.decode import decode_image
 from semiseg_cli.core.data.loader import begin_worker
 from semiseg_cli.core.data.spec import Record
-from semiseg_cli.core.errors import DataError, SemisegError
+from semiseg_cli.core.errors import BadFile, DataError, SemisegError
 from semiseg_cli.core.inference.predictor import Predictor
 
 Array = np.ndarray[Any, np.dtype[np.uint8]]
@@ -40,7 +40,7 @@ def load_image(record: Record) -> tuple[Array, None]:
     """The image of a prepared record; DataError when it is not as large as the index says."""
     image = decode_image(record.image)
     if image.shape[:2] != (record.height, record.width):
-        raise DataError(
+        raise BadFile(
             f"{record.image} is {size(image)} pixels, the dataset's index says {record.width}x{record.height}",
             why="the file changed after it was prepared",
             fix="prepare the dataset again",

@@ -62,7 +62,7 @@ def files_of(records: Sequence[Record]) -> str:
         try:
             found = record.image.stat()
         except OSError as error:
-            fix = "prepare the dataset again"
+            fix = "put it back, or prepare the dataset again"
             raise DataError(f"cannot read {record.image}", why=error.strerror or str(error), fix=fix) from error
         digest.update(f"{record.id} {found.st_size} {found.st_mtime_ns}\n".encode())
     return digest.hexdigest()

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from semiseg_cli.core.commands import command
-from semiseg_cli.core.data.again import completing
+from semiseg_cli.core.data.again import adding, completing
 from semiseg_cli.core.data.names import draw_key, fingerprint
 from semiseg_cli.core.data.spec import Dataset, Partition, Record
 from semiseg_cli.core.errors import DataError, UsageError
@@ -39,7 +39,8 @@ def resolve_partition(dataset: Dataset, labeled: str, *, balance: str = "classes
     """
     pool = dataset.labeled
     if not pool:
-        raise DataError(f"dataset '{dataset.name}' has no labeled image", fix="semiseg prepare folder --help")
+        fix = f"{adding(dataset, '--labeled DIR --masks DIR')}another --data"
+        raise DataError(f"dataset '{dataset.name}' has no labeled image", fix=fix)
     if not labeled:
         return _partition(dataset, {record.id for record in pool}, f"all {len(pool)} labeled images")
     if place := _list_at_hand(dataset, labeled):
@@ -169,7 +170,7 @@ def nothing_known(labeled: int) -> DataError:
     return DataError(
         f"none of the {labeled} labeled images has a pixel of a known class",
         why="every pixel of their masks is ignored",
-        fix="choose others: semiseg split --help",
+        fix="choose others, with other masks: --labeled FILE",
     )
 
 

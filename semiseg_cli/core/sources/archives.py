@@ -74,7 +74,8 @@ def unpack(
     if marker.is_file() and marker.read_text(encoding="utf-8") == source:
         return folder
     if marker.is_file() or (folder.exists() and not begun.is_file()):
-        raise DataError(f"{folder} holds something else than {archive}", fix=f"remove {folder}, or rename the archive")
+        fix = "rename the archive, so that it gets a folder of its own"
+        raise DataError(f"{folder} holds something else than {archive}", fix=fix)
     if begun.is_file() and begun.read_text(encoding="utf-8") != source:
         shutil.rmtree(folder)  # the archive has been replaced since, and nothing has used what came of the old one
     folder.mkdir(parents=True, exist_ok=True)

@@ -79,7 +79,7 @@ def pictured(
             raise UsageError(
                 f"{session.config.title} has no pictures of this kind",
                 why=whose,
-                fix="semiseg viz --pseudo, or semiseg viz --augment (what it is shown)",
+                fix="--pseudo, or --augment (what it is shown)",
             )
         for row, index in enumerate(host["unlabeled_index"].tolist()):
             if index not in seen:
@@ -183,5 +183,5 @@ def _none(session: Session) -> UsageError:
     return UsageError(
         f"{session.config.method_name} makes no pseudo-labels",
         why="it learns from the labeled images alone",
-        fix="semiseg viz --masks (predictions), or semiseg viz --augment (what it is shown)",
+        fix="--masks (predictions), or --augment (what it is shown)",
     )

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from semiseg_cli.core.config.layers import with_steps
+from semiseg_cli.core.data.again import adding
 from semiseg_cli.core.data.loader import Plan
 from semiseg_cli.core.data.spec import Dataset, Partition, Record
 from semiseg_cli.core.errors import CheckpointError, DataError, UsageError
@@ -88,7 +89,7 @@ def known_classes(
     if "unlabeled" in _inputs(config) and not partition.unlabeled:
         raise DataError(
             f"{config.method_name} needs unlabeled images, and {dataset.name} has none beside the labeled ones",
-            fix="semiseg prepare folder --unlabeled DIR, fewer labels (--labeled N), or --method supervised",
+            fix=f"{adding(dataset, '--unlabeled DIR')}fewer labels (--labeled N), or --method supervised",
         )
     frequencies = class_frequencies(partition.labeled, len(dataset.classes))
     absent = [name for name, share in zip(dataset.classes, frequencies, strict=True) if not share]
@@ -142,10 +143,9 @@ def narrow_view(dataset: Dataset, crop: int, note: Callable[[str], None]) -> Non
     """Tell where crops show so little of the images that nothing is seen in its surroundings."""
     side = int(np.median([max(record.height, record.width) for record in dataset.train]))
     if side > WIDEST_VIEW * crop:
-        note(
-            f"crops of {crop} pixels of images of {side}: smaller images (semiseg prepare folder --long-side "
-            f"{2 * crop + 15}, under another --name) or larger crops (-s train.crop={side // 2}) show more at once"
-        )
+        own = dataset.kind == "folder"
+        smaller = f"smaller images (prepare them with --long-side {2 * crop + 15}, under another --name) or " * own
+        note(f"crops of {crop} pixels of images of {side}: {smaller}larger crops (-s train.crop={side // 2}) show more")
 
 
 def _method(config: Config, build: Build) -> Method[Any]:

@@ -74,8 +74,19 @@ def test_an_absent_dataset_says_how_to_make_it(tmp_path):
     write_dataset(dataset(tmp_path), {})
     with pytest.raises(DataError, match="'shapes'") as caught:
         load_dataset(tmp_path, "shapes")
-    assert caught.value.fix == "semiseg prepare shapes"
+    assert caught.value.fix == f"semiseg prepare shapes --root {tmp_path}"
     assert caught.value.why == "prepared there: d"
+
+
+def test_an_absent_dataset_may_be_in_the_usual_place(tmp_path, monkeypatch):
+    write_dataset(dataset(tmp_path / "usual", "d"), {})
+    monkeypatch.setenv("SEMISEG_DATA", str(tmp_path / "usual"))
+    with pytest.raises(DataError) as caught:
+        load_dataset(tmp_path / "other", "d")
+    assert caught.value.why == f"it is prepared in {tmp_path}/usual"
+    with pytest.raises(DataError) as caught:
+        default_name(tmp_path / "other")
+    assert caught.value.why == f"prepared in {tmp_path}/usual: d"
 
 
 def test_an_absent_dataset_may_be_a_misspelt_one(tmp_path):
@@ -83,7 +94,7 @@ def test_an_absent_dataset_may_be_a_misspelt_one(tmp_path):
         write_dataset(dataset(tmp_path, name), {})
     with pytest.raises(DataError, match="'shape'") as caught:
         load_dataset(tmp_path, "shape")
-    prepare = "semiseg prepare folder --name shape --help"
+    prepare = f"semiseg prepare folder --help --name shape --root {tmp_path}"
     assert caught.value.fix == f"did you mean 'shapes'? (known: park, shapes), or prepare it: {prepare}"
 
 
@@ -95,8 +106,13 @@ def test_a_damaged_index_is_an_error(tmp_path, damage):
         file.unlink()
     else:
         file.write_text(file.read_text()[:-9] if damage == "cut" else file.read_text().replace("30", "thirty"))
-    with pytest.raises(DataError, match="damaged"):
+    (tmp_path / "d" / "splits").mkdir()
+    with pytest.raises(DataError, match="damaged") as caught:
         load_dataset(tmp_path, "d")
+    aside, prepare, back = caught.value.fix.split(" && ")
+    assert aside == f"mv {tmp_path}/d {tmp_path}/.d-old"
+    assert prepare == f"semiseg prepare folder --classes FILE --name d --root {tmp_path}"
+    assert back == f"mv {tmp_path}/.d-old/splits {tmp_path}/d/splits"
 
 
 def test_another_schema_is_an_error(tmp_path):
@@ -115,9 +131,10 @@ def test_ids_are_unique_and_on_one_line(tmp_path):
 
 def test_the_dataset_meant_where_none_is_named(tmp_path):
     assert prepared(tmp_path / "nothing") == []
-    with pytest.raises(DataError, match="no dataset is prepared") as caught:
+    with pytest.raises(DataError, match="nothing is prepared") as caught:
         default_name(tmp_path)
-    assert all(words in caught.value.fix for words in ("semiseg demo", "semiseg prepare folder", "semiseg prepare voc"))
+    for way in ("prepare folder --help", f"prepare voc --root {tmp_path}", "demo"):
+        assert f"\n    semiseg {way}    #" in caught.value.fix
     write_dataset(dataset(tmp_path, "one"), {})
     write_dataset(dataset(tmp_path, ".one.partial-x"), {})
     assert default_name(tmp_path) == "one"
