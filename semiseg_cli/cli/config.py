@@ -7,13 +7,9 @@ from typing import Annotated
 
 import typer
 
-from semiseg_cli.cli import console
+from semiseg_cli.cli import console, options
 from semiseg_cli.cli.complete import (
-    complete_backbones,
-    complete_data,
-    complete_extras,
     complete_methods,
-    complete_presets,
 )
 from semiseg_cli.cli.train import dataset_in, settings_and_origins, settings_text
 from semiseg_cli.core.config import presets
@@ -24,8 +20,6 @@ from semiseg_cli.core.files import write_text
 
 app = typer.Typer(no_args_is_help=True, help="A settings file to start from; what settings apply in the end.")
 
-Json = Annotated[bool, typer.Option("--json", help="print one JSON document")]
-
 
 @app.command()
 def init(
@@ -33,7 +27,7 @@ def init(
     method: Annotated[
         str, typer.Option("--method", "-m", help="whose settings to include", autocompletion=complete_methods)
     ] = DEFAULT_METHOD,
-    json: Json = False,
+    json: options.Json = False,
 ) -> None:
     """Write a settings file: every setting with its meaning and default, commented out, so that it changes nothing.
 
@@ -51,28 +45,16 @@ def init(
 
 @app.command()
 def show(
-    method: Annotated[
-        str | None, typer.Option("--method", "-m", help="as for train", autocompletion=complete_methods)
-    ] = None,
-    add: Annotated[
-        list[str] | None, typer.Option("--add", metavar="PLUG-IN", help="as for train", autocompletion=complete_extras)
-    ] = None,
-    backbone: Annotated[
-        str | None, typer.Option("--backbone", "-b", help="as for train", autocompletion=complete_backbones)
-    ] = None,
-    data: Annotated[
-        str | None, typer.Option("--data", "-d", help="as for train", autocompletion=complete_data)
-    ] = None,
-    labeled: Annotated[str | None, typer.Option("--labeled", "-l", help="as for train")] = None,
-    preset: Annotated[
-        str, typer.Option("--preset", "-p", help="as for train", autocompletion=complete_presets)
-    ] = "",
-    config: Annotated[Path | None, typer.Option("--config", "-c", metavar="FILE", help="as for train")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", "-s", metavar="NAME=VALUE", help="as for train; repeatable")
-    ] = None,
-    root: Annotated[Path, typer.Option(envvar="SEMISEG_DATA", help="folder of the prepared datasets")] = Path("data"),
-    json: Json = False,
+    method: options.Method = None,
+    add: options.Add = None,
+    backbone: options.Backbone = None,
+    data: options.Data = None,
+    labeled: options.Labeled = None,
+    preset: options.Preset = "",
+    config: options.ConfigFile = None,
+    set_: options.Set = None,
+    root: options.Root = Path("data"),
+    json: options.Json = False,
 ) -> None:
     """Show the settings that `semiseg train` would take with these options, and where each comes from."""
     named = {

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from semiseg_cli.cli import console
+from semiseg_cli.cli import console, options
+from semiseg_cli.cli.options import OUTPUT
 from semiseg_cli.cli.screen import duration, make_screen
 from semiseg_cli.core.commands import command
 
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
 def demo(
     folder: Annotated[Path, typer.Option("--dir", help="where data and runs are written")] = Path("semiseg-demo"),
     seed: Annotated[int, typer.Option(help="of images, labels and training")] = 0,
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: CUDA if there is one")] = "auto",
-    json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="only the result")] = False,
+    device: Annotated[options.Where, options.device_option(OUTPUT)] = "auto",
+    json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Make a small dataset, train with and without its unlabeled images, compare. Two minutes, no download."""
     console.state.quiet = quiet

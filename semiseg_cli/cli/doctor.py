@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 from textwrap import TextWrapper
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from semiseg_cli.cli import console
+from semiseg_cli.cli import console, options
 from semiseg_cli.core.errors import CheckFailed
 
 
 def doctor(
-    root: Annotated[Path, typer.Option(envvar="SEMISEG_DATA", help="folder of the prepared datasets")] = Path("data"),
-    runs_root: Annotated[
-        Path, typer.Option("--runs-root", envvar="SEMISEG_RUNS", help="where run directories are made")
-    ] = Path("runs"),
-    json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,
+    root: options.Root = Path("data"),
+    runs_root: options.RunsRoot = Path("runs"),
+    json: options.Json = False,
 ) -> None:
     """Show versions, devices, disk, decoding speed and prepared data, and say what is wrong.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from semiseg_cli.cli import console
+from semiseg_cli.cli import console, options
 from semiseg_cli.cli.complete import complete_methods
 from semiseg_cli.core.config.describe import NEEDS, Description, describe_method
 from semiseg_cli.core.config.tables import Row, table_note, table_rows
@@ -22,7 +22,7 @@ def methods(
     name: Annotated[
         str, typer.Argument(metavar="[NAME]", help="all about this method or plug-in", autocompletion=complete_methods)
     ] = "",
-    json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,
+    json: options.Json = False,
 ) -> None:
     """List the methods and the plug-ins; with NAME: its paper, needs, settings, and its tables as commands."""
     if name:

@@ -50,7 +50,7 @@ RunsData = Annotated[
 RunsRoot = Annotated[
     Path,
     typer.Option(
-        "--runs-root", envvar="SEMISEG_RUNS", help="folder of the runs, the newest of which is taken",
+        "--runs-root", envvar="SEMISEG_RUNS", help="folder of the runs",
         rich_help_panel=DATA,
     ),
 ]  # fmt: skip
@@ -66,6 +66,10 @@ Network = Annotated[
 DataArgument = Annotated[
     str,
     typer.Argument(metavar="DATA", help="prepared dataset; by default the only one", autocompletion=complete_data),
+]
+Data = Annotated[
+    str | None,
+    typer.Option("--data", "-d", help=doc(DataConfig, "name"), autocompletion=complete_data, rich_help_panel=DATA),
 ]
 Labeled = Annotated[str | None, typer.Option("--labeled", "-l", help=doc(DataConfig, "labeled"), rich_help_panel=DATA)]
 
@@ -100,6 +104,13 @@ Preset = Annotated[
         rich_help_panel=TRAIN,
     ),
 ]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", "-c", metavar="FILE", help="a TOML file of settings, e.g. a run's config.toml",
+        rich_help_panel=TRAIN,
+    ),
+]  # fmt: skip
 Set = Annotated[
     list[str] | None,
     typer.Option(

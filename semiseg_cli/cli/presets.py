@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from semiseg_cli.cli import console
+from semiseg_cli.cli import console, options
 from semiseg_cli.cli.complete import complete_presets
 from semiseg_cli.core.config.presets import preset_text, presets
 
@@ -15,7 +15,7 @@ def presets_(
     name: Annotated[
         str, typer.Argument(metavar="[NAME]", help="show this preset's file", autocompletion=complete_presets)
     ] = "",
-    json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,
+    json: options.Json = False,
 ) -> None:
     """List the presets; with NAME: what is in it. Take one with `semiseg train -p NAME`."""
     if name:

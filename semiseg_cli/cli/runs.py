@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from semiseg_cli.cli import console, options
-from semiseg_cli.cli.options import DATA
 from semiseg_cli.core.commands import command
 from semiseg_cli.core.inference.metrics import HEADLINE, METRICS
 
@@ -17,9 +14,7 @@ if TYPE_CHECKING:
 
 
 def runs_(
-    runs_root: Annotated[
-        Path, typer.Option("--runs-root", envvar="SEMISEG_RUNS", help="folder of the runs", rich_help_panel=DATA)
-    ] = Path("runs"),
+    runs_root: options.RunsRoot = Path("runs"),
     json: options.Json = False,
 ) -> None:
     """List the runs, the newest first: mIoU at the last evaluation and at the best, in percent.

@@ -11,10 +11,9 @@ import typer
 
 from semiseg_cli.cli import console, launch, options
 from semiseg_cli.cli.complete import (
-    complete_data,
     complete_runs,
 )
-from semiseg_cli.cli.options import DATA, OUTPUT, TRAIN
+from semiseg_cli.cli.options import OUTPUT, TRAIN
 from semiseg_cli.cli.screen import duration, make_screen
 from semiseg_cli.core.commands import command, data_root
 from semiseg_cli.core.config import presets
@@ -22,7 +21,7 @@ from semiseg_cli.core.config.layers import Resolved, flatten, parse_set, with_st
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.files import resuming
 from semiseg_cli.core.finding import NEWEST, find_network, find_run
-from semiseg_cli.core.settings import DataConfig, ModelConfig, TrainConfig, doc
+from semiseg_cli.core.settings import ModelConfig, TrainConfig, doc
 
 LENGTH = "Length and speed"
 
@@ -52,23 +51,9 @@ def train(
             autocompletion=complete_runs, rich_help_panel=TRAIN,
         ),
     ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            "--config",
-            "-c",
-            metavar="FILE",
-            help="a TOML file of settings, e.g. a run's config.toml",
-            rich_help_panel=TRAIN,
-        ),
-    ] = None,
+    config: options.ConfigFile = None,
     set_: options.Set = None,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            "--data", "-d", help=doc(DataConfig, "name"), autocompletion=complete_data, rich_help_panel=DATA
-        ),
-    ] = None,
+    data: options.Data = None,
     labeled: options.Labeled = None,
     root: options.RunsData = None,
     steps: Annotated[int | None, typer.Option(help=doc(TrainConfig, "steps"), rich_help_panel=LENGTH)] = None,
@@ -86,9 +71,7 @@ def train(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="the run directory itself", rich_help_panel=OUTPUT)
     ] = None,
-    runs_root: Annotated[
-        Path, typer.Option(envvar="SEMISEG_RUNS", help="where run directories are made", rich_help_panel=OUTPUT)
-    ] = Path("runs"),
+    runs_root: options.RunsRoot = Path("runs"),
     resume: Annotated[
         bool, typer.Option("--resume", help="go on exactly where RUN was interrupted", rich_help_panel=OUTPUT)
     ] = False,
