@@ -48,12 +48,8 @@ RunsData = Annotated[
     ),
 ]
 RunsRoot = Annotated[
-    Path,
-    typer.Option(
-        "--runs-root", envvar="SEMISEG_RUNS", help="folder of the runs",
-        rich_help_panel=DATA,
-    ),
-]  # fmt: skip
+    Path, typer.Option("--runs-root", envvar="SEMISEG_RUNS", help="folder of the runs", rich_help_panel=DATA)
+]
 Network = Annotated[
     Path | None,
     typer.Argument(

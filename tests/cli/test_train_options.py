@@ -31,8 +31,8 @@ from semiseg_cli.core.files import STATE
 ROOT = Path(__file__).parents[2]
 OPTIONS = [
     "RUN", "--method -m", "--add", "--backbone -b", "--weights", "--preset -p", "--init", "--config -c", "--set -s",
-    "--data -d", "--labeled -l", "--root", "--steps", "--batch", "--gpus", "--device", "--seed",
-    "--out -o", "--runs-root", "--resume", "--dry-run", "--json", "--quiet -q",
+    "--data -d", "--labeled -l", "--root", "--runs-root", "--steps", "--batch", "--gpus", "--device", "--seed",
+    "--out -o", "--resume", "--dry-run", "--json", "--quiet -q",
 ]  # fmt: skip
 
 DONE = {
