@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from semiseg_cli.core.ops.streams import STREAMS
+from semiseg_cli.core.methods.s4mim.streams import STREAMS
 from semiseg_cli.core.training.preview import colours, pictured
 from semiseg_cli.core.training.session import Session
 from semiseg_cli.core.viz.sheets import Gallery, Row

@@ -14,7 +14,7 @@ from PIL import Image
 from semiseg_cli.core.config.layers import resolve
 from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.errors import DataError, UsageError
-from semiseg_cli.core.ops.streams import STREAMS
+from semiseg_cli.core.methods.s4mim.streams import STREAMS
 from semiseg_cli.core.training.checkpoint import load_network
 from semiseg_cli.core.training.preview import pictured
 from semiseg_cli.core.viz.tiles import Labels, Photo

@@ -1,6 +1,6 @@
 """The methods by name. Listing them imports neither torch nor a method; `load_method` does.
 
-A new paper is a file beside this one and a line below.
+A new paper is a file beside this one, or a folder, and a line below.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ METHODS = {
     "ipixmatch": "semiseg_cli.core.methods.ipixmatch:IPixMatch",
     "maskmatch": "semiseg_cli.core.methods.maskmatch:MaskMatch",
     "stpg": "semiseg_cli.core.methods.stpg:STPG",
-    "s4mim": "semiseg_cli.core.methods.s4mim:S4MIM",
+    "s4mim": "semiseg_cli.core.methods.s4mim.method:S4MIM",
 }
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from semiseg_cli.core.methods.s4mim import S4MIM
+from semiseg_cli.core.methods.s4mim.method import S4MIM
+from semiseg_cli.core.methods.s4mim.prototypes import aggregation_loss, class_means
 from semiseg_cli.core.ops.processes import gathered, summed
-from semiseg_cli.core.ops.prototypes import aggregation_loss, class_means
 from semiseg_cli.core.training.distributed import World, average_gradients
 from semiseg_cli.core.training.step import Builder, Train
 from semiseg_cli.core.types import Clock

@@ -14,7 +14,7 @@ masked, with zeros after normalisation, and padding counts in no mean. Labels an
 features' size by their nearest pixels. The target of the perturbed stream, the model's own reconstruction of the
 unmasked image, is a constant, as are all predictions of phase I; it passes PiD in training mode without moving its
 running statistics. A class without a prototype yet is not pulled. tau is UniMatch's, and so is what a pixel loss is
-divided by. The heads are computed in an exact cheap form, see `ops.classwise`.
+divided by. The heads are computed in an exact cheap form, see `classwise.py`.
 
 Departures: labeled images are not perturbed in phase I and the weak logits take no gradient, as in our lean UniMatch;
 CutMix takes another image of the batch, never a second draw of the same one.
@@ -49,14 +49,14 @@ from semiseg_cli.core.methods.base import (
     Weak,
     cutmixed,
 )
+from semiseg_cli.core.methods.s4mim.classwise import one_hot
+from semiseg_cli.core.methods.s4mim.pixel_decoder import PixelDecoder
+from semiseg_cli.core.methods.s4mim.prototypes import aggregation_loss, class_means
+from semiseg_cli.core.methods.s4mim.streams import Streams, stream_means
 from semiseg_cli.core.ops.batchnorm import frozen_statistics
-from semiseg_cli.core.ops.classwise import one_hot
 from semiseg_cli.core.ops.losses import at_least, pseudo_label_loss, pseudo_stats
 from semiseg_cli.core.ops.maps import cat_maps, drop_channels
-from semiseg_cli.core.ops.pixel_decoder import PixelDecoder
-from semiseg_cli.core.ops.prototypes import aggregation_loss, class_means
 from semiseg_cli.core.ops.register import sample
-from semiseg_cli.core.ops.streams import Streams, stream_means
 from semiseg_cli.core.settings import Below1, Config, Count, NotNegative, Positive, Probability, Range, require
 from semiseg_cli.core.types import at_least_float32
 

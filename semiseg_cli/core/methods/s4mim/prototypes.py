@@ -1,7 +1,7 @@
 """One vector per class: weighted means of features, their moving average, and pulling other features towards them.
 
 S4MIM, arXiv 2411.08756, eqs. 9 to 12. Shapes: B images, K classes, D channels, h w feature pixels. Weights (B, K, h, w)
-hold a pixel's weight at its class and 0 at the others (`ops.classwise.one_hot`). Sums run over all processes.
+hold a pixel's weight at its class and 0 at the others (`classwise.one_hot`). Sums run over all processes.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from semiseg_cli.core.errors import UsageError
-from semiseg_cli.core.ops.classwise import class_convolution
+from semiseg_cli.core.methods.s4mim.classwise import class_convolution
 from semiseg_cli.core.ops.register import sample
 from semiseg_cli.core.types import Decoder, at_least_float32
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from semiseg_cli.core.ops.classwise import class_convolution, class_linear, one_hot
+from semiseg_cli.core.methods.s4mim.classwise import class_convolution, class_linear, one_hot
 from semiseg_cli.core.ops.register import sample
 
 CLASSES, CHANNELS = 5, 6

@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from test_unimatch import CLOCK, SIDE, SLOTS, Case, pseudo, supervised, unsupervised
+from cases import CLOCK, SIDE, SLOTS, Case, pseudo, supervised, unsupervised
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.methods.base import StepOutput
-from semiseg_cli.core.methods.s4mim import S4MIM
-from semiseg_cli.core.ops.pixel_decoder import PixelDecoder
+from semiseg_cli.core.methods.s4mim.method import S4MIM
+from semiseg_cli.core.methods.s4mim.pixel_decoder import PixelDecoder
 from semiseg_cli.core.training.optim import build_optimizer, set_learning_rates
 from semiseg_cli.core.training.step import Builder, Train
 
@@ -338,7 +338,7 @@ def test_a_mask_of_nothing_or_of_everything(configured: Callable, ratio: float, 
 
 
 def test_more_classes_than_heads_can_be_made_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("semiseg_cli.core.ops.pixel_decoder.LARGEST_HEADS", 1)
+    monkeypatch.setattr("semiseg_cli.core.methods.s4mim.pixel_decoder.LARGEST_HEADS", 1)
     spec = {"backbone": "tiny", "decoder": "deeplabv3plus", "output_stride": 16}
     with pytest.raises(UsageError, match=r"500 classes need 2 MB") as error:
         PixelDecoder(Builder(spec, 500).decoder(), 500, seed=0)

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from semiseg_cli.core.ops.classwise import one_hot
-from semiseg_cli.core.ops.prototypes import aggregation_loss, class_means
+from semiseg_cli.core.methods.s4mim.classwise import one_hot
+from semiseg_cli.core.methods.s4mim.prototypes import aggregation_loss, class_means
 
 CLASSES, CHANNELS, TAU = 5, 4, 10.0
 EMPTY = 3
