@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from semiseg_cli.cli import console, options
 from semiseg_cli.cli.options import DATA
+from semiseg_cli.core.partitions import WAYS
 from semiseg_cli.core.settings import DataConfig, ModelConfig, doc
 
 HOW = "How to compare"
@@ -18,7 +19,7 @@ def pair(
     data: options.DataArgument = "",
     labeled: options.Labeled = None,
     balance: Annotated[
-        Literal["classes", "random"], typer.Option(help=doc(DataConfig, "balance"), rich_help_panel=DATA)
+        str, typer.Option(help=doc(DataConfig, "balance"), autocompletion=lambda: list(WAYS), rich_help_panel=DATA)
     ] = "classes",
     seed: Annotated[int, typer.Option(min=0, help="seed of an own partition", rich_help_panel=DATA)] = 0,
     encoder: Annotated[

@@ -11,6 +11,8 @@ from semiseg_cli.cli import console, options
 from semiseg_cli.cli.options import OUTPUT
 from semiseg_cli.core.commands import command
 from semiseg_cli.core.errors import UsageError
+from semiseg_cli.core.partitions import WAYS
+from semiseg_cli.core.settings import DataConfig, doc
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -34,7 +36,7 @@ def split(
     ] = "",
     seed: Annotated[int, typer.Option(min=0, help="another seed, another draw", rich_help_panel=HOW)] = 0,
     balance: Annotated[
-        str, typer.Option(help="classes (every class, rare ones first) or random", rich_help_panel=HOW)
+        str, typer.Option(help=doc(DataConfig, "balance"), autocompletion=lambda: list(WAYS), rich_help_panel=HOW)
     ] = "classes",
     import_: Annotated[
         Path | None,

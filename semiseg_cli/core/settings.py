@@ -115,7 +115,7 @@ class DataConfig(BaseSettings):
 
     name: Doc[str, "prepared dataset: a folder below the data root"] = ""
     labeled: Doc[str, "labeled images: a count (183, classic/183), a fraction (1/8) or a list file; empty: all"] = ""
-    balance: Doc[Literal["classes", "random"], "how an own partition is drawn"] = "classes"
+    balance: Doc[str, "how an own partition is drawn: classes (every class, rare ones first) or random"] = "classes"
     split_seed: Doc[int, Range(-1), "seed of an own partition; -1 takes train.seed"] = -1
     pairs: Doc[str, "file of `semiseg pair`, where a method takes pairs; empty: the newest of this partition"] = ""
 

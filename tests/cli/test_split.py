@@ -121,7 +121,7 @@ def test_more_than_there_are(run, root):
         (["--protocol", "classic", "--seed", "2"], "seeds and samplers of their own"),
         (["--fetch", "unimach"], "no 'unimach' to fetch"),
         (["-l", "list.txt"], "neither a count, a fraction, nor"),
-        (["-l", "4", "--balance", "x"], "no balance"),
+        (["-l", "4", "--balance", "x"], "there is no balance"),
     ],
 )
 def test_words_without_a_meaning(run, words, message):

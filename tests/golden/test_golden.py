@@ -63,6 +63,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "guidedmix-precomputed": ("guidedmix", {"pairing": "precomputed", "space": "logit", "omega": 1.0}),
     "unimatch-exact": ("unimatch", {"tau": 0.45, "exact_bn": True, "cutmix_partner": "self"}),
 }
+# a method that has no case of its own has one as it comes
+CASES |= {name: (name, {}) for name in METHODS if name not in {method for method, _ in CASES.values()}}
 
 
 def portable_weights() -> Callable[[nn.Module], None]:

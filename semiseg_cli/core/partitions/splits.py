@@ -9,7 +9,6 @@ smaller one.
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,9 +21,11 @@ from semiseg_cli.core.data.again import adding, completing
 from semiseg_cli.core.data.names import draw_key, fingerprint
 from semiseg_cli.core.data.spec import Dataset, Partition, Record
 from semiseg_cli.core.errors import DataError, UsageError
+from semiseg_cli.core.partitions import WAYS
 from semiseg_cli.core.partitions.lists import read_list, read_lists
 from semiseg_cli.core.partitions.protocols import Protocol, Recipe, protocols, recognise
 from semiseg_cli.core.partitions.titles import advice, incomplete, shortfall, stand_in, title
+from semiseg_cli.core.registry import load_named
 
 
 def resolve_partition(dataset: Dataset, labeled: str, *, balance: str = "classes", seed: int = 0) -> Partition:
@@ -129,31 +130,13 @@ def from_lists(dataset: Dataset, place: Path) -> Partition:
 def choose(records: Sequence[Record], classes: int, count: int, *, balance: str, seed: int) -> list[str]:
     """Ids of `count` labeled records, in the order in which they were drawn.
 
-    "random" takes the first in the order of sha256(seed, id). "classes" is greedy: take the class that the fewest
-    chosen images contain (a tie goes to the class that fewer images of the dataset contain, then by seed), and of the
-    images left the first in that order which contains it. With at least as many images as classes, every class that
-    occurs is covered.
+    balance: a name in WAYS; what it chooses among stands in the order of sha256(seed, id). Raises UsageError with a
+    hint for any other.
     """
+    way = load_named(WAYS, balance, f"there is no balance '{balance}'")
     order = sorted(records, key=lambda record: draw_key(seed, record.id))
-    if balance == "random":
-        return [record.id for record in order[:count]]
-    if balance != "classes":
-        raise UsageError(f"no balance '{balance}'", fix="--balance classes or --balance random")
-    has = np.array([np.array(class_pixels(record, classes)) > 0 for record in order])  # images x classes
-    total, ties = has.sum(0), [draw_key(seed, f"class {k}") for k in range(classes)]
-    waiting = [deque(np.flatnonzero(has[:, k]).tolist()) for k in range(classes)] + [deque(range(len(order)))]
-    seen = np.zeros(classes, dtype=np.int64)
-    picks: dict[int, None] = {}  # in order
-    while len(picks) < count:
-        for images in waiting:
-            while images and images[0] in picks:
-                images.popleft()
-        usable = [k for k in range(classes) if waiting[k]]
-        rarest = min(usable, key=lambda k: (seen[k], total[k], ties[k]), default=classes)  # none: any image
-        pick = waiting[rarest][0]
-        seen += has[pick]
-        picks[pick] = None
-    return [order[pick].id for pick in picks]
+    has = np.array([np.array(class_pixels(record, classes)) > 0 for record in order])
+    return [order[pick].id for pick in way(has, count, lambda word: draw_key(seed, word))]
 
 
 def class_pixels(record: Record, classes: int) -> tuple[int, ...]:
