@@ -15,7 +15,7 @@ from steps import fed, images_of, views_of, whole_step
 from torch import Tensor, nn
 
 from semiseg_cli.core.errors import UsageError
-from semiseg_cli.core.methods.guidedmix import GuidedMix, GuidedMixSettings, mean_square, presence_loss
+from semiseg_cli.core.methods.guidedmix import GuidedMix, GuidedMixSettings, presence_loss, square_error
 from semiseg_cli.core.ops.losses import cross_entropy
 from semiseg_cli.core.training.step import Train
 from semiseg_cli.core.types import Clock, Labeled, Net, Out, SemiBatch
@@ -25,13 +25,13 @@ CLASSES, SIDE, COUNT = 3, 6, 4
 ALL = [
     {"pairing": pairing, "decoupling": decoupling, "space": space}
     for pairing, decoupling, space in product(("batch", "precomputed", "random"), ("soft", "hard"), ("prob", "logit"))
-] + [{"pairing": "batch", "rescale": True}]
+] + [{"pairing": "batch", "rescale": True, "lambda_dec": 0.3}]
 
 
 class PixelNet(Net):
-    """Logits of a pixel from its three channels; its encoder's map is the image, whose mean is the mean colour."""
+    """Logits of a pixel from its three channels; encoder and context are the image, whose mean is the mean colour."""
 
-    widths: dict[str, int] = {}  # noqa: RUF012  (an abstract property of Net)
+    widths = {"context": 3, "fused": 3}  # noqa: RUF012  (an abstract property of Net)
 
     def __init__(self) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ def expected(method: GuidedMix, at: SemiBatch) -> dict[str, Tensor]:
     means_l, means_u = (x.flatten(2).mean(2) for x in (x_l, x_u))
     shares = {key: s.cap * draws.uniform(key, 1)[:, 0] for key in ("guidedmix", "guidedmix/labeled")}
     order_u, order_l = list(range(len(x_l))), [i ^ 1 for i in range(len(x_l))]
-    dec, usup = [], []
+    decs, usups = [], []
     for i in range(len(x_l)):
         if s.pairing != "random":
             order_u[i] = min(range(len(x_l)), key=lambda j: float((means_u[i] - means_l[j]).square().sum()))
@@ -118,17 +118,18 @@ def expected(method: GuidedMix, at: SemiBatch) -> dict[str, Tensor]:
                 taken = share if s.decoupling == "soft" else 1.0
                 left = mixed - taken * mask_of(x_l[i, :, y, x]).detach()
                 left = left / (1 - share) if s.rescale else left
-                dec.append((left - mask_of(x_l[j, :, y, x]).detach()).square().mean())
+                decs.append((left - mask_of(x_l[j, :, y, x]).detach()).square().sum())
             share = shares["guidedmix"][i]
             if at.unlabeled.valid_BHW[i, y, x] and y_p[y, x] != 255:
                 mixed = mask_of(share * x_p[:, y, x] + (1 - share) * x_u[i, :, y, x])
                 taken = share if s.decoupling == "soft" else 1.0
                 left = (mixed - taken * mask_of(x_p[:, y, x])).detach()
                 left = left / (1 - share) if s.rescale else left
-                usup.append((left - mask_of(x_u[i, :, y, x])).square().mean())
+                usups.append((left - mask_of(x_u[i, :, y, x])).square().sum())
     begun = (at.clock.step / at.clock.steps - s.warmup) / s.ramp
     omega = s.omega * math.exp(-5 * (1 - min(begun, 1.0)) ** 2)
-    found = {"dec": torch.stack(dec).mean(), "unlabeled": omega * torch.stack(usup).mean()}
+    dec, usup = s.lambda_dec * torch.stack(decs).mean(), omega / CLASSES * torch.stack(usups).mean()
+    found = {"dec": dec, "unlabeled": usup}
     if s.pairing != "random":  # the classifier says 1/2 to everything at first
         found["classifier"] = torch.tensor(math.log(2), dtype=torch.float64)
     return found
@@ -158,10 +159,23 @@ def test_rescaled_a_mixture_of_the_masks_gives_the_other_mask() -> None:
     torch.testing.assert_close(method._decoupled(share * m_l + (1 - share) * m_u, m_l, share), m_u)
 
 
-def test_the_other_labeled_image_is_no_second_crop_of_the_same() -> None:
+def test_the_other_labeled_image_is_no_second_crop_of_the_same_and_none_without_a_known_pixel() -> None:
     method, _ = step({}, batch())
-    pooled = torch.tensor([[0.0], [0.1], [5.0], [5.2]])
-    assert method._others(pooled, torch.tensor([3, 3, 4, 4]), views()).tolist() == [2, 2, 1, 1]
+    pooled, crops = torch.tensor([[0.0], [0.1], [5.0], [5.2]]), labeled(1)
+    index = torch.tensor([3, 3, 4, 4])
+    assert method._others(pooled, replace(crops, index_B=index), views()).tolist() == [2, 2, 1, 1]
+    crops.mask_BHW[2] = 255
+    assert method._others(pooled, replace(crops, index_B=index), views()).tolist() == [3, 3, 1, 1]
+    assert method._others(pooled, crops, views()).tolist() == [1, 0, 3, 1]
+
+
+@pytest.mark.parametrize("pairing", ["batch", "precomputed"])
+def test_crops_of_one_image_alone_have_no_other(pairing: str) -> None:
+    at = batch()
+    crops = replace(at.labeled, index_B=torch.zeros(COUNT, dtype=torch.long))
+    _, out = step({"pairing": pairing}, replace(at, labeled=crops))
+    assert out.losses["dec"].item() == 0
+    assert out.losses["unlabeled"].item() > 0
 
 
 def test_a_labeled_image_without_a_known_pixel_is_mixed_with_nobody() -> None:
@@ -214,7 +228,7 @@ def test_where_nothing_is_known_nothing_is_learned() -> None:
     assert [value.item() for value in out.losses.values()] == [0, 0, 0, 0]
     a = torch.randn(2, 3, 4, 4, requires_grad=True)
     none = torch.zeros(2, 4, 4, dtype=torch.bool)
-    mean_square(a, torch.zeros_like(a), none, none).backward()
+    square_error(a, torch.zeros_like(a), none, none).backward()
     assert not a.grad.any()
 
 
