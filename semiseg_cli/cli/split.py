@@ -107,8 +107,7 @@ def _draw(root: Path, data: str, labeled: str, protocol: str, seed: int, balance
         f"{name}: {partition.name}; {len(partition.unlabeled)} unlabeled",
         f"fingerprint {partition.fingerprint[:16]}, lists in {made.folder}",
     )
-    line = command("train", "-d", name, "-l", made.folder.name, root=root)
-    console.result("split", _result(name, made), [*lines, table, f"next: {line}"], json)
+    console.result("split", _result(name, made), [*lines, table], json)
     if partition.hint:
         console.note(partition.hint)
     for count in made.counts:
