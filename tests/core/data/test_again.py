@@ -1,0 +1,65 @@
+"""How a dataset is prepared again: the command of its kind, with its name, its sources and its data root."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from trees import cityscapes_tree, sbd_tree, voc_tree
+
+from semiseg_cli.core.data.again import adding, anew, at_hand, completing, naming_bad_files
+from semiseg_cli.core.data.index import load_dataset
+from semiseg_cli.core.data.spec import Dataset
+from semiseg_cli.core.errors import BadFile, DataError
+from semiseg_cli.stages.prepare import prepare_shapes
+from semiseg_cli.stages.prepare_cityscapes import prepare_cityscapes
+from semiseg_cli.stages.prepare_voc import prepare_voc
+
+
+def of_kind(kind: str, root: Path = Path("d")) -> Dataset:
+    return Dataset("mine", kind, root / "mine", ("a", "b"), ((0, 0, 0),) * 2, (), ())
+
+
+def test_the_command_of_every_kind(tmp_path: Path) -> None:
+    root = tmp_path / "d"
+    shapes = prepare_shapes(root, seed=3, labeled=1, unlabeled=1, val=1, size=32).root
+    given = "--seed 3 --labeled 1 --unlabeled 1 --val 1 --size 32"
+    assert anew(shapes).endswith(f"&& semiseg prepare shapes {given} --root {root}")
+    tree = voc_tree(tmp_path)
+    voc = prepare_voc(root, name="v", source=tree, sbd=Path("none")).root
+    assert anew(voc).endswith(f"semiseg prepare voc --source {tree}/VOC2012 --sbd none --name v --root {root}")
+    voc = prepare_voc(root, source=tree, sbd=sbd_tree(tmp_path)).root
+    assert anew(voc).endswith(f"--source {tree}/VOC2012 --sbd {tmp_path}/benchmark_RELEASE --root {root}")
+    streets = prepare_cityscapes(root, source=cityscapes_tree(tmp_path / "c")).root
+    assert anew(streets).endswith(f"semiseg prepare cityscapes --source {tmp_path}/c --root {root}")
+
+
+def test_what_was_set_aside_before_stays(tmp_path: Path) -> None:
+    (tmp_path / "voc").mkdir()
+    (tmp_path / ".voc-old").mkdir()
+    line = f"mv {tmp_path}/voc {tmp_path}/.voc-old1 && semiseg prepare voc --root {tmp_path}"
+    assert anew(tmp_path / "voc") == line
+
+
+@pytest.mark.parametrize("kind", ["voc", "cityscapes", "shapes", "folder"])
+def test_only_somebodys_own_dataset_is_told_prepare_folder(kind: str) -> None:
+    said = adding(of_kind(kind), "--unlabeled DIR")
+    assert ("semiseg prepare folder --help --name mine-2 --root d" in said) == (kind == "folder")
+    assert bool(completing("mine", kind, Path("d"))) == (kind in ("voc", "cityscapes"))
+
+
+def test_images_that_are_not_where_they_were(tmp_path: Path) -> None:
+    tree = voc_tree(tmp_path)
+    prepare_voc(tmp_path / "d", source=tree)
+    data = load_dataset(tmp_path / "d", "voc")
+    assert at_hand(data) is data
+    tree.rename(tmp_path / "moved")
+    with pytest.raises(DataError, match="not where they were") as caught:
+        at_hand(data)
+    assert f"semiseg prepare voc --root {tmp_path}/d --source DIR" in caught.value.fix
+
+
+def test_a_bad_file_is_told_with_what_names_them_all() -> None:
+    with pytest.raises(BadFile) as caught, naming_bad_files(of_kind("voc")):
+        raise BadFile("cannot read x")
+    assert caught.value.fix == "replace the file; semiseg check mine --root d names every such file"
