@@ -37,6 +37,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "supervised": ("supervised", {}),
     "supervised-strong": ("supervised", {"strong": True}),
     "fixmatch": ("fixmatch", {"tau": 0.45, "warmup": 0.1}),
+    "fixmatch-exact": ("fixmatch", {"tau": 0.45, "exact_bn": True, "cutmix_partner": "self"}),
     "meanteacher": ("meanteacher", {"tau": 0.45}),
     "meanteacher-confidence": ("meanteacher", {"weight": "confidence", "normaliser": "image", "lambda_u": 0.5}),
     "unimatch": ("unimatch", {"tau": 0.45}),

@@ -3,8 +3,9 @@
 Pseudo-labels come from the student's own weak view; one strong view with CutMix is taught where the confidence
 reaches tau. L = (L_x + L_s) / 2, with L_s divided by the valid pixels of the batch, not by the confident ones.
 
-Departures: labeled and strong images pass the network in one batch, and the weak view passes it without gradient in
-training mode, its running statistics untouched.
+`exact_bn=true` with `cutmix_partner="self"` is the step of UniMatch's authors: labeled and weak images share a pass,
+strong ones have their own. By default labeled and strong images share the pass that is trained, and the weak view passes
+without gradient, in training mode, its running statistics untouched: less to compute.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from typing import Annotated as Doc
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from semiseg_cli.core.methods.base import (
     Build,
+    Images,
     Pseudo,
     SemiBatch,
     SemiSettings,
@@ -27,7 +30,7 @@ from semiseg_cli.core.methods.base import (
     Weak,
     cutmixed,
 )
-from semiseg_cli.core.ops.batchnorm import frozen_statistics
+from semiseg_cli.core.ops.batchnorm import evaluating, frozen_statistics
 from semiseg_cli.core.ops.losses import at_least, pseudo_label_loss, pseudo_stats
 from semiseg_cli.core.settings import Probability
 
@@ -36,6 +39,7 @@ from semiseg_cli.core.settings import Probability
 class FixMatchSettings(SemiSettings):
     tau: Doc[Probability, "confidence a pseudo-label needs"] = 0.95
     cutmix_partner: Doc[Literal["batch", "self"], "another image, or this image's second weak view"] = "batch"
+    exact_bn: Doc[bool, "the authors' passes instead of the lean ones"] = False
 
 
 class FixMatch(SemiSupervised):
@@ -51,13 +55,18 @@ class FixMatch(SemiSupervised):
         return frozenset({"unlabeled", "mix", "second"} if second else {"unlabeled", "mix"})
 
     def step(self, batch: SemiBatch, views: Views) -> StepOutput:
-        labeled, unlabeled, others = batch.labeled, batch.unlabeled, batch.partner
+        labeled, unlabeled = batch.labeled, batch.unlabeled
         x_l, x_w = views.weak(labeled), views.weak(unlabeled)
-        with torch.no_grad(), frozen_statistics(self.net):
-            weak = Pseudo.of(self.net(x_w), unlabeled)
-            partner = Pseudo.of(self.net(views.weak(others)), others) if others else None
-        x_s, pseudo = cutmixed(views, batch, weak, "s1", partner)
-        logits_l, logits_s = self.net(torch.cat([x_l, x_s])).split([len(x_l), len(x_s)])
+        partner = self._partner(batch.partner, views)
+        if self.settings.exact_bn:
+            logits_l, logits_w = self.net(torch.cat([x_l, x_w])).split([len(x_l), len(x_w)])
+            weak = Pseudo.of(logits_w, unlabeled)
+            x_s, pseudo = cutmixed(views, batch, weak, "s1", partner)
+            logits_s = self.net(x_s)
+        else:
+            weak = self._lean(x_w, unlabeled)
+            x_s, pseudo = cutmixed(views, batch, weak, "s1", partner)
+            logits_l, logits_s = self.net(torch.cat([x_l, x_s])).split([len(x_l), len(x_s)])
 
         kept = at_least(pseudo, self.settings.tau)  # [max p >= tau], eq. 4
         loss_x = self.build.labeled_loss(logits_l, labeled)
@@ -68,3 +77,18 @@ class FixMatch(SemiSupervised):
             (Term("strong", "strong", self.net, x_s, logits_s, pseudo, kept),),
             Weak(self.net, x_w, weak),
         )
+
+    @torch.no_grad()
+    def _lean(self, x_w: Tensor, images: Images) -> Pseudo:
+        with frozen_statistics(self.net):
+            return Pseudo.of(self.net(x_w), images)
+
+    @torch.no_grad()
+    def _partner(self, others: Images | None, views: Views) -> Pseudo | None:
+        """The pseudo-labels of partners that are not of the batch; of second views in eval mode, as the authors do."""
+        if others is None:
+            return None
+        if self.settings.cutmix_partner == "batch":
+            return self._lean(views.weak(others), others)
+        with evaluating(self.net):
+            return Pseudo.of(self.net(views.weak(others)), others)

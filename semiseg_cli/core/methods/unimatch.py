@@ -9,6 +9,9 @@ pixels with confidence >= tau, divided by the valid pixels of the batch. There i
 perturbed features of both are decoded along, so that the decoder's batch norm sees clean and dropped maps at once.
 The default is lean, about a fifth cheaper: the labeled images are not perturbed (nothing is taught on that output),
 and the weak logits, which need no gradient, are decoded without one and without moving the running statistics.
+
+Departure: the rate of step i is base (1 - i / steps)^0.9; the authors' code sets it after the step, so that its steps 0
+and 1 both have the base rate and every later one the rate that is due a step earlier.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ from semiseg_cli.core.methods.base import (
     Weak,
     cutmixed,
 )
-from semiseg_cli.core.ops.batchnorm import frozen_statistics
+from semiseg_cli.core.ops.batchnorm import evaluating, frozen_statistics
 from semiseg_cli.core.ops.losses import at_least, pseudo_label_loss, pseudo_stats
 from semiseg_cli.core.ops.maps import cat_maps, drop_channels
 from semiseg_cli.core.ops.teacher import Teacher
@@ -120,7 +123,5 @@ class UniMatch(SemiSupervised):
         if self.settings.cutmix_partner == "batch":
             with frozen_statistics(self.net):
                 return Pseudo.of(self.net(x), others)
-        self.net.eval()
-        pseudo = Pseudo.of(self.net(x), others)
-        self.net.train()
-        return pseudo
+        with evaluating(self.net):
+            return Pseudo.of(self.net(x), others)

@@ -35,3 +35,13 @@ def frozen_statistics(*modules: nn.Module) -> Iterator[None]:
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Within it, a module in training mode is in evaluation mode."""
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train()

@@ -117,16 +117,27 @@ def test_momentum_is_as_before(case: Callable[..., Case]) -> None:
 
 
 @pytest.mark.parametrize("partner", ["batch", "self"])
-def test_fixmatch(case: Callable[..., Case], partner: str) -> None:
-    c = case("fixmatch", cutmix_partner=partner)
-    observer = copy.deepcopy(c.net)  # weak views: training mode, no trace, no gradient
-    with torch.no_grad():
-        weak = pseudo(observer(c.x_w), c.unlabeled.valid_BHW)
-        second = pseudo(observer(c.normalised(c.second)), c.second.valid_BHW) if c.second else None
-    x_s, *labels = c.mixed("s1", weak, second)
-    logits_l, logits_s = c.net(torch.cat([c.x_l, x_s])).split(3)
+@pytest.mark.parametrize("exact", [False, True])
+def test_fixmatch(case: Callable[..., Case], partner: str, exact: bool) -> None:
+    """The weak views: trained with the labeled images, or seen in training mode without a trace and a gradient."""
+    c = case("fixmatch", cutmix_partner=partner, exact_bn=exact)
+    second, observer = None, copy.deepcopy(c.net)
+    if c.second is not None:
+        c.net.eval()
+        second = pseudo(c.net(c.normalised(c.second)), c.second.valid_BHW)
+        c.net.train()
+    if exact:
+        logits_l, logits_w = c.net(torch.cat([c.x_l, c.x_w])).split(3)
+    else:
+        logits_w = observer(c.x_w)
+    x_s, *labels = c.mixed("s1", pseudo(logits_w, c.unlabeled.valid_BHW), second)
+    if exact:
+        logits_s = c.net(x_s)
+    else:
+        logits_l, logits_s = c.net(torch.cat([c.x_l, x_s])).split(3)
     expected = {"labeled": supervised(c, logits_l) / 2, "strong": unsupervised(c, logits_s, *labels) / 2}
     agree(c, c.step(), expected)
+    assert c.train.method.net.training
 
 
 @pytest.mark.parametrize("weight", ["threshold", "confidence"])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from semiseg_cli.core.ops.batchnorm import BatchNorm2d, frozen_statistics
+from semiseg_cli.core.ops.batchnorm import BatchNorm2d, evaluating, frozen_statistics
 
 
 def net() -> nn.Sequential:
@@ -48,3 +48,20 @@ def test_momentum_comes_back_after_an_exception() -> None:
         module[1](torch.zeros(2, 3))
     assert module[1].momentum == 0.3
     assert module[2].momentum is None
+
+
+def test_evaluation_for_a_while() -> None:
+    module, x = net(), torch.randn(4, 2, 5, 5)
+    before = running(module)
+    with evaluating(module):
+        alone, together = module(x[:1]), module(x)
+    assert torch.allclose(alone, together[:1], atol=1e-6)  # no statistics of the batch
+    assert all(torch.equal(a, b) for a, b in zip(before, running(module), strict=True))
+    assert all(m.training for m in module.modules())
+
+
+def test_training_comes_back_after_an_exception() -> None:
+    module = net()
+    with pytest.raises(ValueError, match="expected 4D"), evaluating(module):
+        module[1](torch.zeros(2, 3))
+    assert all(m.training for m in module.modules())
