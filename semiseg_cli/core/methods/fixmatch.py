@@ -4,8 +4,8 @@ Pseudo-labels come from the student's own weak view; one strong view with CutMix
 reaches tau. L = (L_x + L_s) / 2, with L_s divided by the valid pixels of the batch, not by the confident ones.
 
 `exact_bn=true` with `cutmix_partner="self"` is the step of UniMatch's authors: labeled and weak images share a pass,
-strong ones have their own. By default labeled and strong images share the pass that is trained, and the weak view passes
-without gradient, in training mode, its running statistics untouched: less to compute.
+strong ones have their own. By default labeled and strong images share the pass that is trained, and the weak view is
+seen without gradient, in training mode, its running statistics untouched: less to compute.
 """
 
 from __future__ import annotations
