@@ -60,6 +60,11 @@ class Screen:
         """`row`: step, miou (percent), best_miou."""
         console.note(f"step {row['step']}/{self.steps}  mIoU {row['miou']:.2f}  best {row['best_miou']:.2f}")
 
+    def foreseen(self, cost: dict[str, Any]) -> None:
+        """`cost` of a run on a CPU, before it begins: see `cost_lines`."""
+        for line in cost_lines(cost):
+            console.note(line)
+
     def note(self, text: str) -> None:
         console.note(text)
 
@@ -164,8 +169,8 @@ def losses(row: dict[str, Any]) -> list[str]:
 
 
 def speed(row: dict[str, Any]) -> list[str]:
-    words = {"lr": "lr {:.2e}", "images_per_second": "{:.1f} images/s", "step_s": "{:.3g} s a step"}
-    return [word.format(row[name]) for name, word in words.items() if name in row]
+    words = {"lr": "lr {:.2e}".format, "images_per_second": "{:.1f} images/s".format, "step_s": pace}
+    return [word(row[name]) for name, word in words.items() if name in row]
 
 
 def stats(row: dict[str, Any]) -> list[str]:
@@ -180,6 +185,31 @@ def fewest(row: dict[str, Any], count: int = 3) -> list[str]:
     """The classes of which the fewest pseudo-labels are kept, e.g. `fewest kept: pole 12, sign 35, fence 60 px`."""
     kept = sorted(row.get(KEPT, {}).items(), key=lambda item: float(item[1]))[:count]
     return [f"fewest kept: {', '.join(f'{name} {pixels:.0f}' for name, pixels in kept)} px"] if kept else []
+
+
+def cost_lines(cost: dict[str, Any]) -> list[str]:
+    """What a step and a run take; for one that was estimated, from what, and what is at hand instead."""
+    memory = f"{cost['peak_memory_bytes'] / 2**30:.1f} GiB of memory at most"
+    if there := cost.get("memory_bytes_there"):
+        memory += f"; {there / 2**30:.1f} are there"
+    lines = [
+        f"{pace(cost['step_ms'] / 1000)}, {cost['gflop_per_step']:.1f} GFLOP, "
+        f"{cost['images_per_second']:.3g} images/s, {memory}",
+        f"{cost['steps']:,} steps: about {duration(cost['estimated_hours'] * 3600)} in all, evaluations not counted",
+    ]
+    if small := cost.get("estimated_from"):
+        lines += [
+            f"(estimated from steps of {small['images']} images of a kind at {small['crop']} pixels)",
+            "lighter: -p small (for a CPU), -b mobilenet_v2, a smaller -s train.crop, or fewer steps (--steps 2000)",
+        ]
+    return lines
+
+
+def pace(step_s: float) -> str:
+    """`12 ms a step`, `61.5 s a step`."""
+    if step_s < 1:
+        return f"{1000 * step_s:.0f} ms a step"
+    return f"{step_s:.3g} s a step" if step_s < 100 else f"{step_s:.0f} s a step"
 
 
 def duration(seconds: float) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,10 +13,10 @@ from semiseg_cli.cli.complete import (
     complete_runs,
 )
 from semiseg_cli.cli.options import OUTPUT, TRAIN
-from semiseg_cli.cli.screen import duration, make_screen
+from semiseg_cli.cli.screen import cost_lines, duration, make_screen
 from semiseg_cli.core.commands import command, data_root
 from semiseg_cli.core.config import presets
-from semiseg_cli.core.config.layers import Resolved, flatten, parse_set, with_steps
+from semiseg_cli.core.config.layers import Resolved, flatten, parse_set
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.files import resuming
 from semiseg_cli.core.finding import NEWEST, find_network, find_run
@@ -124,18 +123,19 @@ def train(
         flags["model.weights"] = str(find_network(Path(weights), runs_root, say))
     with signals():
         resolved = presets.gather(flags, set_ or [], dataset=dataset_in(root), config=config, preset=preset)
+        from semiseg_cli.stages.foresee import planned
         from semiseg_cli.stages.train import train as start
 
     if dry_run:
-        console.note("a dry run: nothing is written")
+        console.note("a dry run: nothing is written or downloaded")
+        resolved = planned(resolved, root)
+        if not json and launch.is_main():
+            console.result("train", None, f"{settings_text(resolved)}\n", json=False)
     found = start(
         resolved, data_root=root, runs_root=runs_root, out=out, init=init, dry_run=dry_run, device=device, screen=screen
     )
     if dry_run:
-        images = found["unlabeled"] or found["labeled"]
-        resolved = replace(resolved, config=with_steps(resolved.config, images))
-        settings = settings_and_origins(resolved)
-        _answer({"settings": settings, "cost": found}, f"{settings_text(resolved)}\n\n{_cost(found)}", json)
+        _answer({"settings": settings_and_origins(resolved), "cost": found}, _cost(found), json)
     else:
         _answer(found, _summary(found, root), json)
 
@@ -185,10 +185,5 @@ def settings_text(resolved: Resolved) -> str:
 
 
 def _cost(found: dict[str, Any]) -> str:
-    return "\n".join([
-        f"{found['partition']}: {found['labeled']} labeled and {found['unlabeled']} unlabeled images, "
-        f"on {found['device']}",
-        f"{found['step_ms']:.0f} ms and {found['gflop_per_step']:.1f} GFLOP a step, "
-        f"{found['images_per_second']:.1f} images/s, {found['peak_memory_bytes'] / 2**30:.1f} GiB at most",
-        f"about {duration(found['estimated_hours'] * 3600)} in all, evaluations not counted",
-    ])  # fmt: skip
+    what = f"{found['partition']}: {found['labeled']} labeled and {found['unlabeled']} unlabeled images"
+    return "\n".join([f"{what}, on {found['device']}", *cost_lines(found)])

@@ -12,20 +12,18 @@ from typing import Any
 from semiseg_cli.core import runs
 from semiseg_cli.core.commands import command
 from semiseg_cli.core.config.layers import Resolved, refuse_changes, resolve
-from semiseg_cli.core.data.again import at_hand, naming_bad_files
-from semiseg_cli.core.data.index import load_dataset
+from semiseg_cli.core.data.again import naming_bad_files
 from semiseg_cli.core.data.loader import close
 from semiseg_cli.core.errors import CheckpointError, Diverged, Interrupted
 from semiseg_cli.core.files import STATE, resuming
-from semiseg_cli.core.partitions.splits import resolve_partition
 from semiseg_cli.core.places import find_root, remember
 from semiseg_cli.core.settings import Config
 from semiseg_cli.core.training.checkpoint import load_state
 from semiseg_cli.core.training.distributed import World, any_process, barrier, joined
 from semiseg_cli.core.training.loop import Hooks, fit
-from semiseg_cli.core.training.measure import measure
 from semiseg_cli.core.training.session import Session
 from semiseg_cli.core.training.setup import open_session, thawed
+from semiseg_cli.stages.foresee import cost_of_run, foresee, members
 from semiseg_cli.stages.keeping import Keeper
 from semiseg_cli.stages.progress import Screen, Silent
 from semiseg_cli.stages.stopping import Signals, let_in, signals
@@ -85,9 +83,11 @@ def _start(
     try:
         if out and world.main and not dry_run:
             run = runs.claim_run(out)  # before the work of loading: a taken directory is refused at once
-        session = open_config(thawed(config, init, screen.note), data_root, world, screen, init)
+        config = thawed(config, init, screen.note)
         if dry_run:
-            return measure(session)
+            return cost_of_run(config, data_root, world, screen, init)
+        foresee(config, data_root, world, screen)
+        session = open_config(config, data_root, world, screen, init)
         _hold(stop, world)
     except BaseException:
         if run and made:
@@ -141,9 +141,7 @@ def open_config(
     config: Config, data_root: Path, world: World, screen: Screen, init: Path | None = None, bare: bool = False
 ) -> Session:
     """Dataset, partition, networks and optimiser of a configuration. bare: see `open_session`."""
-    dataset = at_hand(load_dataset(data_root, config.data.name))
-    partition = resolve_partition(dataset, config.data.labeled, balance=config.data.balance, seed=config.split_seed)
-    return open_session(config, dataset, partition, world, screen.note, init, bare)
+    return open_session(config, *members(config, data_root), world, screen.note, init, bare)
 
 
 def restore(session: Session, state: Path) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def test_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
     shown.stop()
     assert capsys.readouterr().err.splitlines() == [
         "fixmatch on park [23 of 367]",
-        "step 50/200  loss 1.2500 (labeled 0.750, strong 0.500)  lr 2.00e-04  8.3 images/s  0.95 s a step  2:22 left  "
+        "step 50/200  loss 1.2500 (labeled 0.750, strong 0.500)  lr 2.00e-04  8.3 images/s  950 ms a step  2:22 left  "
         "kept 63%  largest class 50%  grad 1.23  fewest kept: sign 0, pole 12, fence 60 px",
         "step 50/200  mIoU 41.23  best 41.23",
         "step 100/200  mIoU 40.00  best 41.23",
@@ -77,7 +77,7 @@ def test_the_live_screen_fits_80_columns(monkeypatch: pytest.MonkeyPatch) -> Non
     assert lines[1].endswith("  120/200   60%  1:16 left")
     assert lines[2:] == [
         "loss 1.2500 (labeled 0.750, strong 0.500)",
-        "lr 2.00e-04  8.3 images/s  0.95 s a step  kept 63%  largest class 50%  grad 1.23",
+        "lr 2.00e-04  8.3 images/s  950 ms a step  kept 63%  largest class 50%  grad 1.23",
         "fewest kept: sign 0, pole 12, fence 60 px",
         "mIoU 40.00 at step 100  best 41.23  █▁",
     ]
@@ -130,6 +130,21 @@ def test_the_live_screen_shows_work_beside_the_steps(monkeypatch: pytest.MonkeyP
     terminal.print(shown.render())
     assert "evaluating" not in terminal.export_text()
     shown.stop()
+
+
+def test_what_a_large_recipe_takes_is_told_in_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    cost = {
+        "step_ms": 61_500.0, "gflop_per_step": 21243.0, "images_per_second": 0.26, "peak_memory_bytes": 18 * 2**30,
+        "estimated_hours": 1775.3, "steps": 103_920, "memory_bytes_there": 12 * 2**30,
+        "estimated_from": {"images": 2, "crop": 160},
+    }  # fmt: skip
+    Screen().foreseen(cost)
+    assert capsys.readouterr().err.splitlines() == [
+        "61.5 s a step, 21243.0 GFLOP, 0.26 images/s, 18.0 GiB of memory at most; 12.0 are there",
+        "103,920 steps: about 74 days in all, evaluations not counted",
+        "(estimated from steps of 2 images of a kind at 160 pixels)",
+        "lighter: -p small (for a CPU), -b mobilenet_v2, a smaller -s train.crop, or fewer steps (--steps 2000)",
+    ]
 
 
 @pytest.mark.parametrize(

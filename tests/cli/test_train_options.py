@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ import pytest
 
 import semiseg_cli.cli.launch as launch
 import semiseg_cli.core.data.index as index
+import semiseg_cli.stages.foresee as foresee
 import semiseg_cli.stages.train as stage
 from semiseg_cli.cli import console, main
 from semiseg_cli.cli.train import train
 from semiseg_cli.core import runs
-from semiseg_cli.core.config.layers import flatten, resolve
+from semiseg_cli.core.config.layers import flatten, resolve, with_steps
 from semiseg_cli.core.data.spec import Dataset
 from semiseg_cli.core.errors import DeviceError
 from semiseg_cli.core.files import STATE
@@ -41,7 +43,8 @@ DONE = {
 }  # fmt: skip
 COST = {
     "step_ms": 12.0, "images_per_second": 8.0, "gflop_per_step": 3.5, "peak_memory_bytes": 2**30,
-    "estimated_hours": 0.5, "device": "2 CPU cores", "labeled": 3, "unlabeled": 9, "partition": "classic 3",
+    "estimated_hours": 0.5, "steps": 9000, "device": "2 CPU cores", "labeled": 3, "unlabeled": 9,
+    "partition": "classic 3",
 }  # fmt: skip
 
 
@@ -72,6 +75,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     monkeypatch.setattr(stage, "train", start)
     monkeypatch.setattr(stage, "resume", resume)
+    images = COST["unlabeled"]
+    planned = lambda resolved, root: replace(resolved, config=with_steps(resolved.config, images))  # noqa: E731
+    monkeypatch.setattr(foresee, "planned", planned)
     return calls
 
 
@@ -209,7 +215,7 @@ def test_a_dry_run_shows_every_setting_with_its_origin_and_the_cost(
     assert {line.split()[0] for line in lines if line and "." in line.split()[0]} == set(
         flatten(asked["resolved"].config)
     )
-    assert lines[-1].startswith("about 30:00 in all")
+    assert lines[-1].startswith("9,000 steps: about 30:00 in all")
     assert "classic 3: 3 labeled and 9 unlabeled images, on 2 CPU cores" in lines
     assert main(["train", "-d", "park", "--dry-run", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["result"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.models.names import BACKBONES, DECODERS
-from semiseg_cli.core.models.weights import imagenet_url, load_encoder, starts_random
+from semiseg_cli.core.models.weights import imagenet_url, load_encoder, starts_random, to_download
 from semiseg_cli.core.registry import load_named
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ __all__ = [
     "imagenet_url",
     "load_encoder",
     "starts_random",
+    "to_download",
 ]
 
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet, RGB in [0, 1]: what every pretrained encoder expects

@@ -64,15 +64,28 @@ def imagenet_file(backbone: str, note: Callable[[str], None] = lambda line: None
     from safetensors import SafetensorError
 
     url = imagenet_url(backbone)
-    cached = cache_folder() / f"{Path(url).stem}.safetensors"
-    if not cached.exists():
-        megabytes = _torchvision_weights(backbone).meta["num_params"] * 4 / 1e6
-        note(f"downloading ImageNet weights of {backbone} ({megabytes:.0f} MB) from {url} to {cached}")
+    cached = _cached(url)
+    if what := to_download(backbone, "imagenet"):
+        note(f"downloading {what}")
         try:
             _download(url, cached)
         except (OSError, SafetensorError) as error:  # the network, the hash, or the disk
             raise CheckpointError(f"cannot download {url} to {cached}", why=str(error), fix=OFFLINE) from error
     return cached
+
+
+def to_download(backbone: str, weights: str) -> str:
+    """What `load_encoder` would download, from where and to where; empty where nothing."""
+    if starts_random(backbone, weights) or weights not in ("auto", "imagenet"):
+        return ""
+    url = imagenet_url(backbone)
+    megabytes = _torchvision_weights(backbone).meta["num_params"] * 4 / 1e6
+    there = _cached(url).exists()
+    return "" if there else f"ImageNet weights of {backbone} ({megabytes:.0f} MB) from {url} to {_cached(url)}"
+
+
+def _cached(url: str) -> Path:
+    return cache_folder() / f"{Path(url).stem}.safetensors"
 
 
 def cache_folder() -> Path:

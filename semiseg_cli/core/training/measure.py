@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from semiseg_cli.core.data.loader import HostBatch
+from semiseg_cli.core.data.loader import HostBatch, Plan
 from semiseg_cli.core.training.loop import Meter, one_step
 from semiseg_cli.core.training.optim import set_learning_rates
 from semiseg_cli.core.training.session import Session
@@ -45,44 +45,73 @@ class Laps:
         return {part: spread([step[part] for step in self.steps]) for part in PARTS}
 
 
+Step = Callable[..., None]  # (lap=None)
+
+
 def measure(
-    session: Session, steps: int = 3, *, parts: bool = False, batches: Iterator[HostBatch] | None = None
+    session: Session,
+    steps: int = 3,
+    *,
+    parts: bool = False,
+    batches: Iterator[HostBatch] | None = None,
+    advance: Callable[[], object] = lambda: None,
 ) -> dict[str, Any]:
     """Cost of a training step, as `cost_of` has it, and what it is a step of.
 
     parts: as many steps again, timed part by part. On CUDA a part then waits for the device, which a training run
     does not: the parts of a step may add up to more than the step.
     batches: host micro-batches instead of the loader's, for the cost of a step that never waits for its images.
+    advance: called after each of `steps_taken(steps, parts)` steps.
     """
-    device, count = session.world.device, 2 + steps * (2 if parts else 1)
-    plan = replace(session.plan, start=0, steps=count)
-    batches = session.batches(plan) if batches is None else batches
-    session.train.train()
-    numbers = iter(range(count))
-
-    def step(lap: Callable[[str], None] | None = None) -> None:
-        # the last step of the run: past any warm-up, so that every branch of the method is on
-        clock = Clock(session.plan.steps - 1, session.plan.steps)
-        set_learning_rates(session.optimizer, next(numbers), replace(session.config.train, steps=count))
-        clip = session.config.train.grad_clip
-        more = {"lap": lap} if lap else {}
-        one_step(session.train, session.optimizer, batches, plan, clock, clip, Meter(), session.world, **more)
-
+    device = session.world.device
+    plan = replace(session.plan, start=0, steps=steps_taken(steps, parts))
+    step = stepper(session, plan, batches, advance)
     cost = cost_of(step, steps, device)
     laps = Laps(device)
     for _ in range(steps if parts else 0):
         laps.start()
         step(laps)
     whole = cost.pop("step")
-    found = cost | {
-        "images_per_second": 1000 * plan.batch * session.images_per_label / cost["step_ms"],
+    return of_a_run(session, cost) | ({"step": whole, "parts": laps.parts()} if parts else {})
+
+
+def steps_taken(steps: int, parts: bool = False) -> int:
+    """How many steps `measure` takes for `steps` of them timed."""
+    return 2 + steps * (2 if parts else 1)
+
+
+def stepper(
+    session: Session,
+    plan: Plan,
+    batches: Iterator[HostBatch] | None = None,
+    advance: Callable[[], object] = lambda: None,
+) -> Step:
+    """A function that takes one more step of `plan`, as the last of the run: past any warm-up, with every branch on."""
+    batches = session.batches(plan) if batches is None else batches
+    session.train.train()
+    numbers = iter(range(plan.steps))
+
+    def step(lap: Callable[[str], None] | None = None) -> None:
+        clock = Clock(session.plan.steps - 1, session.plan.steps)
+        set_learning_rates(session.optimizer, next(numbers), replace(session.config.train, steps=plan.steps))
+        clip = session.config.train.grad_clip
+        more = {"lap": lap} if lap else {}
+        one_step(session.train, session.optimizer, batches, plan, clock, clip, Meter(), session.world, **more)
+        advance()
+
+    return step
+
+
+def of_a_run(session: Session, cost: dict[str, Any]) -> dict[str, Any]:
+    """The cost of a step, and what it makes of the run."""
+    return cost | {
+        "images_per_second": 1000 * session.plan.batch * session.images_per_label / cost["step_ms"],
         "estimated_hours": cost["step_ms"] * session.plan.steps / 3.6e6,
         "device": session.device_name,
         "partition": session.partition.name,
         "labeled": len(session.partition.labeled),
         "unlabeled": len(session.partition.unlabeled),
     }
-    return found | ({"step": whole, "parts": laps.parts()} if parts else {})
 
 
 def cost_of(step: Callable[[], object], steps: int, device: torch.device) -> dict[str, Any]:

@@ -1,0 +1,80 @@
+"""What a run would cost, told before it takes it: a dry run, and large recipes on a CPU."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from semiseg_cli.core.config.layers import Resolved, with_steps
+from semiseg_cli.core.data.again import at_hand
+from semiseg_cli.core.data.index import load_dataset
+from semiseg_cli.core.data.spec import Dataset, Partition
+from semiseg_cli.core.errors import DeviceError
+from semiseg_cli.core.models import to_download
+from semiseg_cli.core.partitions.splits import resolve_partition
+from semiseg_cli.core.settings import Config
+from semiseg_cli.core.training.distributed import World
+from semiseg_cli.core.training.estimate import estimate, is_large
+from semiseg_cli.core.training.measure import measure, steps_taken
+from semiseg_cli.core.training.session import Session
+from semiseg_cli.core.training.setup import open_session
+from semiseg_cli.stages.progress import Screen, Silent
+
+STEPS = 3  # that a dry run times
+
+
+def members(config: Config, data_root: Path) -> tuple[Dataset, Partition]:
+    """Dataset and partition of a configuration."""
+    dataset = at_hand(load_dataset(data_root, config.data.name))
+    return dataset, resolve_partition(
+        dataset, config.data.labeled, balance=config.data.balance, seed=config.split_seed
+    )
+
+
+def planned(resolved: Resolved, data_root: Path) -> Resolved:
+    """The configuration with its number of steps, which may follow from that of the images."""
+    _, partition = members(resolved.config, data_root)
+    return replace(resolved, config=with_steps(resolved.config, len(partition.unlabeled) or len(partition.labeled)))
+
+
+def cost_of_run(config: Config, data_root: Path, world: World, screen: Screen, init: Path | None) -> dict[str, Any]:
+    """The cost of a run. Everything is checked but weights that would have to be downloaded: they change no cost."""
+    download = "" if init else to_download(config.model.backbone, config.model.weights)
+    if download:
+        screen.note(f"a run would download {download}; a dry run does without")
+    session = open_session(config, *members(config, data_root), world, screen.note, init, bool(download))
+    return _cost(session, screen)
+
+
+def foresee(config: Config, data_root: Path, world: World, screen: Screen) -> None:
+    """Tell what a large recipe takes on a CPU, by networks of its own. DeviceError where the memory is not there."""
+    if not _is_large(config, world):
+        return
+    session = open_session(config, *members(config, data_root), world, Silent().note, bare=True)
+    found = _cost(session, screen)
+    screen.foreseen(found)
+    if found["least_memory_bytes"] <= found["memory_bytes_there"]:
+        return
+    need, there = (f"{found[key] / 2**30:.1f} GiB" for key in ("least_memory_bytes", "memory_bytes_there"))
+    fits = found["micro_batch"]
+    parts = f"-s train.micro_batch={fits} (the same batch, in parts), " * bool(fits)
+    raise DeviceError(
+        f"a step takes {need} of memory or more, and {there} are there",
+        why=f"{config.model.backbone}, crop {config.train.crop}, {session.plan.micro} images of a kind at once",
+        fix=f"{parts}a smaller -s train.crop, a lighter encoder (-b mobilenet_v2), or -p small",
+    )
+
+
+def _cost(session: Session, screen: Screen) -> dict[str, Any]:
+    if _is_large(session.config, session.world):
+        with screen.progress("a large recipe for a CPU: trying smaller steps", 2) as advance:
+            found = estimate(session, advance)
+    else:
+        with screen.progress("measuring steps", steps_taken(STEPS)) as advance:
+            found = measure(session, STEPS, advance=advance)
+    return found | {"steps": session.plan.steps}
+
+
+def _is_large(config: Config, world: World) -> bool:
+    return world.size == 1 and world.device.type == "cpu" and is_large(config.train)
