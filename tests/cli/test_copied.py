@@ -72,7 +72,7 @@ def test_what_comes_after_the_demo(capsys: Capture, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(demo_stage, "demo", lambda *_, **__: found)
     shown = lines(capsys, "demo", "--dir", "my demo")
     assert f"semiseg eval '{run}' --root 'my demo/data'" in shown
-    assert f"semiseg viz '{run}' --root 'my demo/data' --errors" in shown
+    assert f"semiseg viz '{run}' --errors --root 'my demo/data'" in shown
     assert f"'{picture}'" in shown
     assert any(line.startswith("semiseg prepare folder ") and line.endswith(" --long-side 241") for line in shown)
 
