@@ -37,6 +37,7 @@ ALLOWED = {
     "core.inference.options": (),
     "core.inference.metrics": (),
     "core.methods": ("core.methods", "core.ops"),
+    "core.methods.stpg": ("core.methods", "core.ops"),
     "core.models": ("core.models", "core.ops"),
     "core.views": ("core.views", "core.ops"),
     "core.viz": ("core.viz",),
@@ -65,7 +66,8 @@ THIRD_PARTY = {
     "cli.launch": {"torch"},  # torchrun's own module, when processes are started
     "__main__": set[str](),
     "core.methods": {"torch"},
-    "core.ops": {"torch", "numpy", "scipy"},
+    "core.methods.stpg": {"torch", "scipy"},  # the assignment problem
+    "core.ops": {"torch", "numpy"},
     "core.types": {"torch", "numpy"},
     "core.viz": {"numpy", "cv2", "PIL"},
     "core.config": set[str](),

@@ -23,7 +23,7 @@ from semiseg_cli.core.config.layers import Resolved
 from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.errors import CheckpointError, DataError, Diverged, Interrupted, UsageError
 from semiseg_cli.core.methods import METHODS, load_method
-from semiseg_cli.core.methods.stpg import STPG
+from semiseg_cli.core.methods.stpg.method import STPG
 from semiseg_cli.core.methods.supervised import Supervised
 from semiseg_cli.core.partitions.splits import resolve_partition
 from semiseg_cli.core.settings import hints

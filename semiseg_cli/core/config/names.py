@@ -16,7 +16,10 @@ Flat = dict[str, Any]  # settings, or what belongs to them, by dotted names such
 TYPED = ("command line", "--set")  # the origins that are no files
 SECTIONS: dict[str, type] = {"data": DataConfig, "model": ModelConfig, "train": TrainConfig, "eval": EvalConfig}
 # Settings that are gone, with the number, word or truth that every run has now. Files that say it can still be read.
-RETIRED: Flat = {"train.poly_power": 0.9, "train.channels_last": True, "train.sync_bn": True}
+RETIRED: Flat = {
+    "train.poly_power": 0.9, "train.channels_last": True, "train.sync_bn": True,
+    "method.projection_input": "aspp", "method.deployed": "gen_student",  # of STPG
+}  # fmt: skip
 
 
 def types_of(sections: Mapping[str, type]) -> Flat:

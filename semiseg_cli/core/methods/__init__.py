@@ -20,7 +20,7 @@ METHODS = {
     "guidedmix": "semiseg_cli.core.methods.guidedmix:GuidedMix",
     "ipixmatch": "semiseg_cli.core.methods.ipixmatch:IPixMatch",
     "maskmatch": "semiseg_cli.core.methods.maskmatch:MaskMatch",
-    "stpg": "semiseg_cli.core.methods.stpg:STPG",
+    "stpg": "semiseg_cli.core.methods.stpg.method:STPG",
     "s4mim": "semiseg_cli.core.methods.s4mim.method:S4MIM",
 }
 

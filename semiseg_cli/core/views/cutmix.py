@@ -32,20 +32,25 @@ def draw_boxes(u: Floats, height: int, width: int, probability: float = 0.5) -> 
     return np.where((u[:, 0] < probability)[:, None], boxes, 0)
 
 
-def draw_rectangles(u: Floats, height: int, width: int, count: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """`count` rectangles (B, count, 4) for every image, as in `draw_boxes`, from uniform draws (B, 4 count).
+def draw_rectangles(
+    u: Floats, height: int, width: int, count: int, probability: float = 1.0
+) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """`count` rectangles (B, count, 4) for every image, as in `draw_boxes`, from uniform draws (B, 1 + 4 count).
+
+    All of an image's are empty with probability 1 - `probability`.
 
     The generator of CPS (Chen et al., CVPR 2021, arXiv 2106.01226; from French et al., arXiv 1906.01916): each has an
     area of U(0.25, 0.5) / count of the image, drawn apart from the others', and lies inside. With p = U(0.25, 0.5) its
     relative height is p^U(0, 1) / sqrt(count), so that the aspect is random on a logarithmic scale.
     """
-    area, aspect, top, left = u.reshape(len(u), count, 4).transpose(2, 0, 1)
+    area, aspect, top, left = u[:, 1:].reshape(len(u), count, 4).transpose(2, 0, 1)
     area = 0.25 + 0.25 * area
     tall = area**aspect
     scale = 1 / np.sqrt(count)
     box_h, box_w = np.round(tall * scale * height), np.round(area / tall * scale * width)
     top, left = np.round(top * (height - box_h)), np.round(left * (width - box_w))
-    return np.stack([top, left, top + box_h, left + box_w], axis=2).astype(np.int64)
+    boxes = np.stack([top, left, top + box_h, left + box_w], axis=2).astype(np.int64)
+    return np.where((u[:, 0] < probability)[:, None, None], boxes, 0)
 
 
 def box_mask(boxes_B4: Tensor, height: int, width: int) -> Tensor:

@@ -20,7 +20,7 @@ Recipe = Callable[[Floats], np.ndarray[Any, Any]]
 
 @dataclass(frozen=True)
 class ViewSettings:
-    """What a run says of its views. strong: None for no strong view. cutmix: probability of a box.
+    """What a run says of its views. strong: None for no strong view. cutmix: probability of a box, or of rectangles.
 
     mixing: False where nothing is to be pasted, for pictures.
     """
@@ -78,7 +78,7 @@ class DeviceViews:
             return self.normalise(view.apply(images.rgb01_B3HW, tables))
 
     def cutmix(self, images: Images, key: str, partner: Images | None = None, rectangles: int = 1) -> CutMix:
-        """Where partners are pasted into the images: UniMatch's box, empty where the run's `cutmix` says so.
+        """Where partners are pasted into the images: UniMatch's box, or nowhere, as the run's `cutmix` says.
 
         More rectangles: see `draw_rectangles`; where two of them overlap, the image comes back. An image's partner is
         its neighbour in the global batch, or `partner`, where that is given.
@@ -134,8 +134,8 @@ class DeviceViews:
         if rectangles == 1:
             u = draws.uniform(f"boxes/{key}", cutmix.DRAWS)
             return cutmix.box_mask(self._to(cutmix.draw_boxes(u, *self.size, self.settings.cutmix)), *self.size)
-        u = draws.uniform(f"boxes/{key}", 4 * rectangles)
-        corners = self._to(cutmix.draw_rectangles(u, *self.size, rectangles))
+        u = draws.uniform(f"boxes/{key}", 1 + 4 * rectangles)
+        corners = self._to(cutmix.draw_rectangles(u, *self.size, rectangles, self.settings.cutmix))
         masks = cutmix.box_mask(corners.flatten(0, 1), *self.size)
         return masks.view(-1, rectangles, *self.size).sum(1).remainder(2).bool()
 

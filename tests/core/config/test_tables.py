@@ -171,6 +171,7 @@ def test_unimatchs_supervised_runs_are_its_authors(typed: dict[str, Resolved]) -
 def test_a_supervised_row_trains_as_long_and_alike(method: str, typed: dict[str, Resolved]) -> None:
     def run(row: Row) -> dict[str, Any]:
         settings = {name: value for name, value in trained(row, typed).items() if not name.startswith("method.")}
+        del settings["train.cutmix"]  # without a strong view there is none
         assert settings["train.epochs"] == {"voc": 80, "cityscapes": 240}[row.data]
         return settings
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -98,6 +100,7 @@ def toggled(rng: np.random.Generator, side: int, count: int) -> tuple[float, lis
 
 def test_three_rectangles_are_those_drawn_one_by_one() -> None:
     views = views_of(np.arange(4000), (64, 64))
+    views.settings = replace(views.settings, cutmix=1.0)
     mix = views.cutmix(images_of(torch.zeros(4000, 3, 64, 64)), "s1", rectangles=3)
     area = mix.mask_BHW.float().mean((1, 2)).numpy()
     rng = np.random.default_rng(2)
@@ -105,19 +108,22 @@ def test_three_rectangles_are_those_drawn_one_by_one() -> None:
     at = [0.05, 0.25, 0.5, 0.75, 0.95]
     assert np.quantile(area, at) == pytest.approx(np.quantile(expected, at), abs=0.012)
     assert abs(area.mean() - 0.25) < 0.01
-    boxes = draw_rectangles(rng.random((4000, 12)), 64, 64, 3)
+    views.settings = replace(views.settings, cutmix=0.3)
+    some = views.cutmix(images_of(torch.zeros(4000, 3, 64, 64)), "s1", rectangles=3).mask_BHW
+    assert some.any((1, 2)).float().mean().item() == pytest.approx(0.3, abs=0.03)
+    boxes = draw_rectangles(rng.random((4000, 13)), 64, 64, 3)
     found = (boxes[..., 2] - boxes[..., 0]) / (boxes[..., 3] - boxes[..., 1])
     assert np.quantile(found, at) == pytest.approx(np.quantile(aspects, at), rel=0.08)
 
 
 @given(st.integers(0, 1000), st.integers(4, 80), st.integers(4, 80), st.integers(2, 4))
 def test_rectangles_lie_inside_and_keep_their_area(seed: int, height: int, width: int, count: int) -> None:
-    u = np.random.default_rng(seed).random((8, 4 * count))
+    u = np.random.default_rng(seed).random((8, 1 + 4 * count))
     boxes = draw_rectangles(u, height, width, count)
     top, left, bottom, right = np.moveaxis(boxes, 2, 0)
     assert ((top >= 0) & (left >= 0) & (bottom <= height) & (right <= width)).all()
     assert ((bottom >= top) & (right >= left)).all()
-    wanted = (0.25 + 0.25 * u[:, ::4]) / count * height * width
+    wanted = (0.25 + 0.25 * u[:, 1::4]) / count * height * width
     assert (np.abs((bottom - top) * (right - left) - wanted) <= 0.5 * (height + width) + 0.25).all()
     other = u.copy()
     other[1:] = 0.5
@@ -128,3 +134,7 @@ def test_rectangles_lie_inside_and_keep_their_area(seed: int, height: int, width
 def test_how_often_there_is_a_box(probability: float) -> None:
     boxes = draw_boxes(np.random.default_rng(2).random((4000, DRAWS)), 64, 64, probability)
     assert (boxes.any(1)).mean() == pytest.approx(probability, abs=0.03)
+    rectangles = draw_rectangles(np.random.default_rng(2).random((4000, 13)), 64, 64, 3, probability)
+    there = rectangles.any(2)
+    assert (there.all(1) == there.any(1)).all()  # all of an image's, or none
+    assert there.mean() == pytest.approx(probability, abs=0.03)

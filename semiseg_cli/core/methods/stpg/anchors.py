@@ -51,14 +51,14 @@ def anchor_energy(anchors_KD: Tensor, temperature: float) -> Tensor:
     return (anchors_KD @ anchors_KD.T / temperature).logsumexp(1).mean()
 
 
-def assign(anchors_KD: Tensor, prototypes_KD: Tensor, seen_K: Tensor, assignment_K: Tensor) -> Tensor:
-    """sigma of eq. 14: the anchor of every class, int64 (K,), -1 for classes that were not seen. Waits for the device.
+def assign(anchors_KD: Tensor, prototypes_KD: Tensor, stable_K: Tensor, assignment_K: Tensor) -> Tensor:
+    """sigma of eq. 14: the anchor of every class, int64 (K,), -1 for classes without one. Waits for the device.
 
-    What is assigned already stays. The other classes that were seen get the free anchors so that the sum of distances
-    |v - c| is least (Hungarian algorithm).
+    What is assigned already stays. The other classes whose prototypes are stable get the free anchors so that the sum
+    of distances |v - c| is least (Hungarian algorithm).
     """
     assignment = assignment_K.cpu().clone()
-    classes = (seen_K.cpu() & (assignment < 0)).nonzero().flatten()
+    classes = (stable_K.cpu() & (assignment < 0)).nonzero().flatten()
     free = torch.tensor([k for k in range(len(anchors_KD)) if k not in assignment.tolist()], dtype=torch.long)
     cost = torch.cdist(prototypes_KD.cpu().double()[classes], anchors_KD.cpu().double()[free])
     rows, columns = linear_sum_assignment(cost.numpy())

@@ -9,38 +9,19 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from semiseg_cli.core.ops.anchors import assign, make_anchors
-from semiseg_cli.core.ops.contrast import anchor_loss, draw_pixels, first_of_class, similarity_loss
-from semiseg_cli.core.ops.memory import ClassMemory
+from semiseg_cli.core.methods.stpg.anchors import assign, make_anchors
+from semiseg_cli.core.methods.stpg.contrast import anchor_loss, draw_pixels, first_of_class, similarity_loss
+from semiseg_cli.core.methods.stpg.hashing import of_places
+from semiseg_cli.core.methods.stpg.memory import ClassMemory
+from semiseg_cli.core.methods.stpg.projection import Projection
 from semiseg_cli.core.ops.processes import gathered, summed
 from semiseg_cli.core.ops.register import sample
 from semiseg_cli.core.ops.teacher import Teacher
 from semiseg_cli.core.types import Clock, at_least_float32
 
-DROPOUT = 0.1  # of the projection heads
-PROTOTYPE_DECAY = 0.99  # eq. 13
-MATCH_EVERY = 10  # steps between looks whether classes can be matched with anchors: a look waits for the device
-
-
-class Projection(nn.Module):
-    """Conv-ReLU-dropout-conv with 1x1 convolutions, on rows of pixels: (P, channels) to unit vectors (P, dimensions).
-
-    seed: its first weights depend on it alone. Dropout compares uniform numbers, which are the same on all processors.
-    """
-
-    def __init__(self, channels: int, dimensions: int, seed: int) -> None:
-        super().__init__()
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
-            self.hidden, self.out = nn.Linear(channels, channels), nn.Linear(channels, dimensions)
-
-    def forward(self, pixels_PC: Tensor) -> Tensor:
-        hidden = F.relu(self.hidden(pixels_PC))
-        if self.training:
-            hidden = hidden * (torch.rand(hidden.shape, device=hidden.device) >= DROPOUT) / (1 - DROPOUT)
-        return F.normalize(at_least_float32(self.out(hidden)), dim=-1)
+PROTOTYPE_DECAY = 0.99  # alpha of eq. 13
+RARE = 3  # a class that is labeled less than once in so many steps is not waited for
 
 
 class DualContrast(nn.Module):
@@ -64,13 +45,14 @@ class DualContrast(nn.Module):
         students: int,
         seed: int,
         temperature: float,
+        match_after: int,
         memory_size: int,
         memory_topk: int,
         pixels_per_class: int,
         phi: float,
     ) -> None:
         super().__init__()
-        self.classes, self.temperature, self.phi = classes, temperature, phi
+        self.classes, self.temperature, self.match_after, self.phi = classes, temperature, match_after, phi
         self.memory_topk, self.pixels_per_class = memory_topk, pixels_per_class
         heads = [Projection(channels, dimensions, seed * students + student) for student in range(students)]
         self.heads, self.teacher = nn.ModuleList(heads), Teacher(heads[0])
@@ -78,21 +60,25 @@ class DualContrast(nn.Module):
         anchors = make_anchors(classes, dimensions, temperature)  # eq. 12
         self.register_buffer("anchors_KD", anchors)
         self.register_buffer("prototypes_KD", torch.zeros_like(anchors))
-        self.register_buffer("seen_K", torch.zeros(classes, dtype=torch.bool))
+        self.register_buffer("seen_K", torch.zeros(classes, dtype=torch.long))  # steps that a class was labeled in
         self.register_buffer("assignment_K", torch.full((classes,), -1))
         self.settled = False  # every class is known to have an anchor: nothing to look for any more
         self.collected: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
 
-    def forward(self, features: Sequence[Tensor], labels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, features: Sequence[Tensor], labels: Sequence[Tensor], numbers: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor]:
         """L_ac and L_sim over pixels drawn from all students' maps; 0 as long as no class has an anchor.
 
         features: (B, C, h, w) of each student. labels: int64 (B, H, W) of each, K or more where there is none.
+        numbers: (B,) of each, random (`hashing`): which pixels are drawn, and their dropout, follow from them.
         """
         vectors, classes, taken = [], [], []
-        for head, map_BChw, label_BHW in zip(self.heads, features, labels, strict=True):
+        for head, map_BChw, label_BHW, number_B in zip(self.heads, features, labels, numbers, strict=True):
             pixels_PC, label_P = _rows(map_BChw, label_BHW)
-            index_S, drawn_S = draw_pixels(label_P, self.classes, self.pixels_per_class)
-            vectors.append(head(pixels_PC.index_select(0, index_S)))
+            number_P = of_places(number_B, len(label_P) // len(number_B)).flatten()
+            index_S, drawn_S = draw_pixels(number_P, label_P, self.classes, self.pixels_per_class)
+            vectors.append(head(pixels_PC.index_select(0, index_S), number_P[index_S] if self.training else None))
             classes.append(label_P[index_S].where(drawn_S, 0))
             taken.append(drawn_S)
         f_SD, class_S, taken_S = torch.cat(vectors), torch.cat(classes), torch.cat(taken)
@@ -123,25 +109,35 @@ class DualContrast(nn.Module):
 
     @torch.no_grad()
     def after_step(self, clock: Clock, alpha: float) -> None:
-        """The teacher's head follows, what was collected is taken in, and classes are matched when it is time."""
+        """EMA update of the teacher's head; what was collected is taken in."""
         self.teacher.update(self.heads[0], clock.step, alpha)
         if self.collected:
             sums, counts, vectors, scores = zip(*self.collected, strict=True)
             self.collected = []
             self._move_prototypes(summed(torch.stack(sums).sum(0)), summed(torch.stack(counts).sum(0)))
             self.memory.push(gathered(torch.cat(vectors, 1), 1), gathered(torch.cat(scores, 1), 1), self.memory_topk)
-        due = not self.settled and (clock.step + 1) % MATCH_EVERY == 0
-        if due and (clock.epoch >= 1 or bool(self.seen_K.all())):
-            found = assign(self.anchors_KD, self.prototypes_KD, self.seen_K, self.assignment_K)  # eq. 14
-            self.assignment_K.copy_(found)
-            self.settled = bool((found >= 0).all())
+
+    @torch.no_grad()
+    def settle(self, clock: Clock) -> None:
+        """Eq. 14, on the host, between steps: every `match_after` steps it waits for the device, until all is settled.
+
+        Classes are matched once all prototypes have had `match_after` updates. When the commonest has had RARE times
+        as many, those that have are, and each of the others as soon as it has: it may be in no label at all.
+        """
+        if self.settled or (clock.step + 1) % self.match_after:
+            return
+        seen_K = self.seen_K.cpu()
+        stable_K = seen_K >= self.match_after
+        if stable_K.all() or seen_K.max() >= RARE * self.match_after:
+            self.assignment_K.copy_(assign(self.anchors_KD, self.prototypes_KD, stable_K, self.assignment_K))
+            self.settled = bool(stable_K.all())
 
     def _move_prototypes(self, sums_KD: Tensor, count_K: Tensor) -> None:
-        """Eq. 13 for the classes of this step; the first mean of a class is its first prototype."""
+        """Eq. 13 for the classes of this step, begun as a plain mean: a first batch would weigh 0.99^n for long."""
         mean_KD = (sums_KD / count_K.clamp(min=1)[:, None]).to(self.prototypes_KD)
-        share_K = torch.where(self.seen_K, 1 - PROTOTYPE_DECAY, 1.0) * (count_K > 0)
+        share_K = (1 / (self.seen_K + 1)).clamp(min=1 - PROTOTYPE_DECAY) * (count_K > 0)
         self.prototypes_KD.lerp_(mean_KD, share_K.to(mean_KD)[:, None])
-        self.seen_K |= count_K > 0
+        self.seen_K += count_K > 0
 
     def _own_anchors(self) -> tuple[Tensor, Tensor]:
         """The anchor of every class, (K, D), and which classes have one, bool (K,)."""

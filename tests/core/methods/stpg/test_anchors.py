@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semiseg_cli.core.ops.anchors import anchor_energy, assign, make_anchors, simplex, spread
+from semiseg_cli.core.methods.stpg.anchors import anchor_energy, assign, make_anchors, simplex, spread
 
 
 @pytest.mark.parametrize(("count", "dimensions"), [(2, 1), (2, 8), (4, 3), (11, 256), (19, 256), (21, 256), (257, 256)])

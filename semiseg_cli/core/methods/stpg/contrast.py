@@ -25,13 +25,12 @@ def first_of_class(order_P: Tensor, label_P: Tensor, classes: int, count: int) -
     return index, rank < size[:classes, None]
 
 
-def draw_pixels(label_P: Tensor, classes: int, count: int) -> tuple[Tensor, Tensor]:
-    """At most `count` random pixels of every class: indices (S,), and which of them are drawn; others fill it up.
+def draw_pixels(number_P: Tensor, label_P: Tensor, classes: int, count: int) -> tuple[Tensor, Tensor]:
+    """At most `count` pixels of every class: indices (S,), and which of them are drawn; others fill it up.
 
-    S is K `count`, or P where there are fewer pixels than that.
+    Those with the least of the random numbers are drawn. S is K `count`, or P where there are fewer pixels than that.
     """
-    chance = torch.randperm(len(label_P), device=label_P.device)
-    index_KM, exists_KM = first_of_class(chance, label_P, classes, count)
+    index_KM, exists_KM = first_of_class(number_P.argsort(stable=True), label_P, classes, count)
     index, exists = index_KM.flatten(), exists_KM.flatten()
     if len(index) > len(label_P):
         first = exists.byte().argsort(descending=True, stable=True)[: len(label_P)]

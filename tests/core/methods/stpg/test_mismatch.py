@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from semiseg_cli.core.ops.mismatch import SETS, mismatch_scores, pixel_sets
+from semiseg_cli.core.methods.stpg.mismatch import SETS, mismatch_scores, pixel_sets
 
 K = 5
 

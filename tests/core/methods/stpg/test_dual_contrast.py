@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,17 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional as F
 
-from semiseg_cli.core.ops.dual_contrast import MATCH_EVERY, DualContrast
+from semiseg_cli.core.methods.stpg.dual_contrast import RARE, DualContrast
 from semiseg_cli.core.types import Clock
 
 K, C, D = 3, 5, 8
+AFTER = 4  # updates, then classes are matched
 SIZE, SIDE = 4, 13  # of feature map and image: corners on corners, so every fourth pixel
 
 
 def make(**changes: Any) -> DualContrast:
-    settings = {"students": 2, "seed": 0, "temperature": 0.5, "memory_size": 6, "memory_topk": 2,
-                "pixels_per_class": 100, "phi": 0.4} | changes  # fmt: skip
+    settings = {"students": 2, "seed": 0, "temperature": 0.5, "match_after": AFTER, "memory_size": 6,
+                "memory_topk": 2, "pixels_per_class": 100, "phi": 0.4} | changes  # fmt: skip
     return DualContrast(K, C, D, **settings)
 
 
@@ -40,55 +42,87 @@ def on_grid(x: Tensor) -> Tensor:
     return x[..., ::4, ::4]
 
 
-def learn(contrast: DualContrast, steps: range, epoch: float = 0.0, **options: Any) -> None:
+def learn(contrast: DualContrast, steps: range, **options: Any) -> None:
     for step in steps:
         contrast.collect(*images(step, **options))
-        contrast.after_step(Clock(step, 100, epoch), 0.99)
+        contrast.after_step(Clock(step, 100), 0.99)
+        contrast.settle(Clock(step, 100))
+
+
+def numbers(seed: int = 0, students: int = 2, count: int = 2) -> list[Tensor]:
+    rng = torch.Generator().manual_seed(seed)
+    return [torch.randint(-(2**31), 2**31, (count,), generator=rng).int() for _ in range(students)]
 
 
 def matched(**changes: Any) -> DualContrast:
     contrast = make(**changes)
-    learn(contrast, range(MATCH_EVERY))
+    learn(contrast, range(AFTER))
     assert (contrast.assignment_K >= 0).all()
     return contrast
 
 
 def test_prototypes_follow_the_means() -> None:
-    contrast, expected = make(), dict[int, Tensor]()
-    for step in range(5):
-        features, _, mask = images(step, classes=(0, 1, 255) if step < 3 else (1, 2))
+    """The mean of the first hundred updates, then eq. 13."""
+    contrast, expected, updates = make(), dict[int, Tensor](), [0] * K
+    for step in range(130):
+        classes = (0, 1, 255) if step < 5 else (1, 2)
+        features, _, mask = images(step, classes=classes)
         unit = contrast.teacher.net(features.permute(0, 2, 3, 1)).double().detach()  # the head does not train here
         for k in range(K):
             own = unit[on_grid(mask) == k]
             if len(own):
-                mean = own.mean(0)
-                expected[k] = mean if k not in expected else 0.99 * expected[k] + 0.01 * mean
-        learn(contrast, range(step, step + 1), classes=(0, 1, 255) if step < 3 else (1, 2))
-        assert contrast.seen_K.tolist() == [k in expected for k in range(K)]
+                updates[k] += 1
+                share = 1 / min(updates[k], 100)
+                expected[k] = (1 - share) * expected.get(k, torch.zeros(D)) + share * own.mean(0)
+        contrast.collect(features, images(step)[1], mask)
+        contrast.after_step(Clock(step, 200), 0.99)
+        assert contrast.seen_K.tolist() == updates
+    assert updates[1] == 130
     for k in range(K):
-        torch.testing.assert_close(contrast.prototypes_KD[k].double(), expected[k], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(contrast.prototypes_KD[k].double(), expected[k], rtol=1e-4, atol=1e-5)
 
 
-def test_matching_waits_until_every_class_was_seen_or_the_first_epoch_is_over() -> None:
+def test_classes_are_matched_together_when_all_prototypes_are_stable() -> None:
     contrast = make()
-    learn(contrast, range(MATCH_EVERY - 1))
-    assert contrast.seen_K.all()
-    assert (contrast.assignment_K == -1).all()  # it is not looked every step
-    learn(contrast, range(MATCH_EVERY - 1, MATCH_EVERY))
+    learn(contrast, range(AFTER), classes=(0, 1))
+    learn(contrast, range(AFTER, 2 * AFTER - 1))  # class 2 lacks an update
+    assert contrast.seen_K.tolist() == [2 * AFTER - 1, 2 * AFTER - 1, AFTER - 1]
+    assert (contrast.assignment_K == -1).all()
+    learn(contrast, range(2 * AFTER - 1, 2 * AFTER))
     first = contrast.assignment_K.tolist()
     assert sorted(first) == [0, 1, 2]
-    learn(contrast, range(MATCH_EVERY, 4 * MATCH_EVERY))
+    cost = torch.cdist(contrast.prototypes_KD, contrast.anchors_KD)
+    sums = [sum(cost[k, v].item() for k, v in enumerate(order)) for order in itertools.permutations(range(K))]
+    assert sum(cost[k, v].item() for k, v in enumerate(first)) == pytest.approx(min(sums))
+    learn(contrast, range(2 * AFTER, 4 * AFTER))
     assert contrast.assignment_K.tolist() == first  # for good
 
-    late = make()
-    learn(late, range(MATCH_EVERY), classes=(0, 2))
-    assert (late.assignment_K == -1).all()
-    learn(late, range(MATCH_EVERY, 2 * MATCH_EVERY), epoch=1.0, classes=(0, 2))
-    assert (late.assignment_K >= 0).tolist() == [True, False, True]
-    before = late.assignment_K.tolist()
-    learn(late, range(2 * MATCH_EVERY, 3 * MATCH_EVERY), epoch=2.0)
-    assert sorted(late.assignment_K.tolist()) == [0, 1, 2]
-    assert [late.assignment_K[k] for k in (0, 2)] == [before[k] for k in (0, 2)]
+
+def test_a_rare_class_is_not_waited_for_without_end() -> None:
+    contrast = make()
+    learn(contrast, range(RARE * AFTER - 1), classes=(0, 2))
+    assert (contrast.assignment_K == -1).all()
+    learn(contrast, range(RARE * AFTER - 1, RARE * AFTER), classes=(0, 2))
+    before = contrast.assignment_K.tolist()
+    assert [k >= 0 for k in before] == [True, False, True]
+    learn(contrast, range(RARE * AFTER, RARE * AFTER + AFTER - 1))
+    assert contrast.assignment_K.tolist() == before
+    learn(contrast, range(RARE * AFTER + AFTER - 1, RARE * AFTER + AFTER))
+    assert sorted(contrast.assignment_K.tolist()) == [0, 1, 2]
+    assert [contrast.assignment_K[k] for k in (0, 2)] == [before[k] for k in (0, 2)]
+
+
+def test_a_state_of_before_updates_were_counted() -> None:
+    """It says of each class whether it was seen; what was matched stays, what was not waits for its updates."""
+    contrast, other = matched(), make()
+    state = contrast.state_dict()
+    other.load_state_dict(state | {"seen_K": torch.ones(K, dtype=torch.bool)})
+    learn(other, range(AFTER, 2 * AFTER))
+    assert torch.equal(other.assignment_K, contrast.assignment_K)
+    waiting = make()
+    waiting.load_state_dict(make().state_dict() | {"seen_K": torch.ones(K, dtype=torch.bool)})
+    learn(waiting, range(1, AFTER))
+    assert sorted(waiting.assignment_K.tolist()) == [0, 1, 2]
 
 
 def test_the_memory_takes_the_nearest_of_the_confident_and_right() -> None:
@@ -114,7 +148,7 @@ def test_no_confident_pixel_and_a_memory_smaller_than_what_is_taken(change: dict
     contrast = matched(**change)
     learn(contrast, range(20, 30))
     assert contrast.memory.written_K.any() == (change != {"phi": 1.0})
-    loss_ac, loss_sim = contrast([images(1)[0]] * 2, [images(1)[2]] * 2)
+    loss_ac, loss_sim = contrast([images(1)[0]] * 2, [images(1)[2]] * 2, numbers())
     assert loss_ac > 0
     assert (loss_sim > 0) == (change != {"phi": 1.0})
 
@@ -134,32 +168,40 @@ def test_both_losses_over_all_pixels_of_both_students() -> None:
             ac.append((scores.logsumexp(0) - scores[k]).item())
             queue = contrast.memory.bank_KND[k, : contrast.memory.written_K[k]].double()
             sim.append((1 - queue @ f).mean().item())
-    loss_ac, loss_sim = contrast(maps, masks)
+    loss_ac, loss_sim = contrast(maps, masks, numbers())
     assert loss_ac.item() == pytest.approx(sum(ac) / len(ac), rel=1e-5)
     assert loss_sim.item() == pytest.approx(sum(sim) / len(sim), rel=1e-5)
 
 
-def test_few_pixels_of_a_class_are_drawn_anew_every_time() -> None:
+def test_which_pixels_are_drawn_and_what_drops_out_follows_from_the_numbers() -> None:
     contrast = matched(pixels_per_class=2)
-    contrast.eval()
     maps, masks = [images(60)[0]] * 2, [images(60)[2]] * 2
-    values = {contrast(maps, masks)[0].item() for _ in range(5)}
-    assert len(values) > 1
-    contrast(maps, masks)[0].backward()
+
+    def losses(seed: int) -> set[float]:
+        return {contrast(maps, masks, numbers(seed))[0].item() for _ in range(2)}
+
+    for mode in (True, False):  # with dropout, without
+        contrast.train(mode)
+        found = [losses(seed) for seed in range(4)]
+        assert all(len(same) == 1 for same in found)
+        assert len(set.union(*found)) > 1
+    everything = matched(pixels_per_class=100)
+    assert len({everything(maps, masks, numbers(seed))[0].item() for seed in range(4)}) > 1  # dropout alone
+    contrast(maps, masks, numbers())[0].backward()
     assert all(p.grad is not None and p.grad.any() for p in contrast.heads.parameters())
 
 
 def test_before_any_class_has_an_anchor_the_losses_are_zero_and_reach_every_weight() -> None:
     contrast = make()
-    losses = contrast([images(1)[0]] * 2, [images(1)[2]] * 2)
+    losses = contrast([images(1)[0]] * 2, [images(1)[2]] * 2, numbers())
     assert [loss.item() for loss in losses] == [0, 0]
     sum(losses).backward()
     assert all(p.grad is not None and not p.grad.any() for p in contrast.heads.parameters())
 
 
 def test_more_classes_than_a_simplex_has_corners() -> None:
-    contrast = DualContrast(9, C, 2, students=1, seed=0, temperature=0.5, memory_size=6, memory_topk=2,
-                            pixels_per_class=9, phi=0.1)  # fmt: skip
+    contrast = DualContrast(9, C, 2, students=1, seed=0, temperature=0.5, match_after=1, memory_size=6,
+                            memory_topk=2, pixels_per_class=9, phi=0.1)  # fmt: skip
     assert torch.allclose(contrast.anchors_KD.norm(dim=1), torch.ones(9))
     assert torch.pdist(contrast.anchors_KD).min() > 0.68  # a regular polygon: 2 sin(pi / 9)
 
@@ -176,9 +218,10 @@ def process(rank: int, folder: str) -> None:
     torch.set_num_threads(1)  # a forked process has none of its parent's threads
     dist.init_process_group("gloo", store=dist.FileStore(f"{folder}/store", 2), rank=rank, world_size=2)
     contrast = make()
-    for step in range(MATCH_EVERY + 3):
+    for step in range(AFTER + 3):
         contrast.collect(*images(2 * step + rank))
         contrast.after_step(Clock(step, 100), 0.99)
+        contrast.settle(Clock(step, 100))
     torch.save(contrast.state_dict(), f"{folder}/{rank}.pt")
     dist.barrier()
     dist.destroy_process_group()
@@ -187,10 +230,11 @@ def process(rank: int, folder: str) -> None:
 def test_processes_and_micro_batches_change_nothing(tmp_path: Path) -> None:
     torch.multiprocessing.start_processes(process, (str(tmp_path),), nprocs=2, start_method="fork")
     alone = make()
-    for step in range(MATCH_EVERY + 3):
+    for step in range(AFTER + 3):
         alone.collect(*images(2 * step))
         alone.collect(*images(2 * step + 1))
         alone.after_step(Clock(step, 100), 0.99)
+        alone.settle(Clock(step, 100))
     assert alone.memory.written_K.any()
     zero, one = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     for key, value in alone.state_dict().items():

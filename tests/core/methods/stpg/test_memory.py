@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from semiseg_cli.core.ops.memory import ClassMemory
+from semiseg_cli.core.methods.stpg.memory import ClassMemory
 
 K, D = 3, 2
 

@@ -1,26 +1,28 @@
 """STPG's step, derived once more in plain torch from the paper's equations.
 
-Only the random draws are shared with the code under test. Section 3.3 as a whole is tested in core/ops.
+Only the random draws are shared with the code under test. Section 3.3 as a whole is in test_dual_contrast.py.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from steps import fed, whole_step
 from torch import Tensor
 from torch.nn import functional as F
 
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.methods.base import StepOutput
-from semiseg_cli.core.methods.stpg import STPGSettings
+from semiseg_cli.core.methods.stpg.method import STPGSettings
 from semiseg_cli.core.training.measure import flop_counter
-from semiseg_cli.core.training.step import Train, to_batch
-from semiseg_cli.core.types import Clock, Net
+from semiseg_cli.core.training.step import Train
+from semiseg_cli.core.types import Clock, Net, SemiBatch
 
 CLOCK, SLOTS, SIDE, K = Clock(5, 10), np.arange(3), 33, 4
 Make, Batches = Callable[..., Train], Callable[..., dict[str, Tensor]]
@@ -30,7 +32,10 @@ class Case:
     """A method before its step, copies of its networks, and the images that they see."""
 
     def __init__(self, train: Train, host: dict[str, Tensor]) -> None:
-        self.train, self.batch = train, to_batch(host, CLOCK, torch.device("cpu"))
+        train.view_settings = replace(train.view_settings, cutmix=1.0)
+        batch = train.to_batch(fed(train, host), CLOCK)
+        assert isinstance(batch, SemiBatch)
+        self.train, self.batch, self.views = train, batch, train.views(CLOCK, SLOTS, 3, batch)
         noise = torch.Generator().manual_seed(1)
         with torch.no_grad():  # away from the first weights, and teachers from their students
             for p in train.method.parameters():
@@ -39,12 +44,11 @@ class Case:
             name: copy.deepcopy(net)
             for name, net in train.method.named_children() if name in ("gen", "pro", "gen_teacher", "pro_teacher")
         }  # fmt: skip
-        views = train.views(CLOCK, SLOTS, (SIDE, SIDE))
-        assert self.batch.unlabeled is not None
-        self.x_l, self.x_w = views.weak(self.batch.labeled), views.weak(self.batch.unlabeled)
-        self.mask, self.valid = self.batch.labeled.mask_BHW, self.batch.unlabeled.valid_BHW
-        strong = views.strong(self.batch.unlabeled, "s1", train.method.settings.colour)
-        self.order, self.boxes = views.partners("s1"), views.boxes("s1", rectangles=3)
+        self.x_l, self.x_w = self.views.weak(batch.labeled), self.views.weak(batch.unlabeled)
+        self.mask, self.valid = batch.labeled.mask_BHW, batch.unlabeled.valid_BHW
+        strong = self.views.strong(batch.unlabeled, "s1") if train.method.settings.colour else self.x_w
+        self.order, self.boxes = [1, 2, 0], self.views.cutmix(batch.unlabeled, "s1", rectangles=3).mask_BHW
+        assert 0 < self.boxes.float().mean() < 0.5
         (self.x_s,) = self.mixed(strong)
 
     def mixed(self, *tensors: Tensor) -> list[Tensor]:
@@ -66,7 +70,9 @@ class Case:
         return logits[: len(self.x_l)], logits[len(self.x_l) :]
 
     def step(self) -> StepOutput:
-        return self.train.method.step(self.batch, self.train.views(CLOCK, SLOTS, (SIDE, SIDE)))
+        out = self.train.method.step(self.batch, self.views)
+        assert isinstance(out, StepOutput)
+        return out
 
 
 @pytest.fixture
@@ -82,12 +88,12 @@ def weighted(logits: Tensor, label: Tensor, weight: Tensor, valid: Tensor) -> fl
     return total / int(valid.sum())
 
 
-SUBSETS = ["none", "consistent", "high", "low", "consistent+low", "consistent+high", "high+low", "low+high+consistent"]
+SUBSETS = ["all", "consistent", "high", "low", "consistent+low", "consistent+high", "high+low", "low+high+consistent"]
 
 
 @pytest.mark.parametrize("selection", SUBSETS)
 def test_both_modules(case: Callable[..., Case], selection: str) -> None:
-    c = case(pixel_selection=selection, lambda_u=0.7, lambda_ctr=0.0, colour=selection == "none")
+    c = case(pixel_selection=selection, lambda_u=0.7, lambda_ctr=0.0, colour=selection == "all")
     gen_l, gen_s = c.student("gen")
     pro_l, pro_s = c.student("pro")
     label_gen, conf_gen, valid = c.taught("gen_teacher")
@@ -104,7 +110,7 @@ def test_both_modules(case: Callable[..., Case], selection: str) -> None:
     for b, y, x in valid.nonzero().tolist():
         p, q = int(predicted[b, y, x]), int(label_gen[b, y, x])
         name = "consistent" if p == q else "high" if score[p] < score[q] else "low"
-        wanted[b, y, x] = name in selection.split("+")
+        wanted[b, y, x] = selection == "all" or name in selection.split("+")
 
     out = c.step()
     assert set(out.losses) == {"labeled", "general", "professional"}
@@ -148,7 +154,7 @@ def test_contrast_sees_labels_and_what_is_taught(case: Callable[..., Case], monk
     c = case(pixel_selection="high", lambda_ctr=0.3)
     given: dict[str, Any] = {}
 
-    def forward(features: list[Tensor], labels: list[Tensor]) -> tuple[Tensor, Tensor]:
+    def forward(features: list[Tensor], labels: list[Tensor], numbers: list[Tensor]) -> tuple[Tensor, Tensor]:
         given.update(features=features, labels=labels)
         return features[0].sum() * 0 + 2, features[0].sum() * 0 + 3
 
@@ -166,23 +172,22 @@ def test_contrast_sees_labels_and_what_is_taught(case: Callable[..., Case], monk
     gen, pro = given["labels"]
     assert torch.equal(gen, torch.cat([c.mask, label_pro.where(valid, 255)]))
     assert torch.equal(pro[:3], c.mask)
-    kept = out.terms[1].kept_BHW
+    (kept,) = [term.kept_BHW for term in out.terms if term.name == "professional"]
     assert kept is not None
     assert torch.equal(pro[3:], label_gen.where(kept > 0, 255))
     assert torch.equal(given["collected"][2], c.mask)  # labeled images alone
 
 
-@pytest.mark.parametrize("source", ["aspp", "fused"])
-def test_no_unlabeled_pixel_enters_the_memory(train_module: Make, host_batch: Batches, source: str) -> None:
+def test_no_unlabeled_pixel_enters_the_memory(train_module: Make, host_batch: Batches) -> None:
     """Two runs up to a step that differs in its unlabeled images: what the memory holds after it is the same."""
     contents = []
     for other in (0, 1):
-        train = train_module("stpg", phi=0.0, memory_size=9, memory_topk=4, projection_input=source)
+        train = train_module("stpg", phi=0.0, memory_size=9, memory_topk=4, match_after=5)
         for step in range(12):
             host = host_batch(step)
             if step == 11 and other:
                 host |= {key: value for key, value in host_batch(99).items() if key.startswith("unlabeled")}
-            train(host, Clock(step, 20), SLOTS[:2])
+            whole_step(train, fed(train, host), Clock(step, 20), backward=False)
             train.method.after_step(Clock(step, 20))
         contents.append(train.method.contrast.memory.state_dict())
     assert contents[0]["written_K"].any()
@@ -190,34 +195,35 @@ def test_no_unlabeled_pixel_enters_the_memory(train_module: Make, host_batch: Ba
 
 
 def test_the_state_of_the_contrast_survives(train_module: Make, host_batch: Batches) -> None:
-    """Anchors, assignment, prototypes and memory: after a round trip the losses go on as they would have."""
+    """Before classes are matched and after: a run that is taken up goes on as it would have, and matches when due."""
 
     def losses(train: Train, steps: range) -> list[dict[str, float]]:
         optimizer, rows = torch.optim.SGD([p for p in train.parameters() if p.requires_grad], lr=0.01), []
         for step in steps:
-            out = train(host_batch(step), Clock(step, 20), SLOTS[:2])
-            sum(out.losses.values()).backward()
+            out = whole_step(train, fed(train, host_batch(step)), Clock(step, 20))
             optimizer.step()
             optimizer.zero_grad()
             train.method.after_step(Clock(step, 20))
             rows.append({name: value.item() for name, value in out.losses.items()})
         return rows
 
-    one, two = (train_module("stpg", phi=0.0, memory_size=9, memory_topk=4) for _ in range(2))
-    losses(one, range(12))
-    assert (one.method.contrast.assignment_K >= 0).all()
+    one, two, three = (train_module("stpg", phi=0.0, memory_size=9, memory_topk=4, match_after=6) for _ in range(3))
+    losses(one, range(9))
     two.load_state_dict(one.state_dict())
+    assert (one.method.contrast.assignment_K == -1).all()
+    rows = losses(one, range(9, 12))
+    assert losses(two, range(9, 12)) == rows
+    assert (one.method.contrast.assignment_K >= 0).all()
+    three.load_state_dict(one.state_dict())
     rows = losses(one, range(12, 15))
-    assert losses(two, range(12, 15)) == rows
-    assert all(row["anchor"] > 0 and row["similarity"] > 0 for row in rows)
+    assert losses(two, range(12, 15)) == losses(three, range(12, 15)) == rows
+    assert all(row["anchor"] > 0 for row in rows)
+    assert all(row["similarity"] > 0 for row in rows[1:])  # the memory was filled after the first
 
 
-@pytest.mark.parametrize("name", ["gen_student", "pro_student", "gen_teacher", "pro_teacher"])
-def test_the_deployed_network(train_module: Make, name: str) -> None:
-    method = train_module("stpg", deployed=name).method
-    holder = {"gen_student": method.gen, "pro_student": method.pro,
-              "gen_teacher": method.gen_teacher.net, "pro_teacher": method.pro_teacher.net}  # fmt: skip
-    assert method.deployed() is holder[name]
+def test_gen_student_is_deployed(train_module: Make) -> None:
+    method = train_module("stpg").method
+    assert method.deployed() is method.gen
     assert not any("contrast" in key or "hidden" in key for key in method.deployed().state_dict())
 
 
@@ -230,18 +236,17 @@ def test_students_share_the_first_encoder_and_no_more(train_module: Make) -> Non
     assert all(equal == key.startswith("encoder.") for key, equal in same.items())
 
 
-@pytest.mark.parametrize("name", ["projection_input", "memory_size", "lambda_ctr", "modules"])
+@pytest.mark.parametrize("name", ["memory_size", "lambda_ctr", "modules"])
 def test_a_step_costs_what_students_and_teachers_cost(train_module: Make, host_batch: Batches, name: str) -> None:
     """Counted: two students forward and backward on 2B images, two teachers forward on B, at most a quarter more."""
-    value = {"projection_input": "fused", "memory_size": 256, "lambda_ctr": 0.0, "modules": "single"}[name]
+    value = {"memory_size": 256, "lambda_ctr": 0.0, "modules": "single"}[name]
     train, host = train_module("stpg", **{name: value}), host_batch(0, count=4, side=65)
     with flop_counter() as one:
         train.method.gen_teacher(torch.zeros(4, 3, 65, 65))
     forward = one.get_total_flops()
     modules = 1 if name == "modules" else 2
     with flop_counter() as counter:
-        out = train(host, CLOCK, np.arange(4))
-        sum(out.losses.values()).backward()
+        whole_step(train, fed(train, host), CLOCK)
     floor = modules * (2 * 3 * forward + forward)
     assert 0.93 * floor < counter.get_total_flops() < (1.01 if name == "lambda_ctr" else 1.25) * floor
 
@@ -252,8 +257,10 @@ def test_a_step_costs_what_students_and_teachers_cost(train_module: Make, host_b
         ({"pixel_selection": "consistent+hihg"}, "pixel_selection"),
         ({"pixel_selection": "high+high"}, "pixel_selection"),
         ({"pixel_selection": ""}, "pixel_selection"),
-        ({"pixel_selection": "none+low"}, "pixel_selection"),
-        ({"modules": "single", "deployed": "pro_student"}, "deployed"),
+        ({"pixel_selection": "all+low"}, "pixel_selection"),
+        ({"pixel_selection": "none"}, "pixel_selection"),
+        ({"modules": "single", "pixel_selection": "all"}, "pixel_selection"),
+        ({"match_after": 0}, "match_after"),
         ({"temperature": 0.0}, "temperature"),
         ({"memory_size": -1}, "memory_size"),
         ({"memory_topk": 0}, "memory_topk"),
@@ -268,10 +275,11 @@ def test_settings_that_are_impossible(settings: dict[str, Any], named: str) -> N
 
 def test_few_dimensions_little_memory_nothing_confident(train_module: Make, host_batch: Batches) -> None:
     """More classes than a simplex of that embedding has corners, N below the top-K, no pixel that counts."""
-    train, host = train_module("stpg", embedding=2, memory_size=3, memory_topk=32, phi=1.0), host_batch()
+    train = train_module("stpg", embedding=2, memory_size=3, memory_topk=32, phi=1.0, match_after=5)
+    host = host_batch()
     host = host | {"unlabeled_valid": torch.zeros_like(host["unlabeled_valid"])}
     for step in range(12):
-        out = train(host, Clock(step, 20), SLOTS[:2])
+        out = whole_step(train, fed(train, host), Clock(step, 20), backward=False)
         train.method.after_step(Clock(step, 20))
     assert all(value.isfinite().all() for value in (*out.losses.values(), *out.stats.values()))
     assert out.losses["general"] == out.losses["professional"] == out.losses["similarity"] == 0
