@@ -30,8 +30,9 @@ from semiseg_cli.core.methods.base import (
     Weak,
     cutmixed,
 )
-from semiseg_cli.core.ops.batchnorm import evaluating, frozen_statistics
+from semiseg_cli.core.ops.batchnorm import frozen_statistics
 from semiseg_cli.core.ops.losses import at_least, pseudo_label_loss, pseudo_stats
+from semiseg_cli.core.ops.uniperb import partner_labels
 from semiseg_cli.core.settings import Probability
 
 
@@ -83,12 +84,8 @@ class FixMatch(SemiSupervised):
         with frozen_statistics(self.net):
             return Pseudo.of(self.net(x_w), images)
 
-    @torch.no_grad()
     def _partner(self, others: Images | None, views: Views) -> Pseudo | None:
-        """The pseudo-labels of partners that are not of the batch; of second views in eval mode, as the authors do."""
+        """The pseudo-labels of partners that are not of the micro-batch."""
         if others is None:
             return None
-        if self.settings.cutmix_partner == "batch":
-            return self._lean(views.weak(others), others)
-        with evaluating(self.net):
-            return Pseudo.of(self.net(views.weak(others)), others)
+        return partner_labels(self.net, views.weak(others), others, self.settings.cutmix_partner == "self")

@@ -21,7 +21,6 @@ from typing import Annotated as Doc
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from semiseg_cli.core.methods.base import (
     Build,
@@ -37,10 +36,9 @@ from semiseg_cli.core.methods.base import (
     Weak,
     cutmixed,
 )
-from semiseg_cli.core.ops.batchnorm import evaluating, frozen_statistics
 from semiseg_cli.core.ops.losses import at_least, pseudo_label_loss, pseudo_stats
-from semiseg_cli.core.ops.maps import cat_maps, drop_channels
 from semiseg_cli.core.ops.teacher import Teacher
+from semiseg_cli.core.ops.uniperb import joint_pass, lean_pass, partner_labels
 from semiseg_cli.core.settings import Probability
 
 
@@ -68,60 +66,34 @@ class UniMatch(SemiSupervised):
         labeled, unlabeled = batch.labeled, batch.unlabeled
         x_l, x_w = views.weak(labeled), views.weak(unlabeled)
         partner = self._partner(batch.partner, views)
-        logits_l, logits_w, logits_fp = (self._exact if self.settings.exact_bn else self._lean)(x_l, x_w, views)
-        weak = Pseudo.of(logits_w, unlabeled)
+        taught = None if self.teacher is None else self.teacher(x_w)
+        through = joint_pass if self.settings.exact_bn else lean_pass
+        first = through(self.net, x_l, x_w, views.channels, taught)
+        weak = Pseudo.of(first.logits_w, unlabeled)
         x_s1, pseudo_1 = cutmixed(views, batch, weak, "s1", partner)
         x_s2, pseudo_2 = cutmixed(views, batch, weak, "s2", partner)
         logits_s1, logits_s2 = self.net(torch.cat([x_s1, x_s2])).chunk(2)
 
         kept_1, kept_2, kept_w = (at_least(p, self.settings.tau) for p in (pseudo_1, pseudo_2, weak))
         losses = {
-            "labeled": self.build.labeled_loss(logits_l, labeled) / 2,
+            "labeled": self.build.labeled_loss(first.logits_l, labeled) / 2,
             "strong1": pseudo_label_loss(logits_s1, pseudo_1, kept_1) * 0.25 / 2,
             "strong2": pseudo_label_loss(logits_s2, pseudo_2, kept_2) * 0.25 / 2,
-            "feature": pseudo_label_loss(logits_fp, weak, kept_w) * 0.5 / 2,
+            "feature": pseudo_label_loss(first.logits_fp, weak, kept_w) * 0.5 / 2,
         }
         terms = (
             Term("strong1", "strong", self.net, x_s1, logits_s1, pseudo_1, kept_1),
             Term("strong2", "strong", self.net, x_s2, logits_s2, pseudo_2, kept_2),
-            Term("feature", "feature", self.net, x_w, logits_fp, weak, kept_w),
+            Term("feature", "feature", self.net, x_w, first.logits_fp, weak, kept_w),
         )
         return StepOutput(losses, pseudo_stats(weak, kept_w), terms, Weak(self.net, x_w, weak))
 
-    def _lean(self, x_l: Tensor, x_w: Tensor, views: Views) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits of labeled, weak (without gradient) and perturbed weak images; one encoder pass."""
-        size, count = (x_l.shape[2], x_l.shape[3]), len(x_l)
-        maps = self.net.encode(torch.cat([x_l, x_w]))
-        maps_l, maps_w = [m[:count] for m in maps], [m[count:] for m in maps]
-        if self.teacher is not None:
-            logits_w: Tensor = self.teacher(x_w)
-        else:
-            with torch.no_grad(), frozen_statistics(self.net.decoder):
-                logits_w = self.net.decode(maps_w, size).logits_BKHW
-        dropped = drop_channels(maps_w, views.channels("fp", maps_w))
-        logits_l, logits_fp = self.net.decode(cat_maps(maps_l, dropped), size).logits_BKHW.split([count, len(x_w)])
-        return logits_l, logits_w, logits_fp
-
-    def _exact(self, x_l: Tensor, x_w: Tensor, views: Views) -> tuple[Tensor, Tensor, Tensor]:
-        """The authors' pass: clean and perturbed maps of labeled and weak images are decoded as one batch."""
-        maps = self.net.encode(torch.cat([x_l, x_w]))
-        halves = [views.channels(key, maps) for key in ("fp/labeled", "fp")]
-        count = len(x_l)
-        factors = [torch.cat([a, b]) for a, b in zip(*halves, strict=True)]
-        both = cat_maps(maps, drop_channels(maps, factors))
-        clean, dropped = self.net.decode(both, (x_l.shape[2], x_l.shape[3])).logits_BKHW.chunk(2)
-        return clean[:count], clean[count:] if self.teacher is None else self.teacher(x_w), dropped[count:]
-
     @torch.no_grad()
     def _partner(self, others: Images | None, views: Views) -> Pseudo | None:
-        """The pseudo-labels of partners that are not of the batch; of second views in eval mode, as the authors do."""
+        """The pseudo-labels of partners that are not of the micro-batch."""
         if others is None:
             return None
         x = views.weak(others)
         if self.teacher is not None:
             return Pseudo.of(self.teacher(x), others)
-        if self.settings.cutmix_partner == "batch":
-            with frozen_statistics(self.net):
-                return Pseudo.of(self.net(x), others)
-        with evaluating(self.net):
-            return Pseudo.of(self.net(x), others)
+        return partner_labels(self.net, x, others, self.settings.cutmix_partner == "self")

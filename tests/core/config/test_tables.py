@@ -167,6 +167,12 @@ def test_unimatchs_supervised_runs_are_its_authors(typed: dict[str, Resolved]) -
         assert found["train.lr"] == {"voc": 0.001, "cityscapes": 0.005}[row.data]
 
 
+def test_s4mims_first_phase_is_trained_as_unimatch(typed: dict[str, Resolved]) -> None:
+    rows = [row for row in table_rows("s4mim") if row.method == "s4mim"]
+    assert len(rows) > 40
+    assert all(AUTHORS.items() <= trained(row, typed).items() for row in rows)
+
+
 @pytest.mark.parametrize("method", ["maskmatch", "stpg"])
 def test_a_supervised_row_trains_as_long_and_alike(method: str, typed: dict[str, Resolved]) -> None:
     def run(row: Row) -> dict[str, Any]:

@@ -9,27 +9,31 @@ predictions are to be those of the whole image. PiD learns at a constant rate an
 
 A weight of 0 switches its term off, and leaves the divisor.
 
-What the paper leaves open: the masked images pass the encoder as one batch. Exactly round(ratio * patches) patches are
-masked, with zeros after normalisation, and padding counts in no mean. Labels and confidences are brought to the
-features' size by their nearest pixels. The target of the perturbed stream, the model's own reconstruction of the
-unmasked image, is a constant, as are all predictions of phase I; it passes PiD in training mode without moving its
-running statistics. A class without a prototype yet is not pulled. tau is UniMatch's, and so is what a pixel loss is
-divided by. The heads are computed in an exact cheap form, see `classwise.py`.
+What the paper leaves open: exactly round(ratio * patches) patches are masked, with zeros after normalisation, and
+padding counts in no mean. Labels and confidences are brought to the features' size by their nearest pixels. The target
+of the perturbed stream, the model's own reconstruction of the unmasked image, is a constant, as are all predictions of
+phase I. It goes the way of the prediction: masked or not, labeled and weak images pass encoder and decoders as one
+batch and strong ones as another, so that the two differ by the mask alone; its pass moves no running statistics. A
+class without a prototype yet is not pulled. tau is UniMatch's, and so is what a pixel loss is divided by. The heads are
+computed in an exact cheap form, see `classwise.py`.
 
-Departures: labeled images are not perturbed in phase I and the weak logits take no gradient, as in our lean UniMatch;
-CutMix takes another image of the batch, never a second draw of the same one.
-Masked images leave the running statistics of encoder and semantic decoder alone (`masked_statistics`), for it is whole
-images that are evaluated. With several micro-batches a step, prototypes move at each.
-With `backward="phased"` each phase is differentiated before the next begins: the same gradients with less memory.
+`exact_bn=true` with `cutmix_partner="self"` is phase I in UniMatch's joint pass, whose views and perturbation the paper
+takes over: clean and perturbed maps of labeled and weak images are decoded as one batch. The default is lean: labeled
+images are not perturbed, and the weak logits are decoded without gradient.
+
+Departures: masked images leave the running statistics of encoder and semantic decoder alone (`masked_statistics`), for
+it is whole images that are evaluated. With `backward="phased"` each phase is differentiated before the next begins: the
+same gradients with less memory.
+
+However a batch is divided, the result is the same (batch norm apart), but for the aggregation: its prototypes, which
+move at each micro-batch, and its means are those of one micro-batch of all processes.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Annotated as Doc
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -41,7 +45,6 @@ from semiseg_cli.core.methods.base import (
     Images,
     Pseudo,
     SemiBatch,
-    SemiSettings,
     SemiSupervised,
     StepOutput,
     Term,
@@ -52,42 +55,15 @@ from semiseg_cli.core.methods.base import (
 from semiseg_cli.core.methods.s4mim.classwise import one_hot
 from semiseg_cli.core.methods.s4mim.pixel_decoder import PixelDecoder
 from semiseg_cli.core.methods.s4mim.prototypes import aggregation_loss, class_means
-from semiseg_cli.core.methods.s4mim.streams import Streams, stream_means
+from semiseg_cli.core.methods.s4mim.settings import S4MIMSettings
+from semiseg_cli.core.methods.s4mim.streams import Streams, in_order, stream_means
 from semiseg_cli.core.ops.batchnorm import frozen_statistics
 from semiseg_cli.core.ops.losses import at_least, pseudo_label_loss, pseudo_stats
 from semiseg_cli.core.ops.maps import cat_maps, drop_channels
 from semiseg_cli.core.ops.register import sample
-from semiseg_cli.core.settings import Below1, Config, Count, NotNegative, Positive, Probability, Range, require
+from semiseg_cli.core.ops.uniperb import joint_pass, lean_pass, partner_labels
+from semiseg_cli.core.settings import Config, require
 from semiseg_cli.core.types import at_least_float32
-
-
-@dataclass(frozen=True, kw_only=True)
-class S4MIMSettings(SemiSettings):
-    tau: Doc[Probability, "confidence a pseudo-label of phase I needs; 0.95 on VOC, 0 on Cityscapes"] = 0.95
-    lambda_u: Doc[NotNegative, "weight of each unlabeled loss of phase I"] = 1 / 2
-    lambda_mp: Doc[NotNegative, "weight of the masked reconstruction; 0: none"] = 1 / 3
-    lambda_mf: Doc[NotNegative, "weight of the aggregation of features by class; 0: none"] = 0.05
-    lambda_ms: Doc[NotNegative, "weight of the masked prediction; 0: none"] = 0.1 / 3
-    mim: Doc[Literal["classwise", "basic"], "each head reconstructs its class, or all heads everything"] = "classwise"
-    semantic: Doc[Literal["ce", "mse"], "masked predictions learn the classes, or the probabilities"] = "ce"
-    dictionary: Doc[bool, "prototypes are moving averages; false: of this batch alone"] = True
-    confidence: Doc[bool, "prototypes and aggregation weigh pixels by confidence"] = True
-    alpha: Doc[Below1, "decay of the prototypes' moving average"] = 0.99
-    temperature: Doc[Positive, "what the cosine distance is divided by"] = 10.0
-    patch: Doc[Count, "side of a masked patch in pixels"] = 6
-    ratio: Doc[float, Range(0, 1, open="()"), "share of the patches that are masked"] = 0.4
-    masked_statistics: Doc[bool, "masked images move the running statistics of the batch norms too"] = False
-    fp_target: Doc[Literal["model", "image"], "what the perturbed view is to be reconstructed as"] = "model"
-    backward: Doc[Literal["phased", "joint"], "a backward pass for each phase (less memory) or one"] = "phased"
-
-    @property
-    def masks(self) -> bool:
-        """Whether there is a phase II."""
-        return self.lambda_mp > 0 or self.lambda_mf > 0 or self.lambda_ms > 0
-
-    @property
-    def divisor(self) -> float:
-        return 1 + 2 * self.lambda_u + 3 * (self.lambda_mp + self.lambda_mf + self.lambda_ms)
 
 
 class S4MIM(SemiSupervised):
@@ -103,6 +79,11 @@ class S4MIM(SemiSupervised):
             body = build.decoder()
             self.pid = PixelDecoder(body, build.classes, build.seed)
             self.register_buffer("prototypes_KD", torch.zeros(build.classes, body.widths["fused"]))
+
+    @classmethod
+    def inputs(cls, settings: Any) -> frozenset[str]:
+        second = settings.cutmix_partner == "self"
+        return frozenset({"unlabeled", "mix", "second"} if second else {"unlabeled", "mix"})
 
     @classmethod
     def check(cls, config: Config) -> None:
@@ -131,14 +112,11 @@ class S4MIM(SemiSupervised):
         """Phase I, and what it tells phase II, where there is one."""
         settings, labeled, unlabeled = self.settings, batch.labeled, batch.unlabeled
         x_l, x_w = views.weak(labeled), views.weak(unlabeled)
-        size, count = (x_l.shape[2], x_l.shape[3]), len(x_l)
-        maps = self.net.encode(torch.cat([x_l, x_w]))
-        maps_l, maps_w = [m[:count] for m in maps], [m[count:] for m in maps]
-        with torch.no_grad(), frozen_statistics(self.net.decoder):
-            weak = Pseudo.of(self.net.decode(maps_w, size).logits_BKHW, unlabeled)
-        maps_fp = drop_channels(maps_w, views.channels("fp", maps_w))
-        p_l, p_fp = self.net.decode(cat_maps(maps_l, maps_fp), size).logits_BKHW.split([count, len(x_w)])
-        x_s, mixed = cutmixed(views, batch, weak, "s1", self._partner(batch.partner, views))
+        partner = self._partner(batch.partner, views)
+        through = joint_pass if settings.exact_bn else lean_pass
+        first = through(self.net, x_l, x_w, views.channels)
+        p_l, p_fp, weak = first.logits_l, first.logits_fp, Pseudo.of(first.logits_w, unlabeled)
+        x_s, mixed = cutmixed(views, batch, weak, "s1", partner)
         p_s = self.net(x_s)
 
         kept_s, kept_w = at_least(mixed, settings.tau), at_least(weak, settings.tau)
@@ -165,38 +143,37 @@ class S4MIM(SemiSupervised):
                 known_MHW=torch.cat([known_l, mixed.valid_BHW, weak.valid_BHW]),
                 prob_MKHW=torch.cat([p.logits_BKHW.softmax(1) for p in own]) if settings.semantic == "mse" else None,
                 pixels_3=torch.stack([p.pixels for p in own]),
-                maps=[m.detach() for m in maps_fp],
+                maps=ends(first.maps, len(x_l)) if settings.lambda_mp and settings.fp_target == "model" else [],
             )
         return StepOutput(self.weighted(losses), pseudo_stats(weak, kept_w), terms, Weak(self.net, x_w, weak)), streams
 
-    @torch.no_grad()
     def _partner(self, others: Images | None, views: Views) -> Pseudo | None:
         """The pseudo-labels of partners that are not of the micro-batch."""
         if others is None:
             return None
-        with frozen_statistics(self.net):
-            return Pseudo.of(self.net(views.weak(others)), others)
+        return partner_labels(self.net, views.weak(others), others, self.settings.cutmix_partner == "self")
 
     def masked(self, views: Views, streams: Streams) -> StepOutput:
-        """Phase II: the same mask on the three streams."""
+        """Phase II: the same mask on the three streams, which pass the networks as in phase I."""
         settings, image = self.settings, streams.image_M3HW
         size, count = (image.shape[2], image.shape[3]), len(image) // 3
+        target = self.target(streams) if settings.lambda_mp else None
         mask = views.patches("mim", settings.patch, settings.ratio).repeat(3, 1, 1)
+        x_l, x_s, x_w = image.masked_fill(mask[:, None], 0).chunk(3)  # x * m
         with frozen_statistics(*([] if settings.masked_statistics else [self.net])):
-            maps = self.net.encode(image.masked_fill(mask[:, None], 0))  # E(x * m)
-            maps_fp = [m[2 * count :] for m in maps]
-            maps_fp = drop_channels(maps_fp, views.channels("fp", maps_fp))
-            maps = cat_maps([m[: 2 * count] for m in maps], maps_fp)
-            p_m = self.net.decode(maps, size).logits_BKHW if settings.lambda_ms else None
+            maps, maps_s = self.net.encode(torch.cat([x_l, x_w])), self.net.encode(x_s)
+            maps_l, maps_w = [m[:count] for m in maps], [m[count:] for m in maps]
+            maps = cat_maps(maps_l, drop_channels(maps_w, views.channels("fp", maps_w)))
+            p_m = [self.net.decode(each, size).logits_BKHW for each in (maps, maps_s)] if settings.lambda_ms else []
 
         losses, pictures = dict[str, Tensor](), dict[str, Tensor]()
-        if p_m is not None:
-            losses["semantic"] = settings.lambda_ms * self.semantic(p_m, streams)
+        if p_m:
+            losses["semantic"] = settings.lambda_ms * self.semantic(in_order(*p_m), streams)
         if self.pid is not None:
-            fea = self.pid.features(maps)
-            if settings.lambda_mp:
-                r = self.pid.reconstruct(fea, streams.group_MHW, settings.mim == "classwise")
-                error = (r - self.target(streams)).square().mean(1)  # eq. 5
+            fea = in_order(self.pid.features(maps), self.pid.features(maps_s))  # eq. 3
+            if target is not None:
+                r = self.pid.reconstruct(fea, streams.group_MHW, settings.mim == "classwise")  # eqs. 6 and 7
+                error = (r - target).square().mean(1)  # eq. 5
                 losses["pixel"] = settings.lambda_mp * stream_means(error, streams)  # eq. 8
                 pictures = streams.pictures(mask, r.detach())
             if settings.lambda_mf:
@@ -209,11 +186,11 @@ class S4MIM(SemiSupervised):
         if self.settings.fp_target == "image":
             return streams.image_M3HW
         assert self.pid is not None
-        count = len(streams.image_M3HW) // 3 * 2
+        count = len(streams.image_M3HW) // 3
         with frozen_statistics(self.pid):
-            fea = self.pid.features(streams.maps)
-            x_fp = self.pid.reconstruct(fea, streams.group_MHW[count:], self.settings.mim == "classwise")
-        return torch.cat([streams.image_M3HW[:count], x_fp])
+            fea = self.pid.features(streams.maps)[count:]  # batch norm sees the labeled images too
+            x_fp = self.pid.reconstruct(fea, streams.group_MHW[2 * count :], self.settings.mim == "classwise")
+        return torch.cat([streams.image_M3HW[: 2 * count], x_fp])
 
     def aggregation(self, fea: Tensor, mask_MHW: Tensor, streams: Streams) -> Tensor:
         """Section III-C without lambda. Moves the dictionary, whose vectors are zero until their class was seen."""
@@ -242,3 +219,8 @@ class S4MIM(SemiSupervised):
     def weighted(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
         """Eq. 14."""
         return {name: loss / self.settings.divisor for name, loss in losses.items()}
+
+
+def ends(maps: list[Tensor], count: int) -> list[Tensor]:
+    """The first and the last `count` of each, without gradient."""
+    return [m.detach() if len(m) == 2 * count else torch.cat([m[:count], m[-count:]]).detach() for m in maps]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 STREAMS = ("labeled", "strong", "feature")  # x^l, x^s, and x^w under feature perturbation
@@ -25,7 +26,7 @@ class Streams:
     known_MHW: Tensor  # nor ignored in the label
     prob_MKHW: Tensor | None  # the whole prediction, where the semantic loss is MSE
     pixels_3: Tensor  # what a sum over the valid pixels of each stream is divided by
-    maps: list[Tensor]  # of the weak images, unmasked and perturbed
+    maps: list[Tensor]  # unmasked, of the labeled images and then of the weak ones, perturbed; none where unused
 
     def pictures(self, mask_MHW: Tensor, r_M3HW: Tensor) -> dict[str, Tensor]:
         """What `semiseg viz --reconstruction` draws, e.g. "strong/mask"."""
@@ -33,6 +34,12 @@ class Streams:
         shown |= {"mask": mask_MHW, "reconstruction": r_M3HW}
         parts = ((name, zip(STREAMS, x.chunk(3), strict=True)) for name, x in shown.items())
         return {f"{stream}/{name}": part for name, streams in parts for stream, part in streams}
+
+
+def in_order(both_2B: Tensor, strong_B: Tensor) -> Tensor:
+    """The three streams in a row, of what the labeled and perturbed weak images gave together and the strong ones."""
+    labeled, perturbed = both_2B.chunk(2)
+    return torch.cat([labeled, strong_B, perturbed])
 
 
 def stream_means(value_MHW: Tensor, streams: Streams) -> Tensor:
