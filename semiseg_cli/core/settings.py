@@ -38,6 +38,17 @@ def require(ok: bool, setting: str, value: Any, allowed: str) -> None:
         raise BadSetting(setting, value, allowed)
 
 
+def unread(settings: BaseSettings, name: str, where: str) -> None:
+    """Raise BadSetting for a setting that was given another value than its default where nothing reads it.
+
+    `where` completes the sentence "it must be ..., its default, where ...".
+    """
+    default, value, dotted = getattr(type(settings), name), getattr(settings, name), f"{settings.section}.{name}"
+    if value != default:
+        allowed = f"{default!r}, its default, where {where}: nothing reads it there"
+        raise BadSetting(dotted, value, allowed, fix=f"--set {dotted}={default}")
+
+
 @dataclass(frozen=True)
 class Range:
     """The numbers from `low` to `high`; `open` holds the brackets of the ends that are left out: "(", ")" or "()"."""

@@ -18,7 +18,7 @@ from typing import Annotated as Doc
 from semiseg_cli.core.methods.base import Build, Clock, Net, SemiBatch, StepOutput, Views
 from semiseg_cli.core.methods.extras.interpixel import InterPixel, InterPixelSettings
 from semiseg_cli.core.methods.unimatch import UniMatch, UniMatchSettings
-from semiseg_cli.core.settings import Below1
+from semiseg_cli.core.settings import Below1, unread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,11 @@ class IPixMatchSettings(InterPixelSettings, UniMatchSettings):
 
     ema_teacher: Doc[bool, "pseudo-labels and logits from a moving average of the student, which is evaluated"] = False
     ema_decay: Doc[Below1, "decay of that moving average"] = 0.99
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.ema_teacher:
+            unread(self, "ema_decay", "method.ema_teacher is false")
 
 
 class IPixMatch(UniMatch):

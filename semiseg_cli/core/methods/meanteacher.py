@@ -4,8 +4,11 @@ BMVC 2020, arXiv 1906.01916.
 One student, one EMA teacher. The teacher labels the weak view; the student learns those labels on one strong view with
 CutMix: L = L_x + lambda_u L_u. The teacher is evaluated.
 
-Departures: cross-entropy on hard pseudo-labels instead of the papers' squared difference of probabilities, and a decay
-of min((1 + step) / (10 + step), alpha), so that short runs work.
+Departures: cross-entropy on hard pseudo-labels instead of the papers' squared difference of probabilities; a decay of
+min((1 + step) / (10 + step), alpha), so that short runs work; lambda_u is the same from the first step on, where
+Tarvainen and Valpola let it rise; only unlabeled images are made consistent; the strong view has UniMatch's colour
+jitter, grayscale and blur, and its CutMix box with probability `train.cutmix`, where French et al. mix half of every
+image.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ from semiseg_cli.core.methods.base import (
     cutmixed,
 )
 from semiseg_cli.core.ops.losses import at_least, by_confidence, pseudo_label_loss, pseudo_stats
-from semiseg_cli.core.settings import Below1, NotNegative, Probability
+from semiseg_cli.core.settings import Below1, NotNegative, Probability, unread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +44,11 @@ class MeanTeacherSettings(SemiSettings):
     tau: Doc[Probability, "confidence a pseudo-label needs"] = 0.95
     normaliser: Doc[Literal["valid", "image"], "the batch's valid pixels, or each image's kept ones"] = "valid"
     lambda_u: Doc[NotNegative, "weight of the unlabeled loss"] = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.weight == "confidence":
+            unread(self, "tau", "method.weight is confidence")
 
 
 class MeanTeacher(SemiSupervised):

@@ -33,12 +33,19 @@ def cross_entropy(
 
 
 def ohem(
-    logits_BKHW: Tensor, mask_BHW: Tensor, *, threshold: float = 0.7, min_kept: int, ignore: int = 255
+    logits_BKHW: Tensor,
+    mask_BHW: Tensor,
+    weight_K: Tensor | None = None,
+    *,
+    threshold: float = 0.7,
+    min_kept: int,
+    ignore: int = 255,
 ) -> Tensor:
     """Cross-entropy of hard pixels (online hard example mining, as the field trains Cityscapes).
 
     A pixel is kept when the probability of its true class is at most max(threshold, the min_kept-th smallest such
-    probability); with fewer labeled pixels than min_kept all are kept. 0 when every pixel is ignored.
+    probability); with fewer labeled pixels than min_kept all are kept. Their mean is weighted by class as torch does; 0
+    when every pixel is ignored.
     """
     loss = F.cross_entropy(at_least_float32(logits_BKHW), mask_BHW, ignore_index=ignore, reduction="none")
     labeled = mask_BHW != ignore
@@ -46,7 +53,10 @@ def ohem(
     least = probability.flatten().topk(min(max(min_kept, 1), probability.numel()), largest=False, sorted=False)
     kth = least.values.max()  # `kthvalue` is refused where only deterministic operations are allowed
     kept = labeled & (probability <= kth.clamp(min=threshold))
-    return loss.where(kept, 0.0).sum() / kept.sum().clamp(min=1)
+    if weight_K is None:
+        return loss.where(kept, 0.0).sum() / kept.sum().clamp(min=1)
+    weight = weight_K[mask_BHW.where(labeled, 0)].where(kept, 0.0)
+    return (loss.where(kept, 0.0) * weight).sum() / weight.sum().clamp(min=1e-12)
 
 
 def ohem_min_kept(crops: int, height: int, width: int) -> int:

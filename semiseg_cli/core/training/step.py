@@ -57,7 +57,7 @@ class Builder:
         """The run's loss on labeled pixels: their mean over the global batch, or OHEM within the micro-batch."""
         mask = labeled.mask_BHW
         if self.loss == "ohem":
-            return ohem(logits_BKHW, mask, min_kept=ohem_min_kept(*mask.shape), ignore=self.ignore)
+            return ohem(logits_BKHW, mask, self.class_weights, min_kept=ohem_min_kept(*mask.shape), ignore=self.ignore)
         return cross_entropy(logits_BKHW, mask, self.class_weights, self.ignore, labeled.step_mask_MHW)
 
 

@@ -79,7 +79,7 @@ def test_another_label_can_mean_ignore() -> None:
 def test_losses_of_nothing_are_zero_and_teach_nothing(weights: Tensor | None) -> None:
     mask = torch.full((B, H, W), 255)
     logits = random_logits(0).requires_grad_()
-    for loss in (cross_entropy(logits, mask, weights), ohem(logits, mask, min_kept=5)):
+    for loss in (cross_entropy(logits, mask, weights), ohem(logits, mask, weights, min_kept=5)):
         assert loss.item() == 0
         assert kept_by(loss, logits) == set()
 
@@ -102,6 +102,16 @@ def test_ohem_keeps_the_hard_pixels(seed: int, min_kept: int, threshold: float, 
     found = ohem(logits, mask, threshold=threshold, min_kept=min_kept)
     assert found.item() == pytest.approx(sum(losses[p] for p in kept) / max(len(kept), 1), rel=1e-4, abs=1e-6)
     assert kept_by(found, logits) == kept
+
+
+def test_ohem_weighs_what_it_keeps_by_class() -> None:
+    """Which pixels are hard is a matter of their probability alone."""
+    logits, mask, weights = random_logits(5).requires_grad_(), random_mask(5), [0.5, 1.0, 0.25, 4.0]
+    found = ohem(logits, mask, torch.tensor(weights), threshold=0.3, min_kept=9)
+    kept = kept_by(ohem(logits, mask, threshold=0.3, min_kept=9), logits)
+    weighted = sum(weights[int(mask[p])] * pixel_loss(logits[p[0], :, p[1], p[2]], int(mask[p])) for p in kept)
+    assert found.item() == pytest.approx(weighted / sum(weights[int(mask[p])] for p in kept), rel=1e-5)
+    assert len(kept) < len(pixels(mask))
 
 
 def test_ohem_with_too_few_labels_is_plain_cross_entropy() -> None:

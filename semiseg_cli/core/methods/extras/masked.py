@@ -17,7 +17,7 @@ from semiseg_cli.core.methods.base import Batch, StepOutput, Term, Views
 from semiseg_cli.core.methods.extras.base import Extra
 from semiseg_cli.core.ops.batchnorm import frozen_statistics
 from semiseg_cli.core.ops.losses import more_than, pseudo_label_loss
-from semiseg_cli.core.settings import BaseSettings, Below1, Config, Count, NotNegative, Probability, require
+from semiseg_cli.core.settings import BaseSettings, Below1, Config, Count, NotNegative, Probability, require, unread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,11 @@ class MaskedSettings(BaseSettings):
     mask: Doc[Literal["random", "block", "grid"], "which patches are hidden; grid keeps one of four"] = "random"
     patch: Doc[Count, "side of a patch in pixels, p"] = 32
     ratio: Doc[Below1, "probability that a patch is hidden, gamma"] = 0.7
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mask == "grid":
+            unread(self, "ratio", "masked.mask is grid")
 
 
 class Masked(Extra):
