@@ -26,12 +26,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from semiseg_cli import __version__
-from semiseg_cli.core.config.layers import Resolved, flatten
+from semiseg_cli.core.config.layers import Resolved, flatten, resolve
 from semiseg_cli.core.config.names import Flat
 from semiseg_cli.core.config.toml import flat, read_toml, to_toml
 from semiseg_cli.core.errors import CheckpointError, SemisegError, UsageError
 from semiseg_cli.core.files import resuming, unwritable, write_text
-from semiseg_cli.core.settings import Config
+from semiseg_cli.core.settings import Config, Unread
 
 if TYPE_CHECKING:
     from semiseg_cli.core.data.spec import Partition
@@ -100,6 +100,16 @@ def read_config(run: Path) -> Flat:
     if not path.exists():
         raise UsageError(f"{run} is not a run", why="it holds no config.toml", fix=f"ls {shlex.quote(str(run.parent))}")
     return flat(read_toml(path))
+
+
+def config_of(run: Path) -> Config:
+    """The configuration of a run. What nothing reads there, and earlier versions took, is back at its default."""
+    layer = dict(read_config(run))
+    while True:
+        try:
+            return resolve([(str(run / "config.toml"), layer)]).config
+        except Unread as idle:
+            del layer[idle.setting]
 
 
 def write_environment(run: Path, device: str) -> None:

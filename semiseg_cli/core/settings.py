@@ -32,6 +32,10 @@ class BadSetting(UsageError):
         self.setting, self.value, self.allowed = setting, value, allowed
 
 
+class Unread(BadSetting):
+    """A setting away from its default where nothing reads it."""
+
+
 def require(ok: bool, setting: str, value: Any, allowed: str) -> None:
     """Raise BadSetting unless `ok`. `allowed` completes the sentence "it must be ..."."""
     if not ok:
@@ -39,14 +43,14 @@ def require(ok: bool, setting: str, value: Any, allowed: str) -> None:
 
 
 def unread(settings: BaseSettings, name: str, where: str) -> None:
-    """Raise BadSetting for a setting that was given another value than its default where nothing reads it.
+    """Raise Unread for a setting that was given another value than its default where nothing reads it.
 
     `where` completes the sentence "it must be ..., its default, where ...".
     """
     default, value, dotted = getattr(type(settings), name), getattr(settings, name), f"{settings.section}.{name}"
     if value != default:
         allowed = f"{default!r}, its default, where {where}: nothing reads it there"
-        raise BadSetting(dotted, value, allowed, fix=f"--set {dotted}={default}")
+        raise Unread(dotted, value, allowed, fix=f"--set {dotted}={default}")
 
 
 @dataclass(frozen=True)

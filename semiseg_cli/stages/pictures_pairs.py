@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from semiseg_cli.core import runs
-from semiseg_cli.core.config.layers import resolve
 from semiseg_cli.core.data.decode import decode_image, decode_mask
 from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.data.spec import Dataset, Partition
@@ -25,7 +24,7 @@ NEIGHBOURS = 3
 def pairs_of_run(source: Path, root: Path | None, count: int, seed: int) -> tuple[Gallery, dict[str, Any]]:
     """The pairs of a run's partition: those it was trained with, else the newest there are."""
     run = source if source.is_dir() else source.parent
-    config = resolve([(str(run / "config.toml"), runs.read_config(run))]).config
+    config = runs.config_of(run)
     dataset = load_dataset(find_root(config.data.name, root, source), config.data.name)
     partition = resolve_partition(dataset, config.data.labeled, balance=config.data.balance, seed=config.split_seed)
     return pairs_gallery(dataset, partition, pairs_of(config, dataset, partition), count, seed)

@@ -11,7 +11,7 @@ from typing import Any
 
 from semiseg_cli.core import runs
 from semiseg_cli.core.commands import command
-from semiseg_cli.core.config.layers import Resolved, refuse_changes, resolve
+from semiseg_cli.core.config.layers import Resolved, refuse_changes
 from semiseg_cli.core.data.again import naming_bad_files
 from semiseg_cli.core.data.loader import close
 from semiseg_cli.core.errors import CheckpointError, Diverged, Interrupted
@@ -114,7 +114,7 @@ def _resume(
     run: Path, data_root: Path | None, overrides: Mapping[str, Any], world: World, screen: Screen, stop: Signals
 ) -> dict[str, Any]:
     stop.at_once = world.size == 1
-    config = resolve([(str(run / "config.toml"), runs.read_config(run))]).config
+    config = runs.config_of(run)
     refuse_changes(config, overrides)
     if runs.is_finished(run):
         done: dict[str, Any] = json.loads((run / "result.json").read_text(encoding="utf-8"))

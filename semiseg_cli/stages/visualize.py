@@ -13,7 +13,6 @@ import numpy as np
 
 from semiseg_cli.core import runs
 from semiseg_cli.core.commands import command
-from semiseg_cli.core.config.layers import resolve
 from semiseg_cli.core.errors import CheckpointError, DataError, UsageError, did_you_mean
 from semiseg_cli.core.files import STATE, network_of, write_text
 from semiseg_cli.core.places import find_root
@@ -118,7 +117,7 @@ def _session(source: Path, root: Path | None, device: str) -> tuple[Session, int
             why="pseudo-labels and views come from the method as it trained, not from the network that it exports",
             fix=f"{command('viz', source, '--masks', root=root)}, or name the run's directory",
         )
-    config = resolve([(str(run / "config.toml"), runs.read_config(run))]).config
+    config = runs.config_of(run)
     config = replace(config, train=replace(config.train, compile=False))
     session = open_config(config, find_root(config.data.name, root, run), join(device), Silent(), bare=True)
     return session, restore(session, state)["step"]

@@ -83,6 +83,22 @@ def test_a_configuration_reads_back_from_a_run(tmp_path: Path) -> None:
         runs.read_config(tmp_path)
 
 
+def test_a_run_may_hold_what_is_refused_today(tmp_path: Path) -> None:
+    """A value that nothing reads, which earlier versions took, is none of a run's business; a wrong one is."""
+    layer = {"method.name": "meanteacher", "method.weight": "confidence", "method.alpha": 0.9}
+    runs.write_config(tmp_path, resolve([("test", layer)]))
+    text = (tmp_path / "config.toml").read_text(encoding="utf-8")
+    write_text(tmp_path / "config.toml", text.replace("tau = 0.95", "tau = 0.9"))
+    assert runs.read_config(tmp_path)["method.tau"] == 0.9
+    assert runs.config_of(tmp_path) == resolve([("test", layer)]).config
+    with pytest.raises(UsageError, match=r"method\.tau = 0\.9 .* where method\.weight is confidence") as caught:
+        resolve([("command line", layer | {"method.tau": 0.9})])
+    assert (caught.value.why, caught.value.fix) == ("it was set by: command line", "--set method.tau=0.95")
+    write_text(tmp_path / "config.toml", text.replace("alpha = 0.9", "alpha = 9.0"))
+    with pytest.raises(UsageError, match=r"method\.alpha"):
+        runs.config_of(tmp_path)
+
+
 def test_metrics_are_truncated_to_where_a_run_goes_on(tmp_path: Path) -> None:
     for step in (1, 2, 2, 3):
         runs.append_metrics(tmp_path, {"step": step, "loss": 0.5})

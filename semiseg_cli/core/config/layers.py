@@ -49,7 +49,7 @@ def resolve(layers: Sequence[Layer], load_method: Callable[[str], Any] | None = 
         for extra, cls in extras.items():
             cls.check(own[extra], config)
     except BadSetting as bad:
-        raise BadSetting(bad.setting, bad.value, bad.allowed, origins.get(bad.setting, ""), bad.fix) from None
+        raise type(bad)(bad.setting, bad.value, bad.allowed, origins.get(bad.setting, ""), bad.fix) from None
     return Resolved(config, {**origins, "method.name": origin})
 
 
