@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from semiseg_cli.core.models.decoders.blocks import Upsample
 from semiseg_cli.core.models.names import BACKBONES, DECODERS, Backbone
-from semiseg_cli.core.types import EQUAL, Decoder, Encoder
+from semiseg_cli.core.networks import EQUAL, Decoder, Encoder
 
 SIDE = 14
 

@@ -16,7 +16,8 @@ FILES = sorted((ROOT / PACKAGE).rglob("*.py"))
 
 # "" is the package itself, for its version
 EVERYONE = (
-    "", "core.commands", "core.errors", "core.files", "core.places", "core.types", "core.settings", "core.registry",
+    "", "core.commands", "core.errors", "core.files", "core.places", "core.types", "core.networks", "core.settings",
+    "core.registry",
 )  # fmt: skip
 
 # What a part of the package may import from it, besides EVERYONE. The longest part that fits a module counts.

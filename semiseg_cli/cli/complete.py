@@ -10,7 +10,7 @@ from semiseg_cli.core import runs
 from semiseg_cli.core.commands import data_root, runs_root
 from semiseg_cli.core.config.presets import presets
 from semiseg_cli.core.methods import METHODS
-from semiseg_cli.core.methods.extras import EXTRAS
+from semiseg_cli.core.methods.plugins import PLUGINS
 from semiseg_cli.core.models import BACKBONES
 
 
@@ -19,7 +19,7 @@ def complete_methods() -> list[str]:
 
 
 def complete_extras() -> list[str]:
-    return list(EXTRAS)
+    return list(PLUGINS)
 
 
 def complete_backbones() -> list[str]:

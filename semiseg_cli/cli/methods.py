@@ -12,7 +12,7 @@ from semiseg_cli.cli.complete import complete_methods
 from semiseg_cli.core.config.describe import NEEDS, Description, describe_method
 from semiseg_cli.core.config.tables import Row, table_note, table_rows
 from semiseg_cli.core.methods import METHODS
-from semiseg_cli.core.methods.extras import EXTRAS
+from semiseg_cli.core.methods.plugins import PLUGINS
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -43,7 +43,7 @@ def _all(every: list[Description]) -> Table:
     table.columns[0].no_wrap = True  # to be copied
     for each in every:
         table.add_row(each.name, Text(each.paper))
-    for name in EXTRAS:
+    for name in PLUGINS:
         table.add_row(f"--add {name}", Text(describe_method(name).paper))
     return table
 
@@ -53,12 +53,12 @@ def _one(found: Description, note: str, rows: list[Row]) -> list[str | Table]:
     from rich.text import Text
 
     table = Table("setting", "default", "allowed", "meaning", box=None, header_style="dim", pad_edge=False)
-    section = found.name if found.name in EXTRAS else "method"
+    section = found.name if found.name in PLUGINS else "method"
     for setting in found.settings:
         row = (f"{section}.{setting.name}", str(setting.default), setting.allowed, setting.meaning)
         table.add_row(*map(Text, row))
     lines = [console.prose(found.paper), "", console.prose(found.text), ""]
-    if found.name in EXTRAS:
+    if found.name in PLUGINS:
         lines += [f"train with it: semiseg train --method METHOD --add {found.name}", ""]
     else:
         changes = "; ".join(f"{name} = {value}" for name, value in found.changes.items())

@@ -19,7 +19,7 @@ from semiseg_cli.cli.complete import (
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.inference.options import Inference
 from semiseg_cli.core.methods import METHODS
-from semiseg_cli.core.methods.extras import EXTRAS
+from semiseg_cli.core.methods.plugins import PLUGINS
 from semiseg_cli.core.models import BACKBONES
 from semiseg_cli.core.settings import DataConfig, doc
 
@@ -79,7 +79,7 @@ Add = Annotated[
     typer.Option(
         "--add",
         metavar="PLUG-IN",
-        help=f"{' | '.join(EXTRAS)}: a loss on top of the method; repeatable",
+        help=f"{' | '.join(PLUGINS)}: a loss on top of the method; repeatable",
         autocompletion=complete_extras,
         rich_help_panel=TRAIN,
     ),

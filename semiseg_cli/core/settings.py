@@ -210,7 +210,7 @@ class EvalConfig(BaseSettings):
 class Config:
     """Everything a run is made of. `method` is the settings dataclass of the method called `method_name`.
 
-    `extras` are the settings of the plug-ins that are added to it, by their names.
+    `plugins` are the settings of the plug-ins that are added to it, by their names.
     """
 
     method_name: str
@@ -219,12 +219,12 @@ class Config:
     model: ModelConfig
     train: TrainConfig
     eval: EvalConfig
-    extras: Mapping[str, Any] = field(default_factory=dict)
+    plugins: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
         """The method with its plug-ins, e.g. unimatch+interpixel."""
-        return "+".join([self.method_name, *self.extras])
+        return "+".join([self.method_name, *self.plugins])
 
     @property
     def split_seed(self) -> int:

@@ -18,7 +18,7 @@ from semiseg_cli.core.data.index import load_dataset, manifest, write_dataset
 from semiseg_cli.core.data.spec import IGNORE, Dataset, Record
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.sources import shapes
-from semiseg_cli.core.sources.classes import code_name, default_palette, read_classes, translation
+from semiseg_cli.core.sources.classes import code_name, default_palette, label_map, read_classes
 from semiseg_cli.core.sources.copies import Copy, Refusal, Source, copy, refuse
 from semiseg_cli.core.sources.folder import Folders, arrange, coverage, gather
 from semiseg_cli.stages.building import building, on_all_cores, ready
@@ -92,7 +92,7 @@ def prepare_folder(
     """
     meaning = read_classes(classes)
     ignored = next(value for value in (ignore, meaning.ignore, IGNORE) if value is not None)
-    translate = translation(meaning, ignored, map or {})
+    translate = label_map(meaning, ignored, map or {})
     folders = Folders(labeled, masks, unlabeled, val, val_masks)
     source = {key: str(path.absolute()) if path else "" for key, path in vars(folders).items()} | {
         "map": {code_name(code): target for code, target in (map or {}).items()},

@@ -24,8 +24,8 @@ from semiseg_cli.core.training.loop import Hooks, fit
 from semiseg_cli.core.training.session import Session
 from semiseg_cli.core.training.setup import open_session, thawed
 from semiseg_cli.stages.foresee import cost_of_run, foresee, members
-from semiseg_cli.stages.keeping import Keeper
 from semiseg_cli.stages.progress import Screen, Silent
+from semiseg_cli.stages.recorder import Recorder
 from semiseg_cli.stages.stopping import Signals, let_in, signals
 
 
@@ -176,14 +176,14 @@ def _go(
     before: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Steps `start` to the end, with log, evaluations and saves. `run` is None in all processes but the first."""
-    config, keeper = session.config, Keeper(session, run, screen, dict(before or {}))
+    config, recorder = session.config, Recorder(session, run, screen, dict(before or {}))
     screen.start(session.title, config.train.steps)
-    stop.told = keeper.stopping
+    stop.told = recorder.stopping
     if session.world.size == 1 and session.world.device.type == "cpu":
         let_in(session.train)
     try:
         with runs.recording(run) if run else nullcontext(), naming_bad_files(session.dataset):
-            hooks = Hooks(keeper.log, keeper.show, keeper.evaluate, keeper.save, stop, keeper.advance)
+            hooks = Hooks(recorder.log, recorder.show, recorder.evaluate, recorder.save, stop, recorder.advance)
             plan = replace(session.plan, start=start)
             batches = session.batches(plan)
             try:
@@ -199,11 +199,12 @@ def _go(
     except KeyboardInterrupt:
         if session.world.size > 1 or run is None:  # the others are not asked: whoever started them ends them
             raise
-        fix = "the same command starts it anew" if keeper.saved is None else resuming(run, session.dataset.root.parent)
-        raise Interrupted(f"stopped within step {keeper.step + 1}; {keeper.kept()}", fix=fix) from None
+        on = resuming(run, session.dataset.root.parent)
+        fix = "the same command starts it anew" if recorder.saved is None else on
+        raise Interrupted(f"stopped within step {recorder.step + 1}; {recorder.kept()}", fix=fix) from None
     except Diverged as end:
-        end.why += f"; {keeper.kept()}"
+        end.why += f"; {recorder.kept()}"
         raise
     finally:
         screen.stop()
-    return keeper.finish()
+    return recorder.finish()

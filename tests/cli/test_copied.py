@@ -20,7 +20,7 @@ from semiseg_cli.core.config.tables import table_rows
 from semiseg_cli.core.data.index import write_dataset
 from semiseg_cli.core.data.spec import Dataset
 from semiseg_cli.core.methods import METHODS
-from semiseg_cli.core.methods.extras import EXTRAS
+from semiseg_cli.core.methods.plugins import PLUGINS
 from semiseg_cli.core.partitions.protocols import published
 
 Capture = pytest.CaptureFixture[str]
@@ -54,7 +54,7 @@ def plain(shown: str) -> list[str]:
     return [line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", shown).splitlines()]
 
 
-@pytest.mark.parametrize("name", [*METHODS, *EXTRAS])
+@pytest.mark.parametrize("name", [*METHODS, *PLUGINS])
 def test_the_commands_of_the_papers_tables(name: str, capsys: Capture) -> None:
     shown, commands = lines(capsys, "methods", name), [row.command for row in table_rows(name)]
     assert [line for line in shown if line in commands] == commands
@@ -63,7 +63,7 @@ def test_the_commands_of_the_papers_tables(name: str, capsys: Capture) -> None:
 
 def test_words_for_plug_ins(capsys: Capture) -> None:
     starts = [line.split("  ")[0] for line in lines(capsys, "methods")]
-    assert {*METHODS, *(f"--add {name}" for name in EXTRAS)} <= set(starts)
+    assert {*METHODS, *(f"--add {name}" for name in PLUGINS)} <= set(starts)
 
 
 def test_what_comes_after_the_demo(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:

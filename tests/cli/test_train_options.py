@@ -107,8 +107,8 @@ def test_plug_ins_are_added(asked: dict[str, Any], capsys: pytest.CaptureFixture
     line = ["train", "-d", "park", "-m", "fixmatch", "--add", "masked", "--add", "interpixel", "-s", "masked.patch=8"]
     assert main(line) == 0
     found = asked.pop("resolved")
-    assert list(found.config.extras) == ["masked", "interpixel"]
-    assert (found.config.extras["masked"].patch, found.origins["masked.patch"]) == (8, "--set")
+    assert list(found.config.plugins) == ["masked", "interpixel"]
+    assert (found.config.plugins["masked"].patch, found.origins["masked.patch"]) == (8, "--set")
     assert main([*line, "--add", "masked"]) == 2
     assert "the plug-in 'masked' is added twice" in capsys.readouterr().err
     assert main(["train", "-d", "park", "-m", "supervised", "--add", "masked"]) == 2

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.models import BACKBONES, DECODERS, build_decoder, build_encoder, build_segmenter
+from semiseg_cli.core.networks import Encoder
 from semiseg_cli.core.registry import load_named
-from semiseg_cli.core.types import Encoder
 
 STRIDES = (32, 16, 8)  # output strides
 

@@ -39,17 +39,17 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "fixmatch": ("fixmatch", {"tau": 0.45, "warmup": 0.1}),
     "fixmatch-exact": ("fixmatch", {"tau": 0.45, "exact_bn": True, "cutmix_partner": "self"}),
     "meanteacher": ("meanteacher", {"tau": 0.45}),
-    "meanteacher-confidence": ("meanteacher", {"weight": "confidence", "normaliser": "image", "lambda_u": 0.5}),
+    "meanteacher-confidence": ("meanteacher", {"pixel_weight": "confidence", "normaliser": "image", "lambda_u": 0.5}),
     "unimatch": ("unimatch", {"tau": 0.45}),
-    "ipixmatch": ("ipixmatch", {"tau": 0.45, "omega": 0.4, "ramp": 0.3}),
+    "ipixmatch": ("ipixmatch", {"tau": 0.45, "region_tau": 0.4, "ramp": 0.3}),
     "ipixmatch-ema": (
         "ipixmatch",
-        {"tau": 0.45, "omega": 0.4, "ramp": 0.0, "distance": "pearson", "ema_teacher": True},
+        {"tau": 0.45, "region_tau": 0.4, "ramp": 0.0, "distance": "pearson", "ema_teacher": True},
     ),
     "maskmatch": ("maskmatch", {"tau": 0.5, "patch": 8, "scales": (1.0, 1.5)}),
     "maskmatch-reconstruction": (
         "maskmatch",
-        {"tau": 0.5, "patch": 8, "scales": (1.0,), "masked_task": "reconstruction", "mask": "block"},
+        {"tau": 0.5, "patch": 8, "scales": (1.0,), "masked_task": "reconstruction", "hidden": "block"},
     ),
     "stpg": (
         "stpg",

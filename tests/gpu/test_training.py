@@ -21,8 +21,8 @@ from semiseg_cli.core.config.layers import Resolved
 from semiseg_cli.core.data.loader import Plan
 from semiseg_cli.core.errors import Interrupted
 from semiseg_cli.core.methods import METHODS, load_method
-from semiseg_cli.core.methods.extras import EXTRAS, load_extra
-from semiseg_cli.core.methods.extras.base import Extended
+from semiseg_cli.core.methods.plugins import PLUGINS, load_plugin
+from semiseg_cli.core.methods.plugins.base import Extended
 from semiseg_cli.core.models import DECODERS, build_segmenter
 from semiseg_cli.core.settings import TrainConfig, hints
 from semiseg_cli.core.training.checkpoint import load_network
@@ -48,11 +48,11 @@ class Variant:
 
     method: str
     settings: Mapping[str, Any] = field(default_factory=dict)
-    extra: str = ""
+    plugin: str = ""
 
     def __str__(self) -> str:
         turned = [f"{name}={value}" for name, value in self.settings.items()]
-        return "-".join([self.method, *turned, *filter(None, [self.extra])])
+        return "-".join([self.method, *turned, *filter(None, [self.plugin])])
 
 
 def switches(settings: type) -> Iterator[dict[str, Any]]:
@@ -63,16 +63,16 @@ def switches(settings: type) -> Iterator[dict[str, Any]]:
         yield from ({name: value} for value in values if value != default)
 
 
-def host_of(extra: str) -> str:
+def host_of(plugin: str) -> str:
     """A method that the plug-in can be added to."""
-    acts_on = load_extra(extra).acts_on
+    acts_on = load_plugin(plugin).acts_on
     return next(name for name in METHODS if acts_on in load_method(name).offers)
 
 
 VARIANTS = [
     *(Variant(name) for name in METHODS),
     *(Variant(name, turned) for name in METHODS for turned in switches(load_method(name).Settings)),
-    *(Variant(host_of(extra), extra=extra) for extra in EXTRAS),
+    *(Variant(host_of(plugin), plugin=plugin) for plugin in PLUGINS),
 ]
 
 
@@ -89,10 +89,10 @@ def awake(settings: type) -> dict[str, Any]:
 
 def built(variant: Variant, train_module: Callable[..., Train]) -> Train:
     module = train_module(variant.method, **awake(load_method(variant.method).Settings) | variant.settings)
-    if variant.extra:
-        cls = load_extra(variant.extra)
-        extra = cls(cls.Settings(**awake(cls.Settings)), module.method.build)
-        module.method = Extended(module.method, {variant.extra: extra})
+    if variant.plugin:
+        cls = load_plugin(variant.plugin)
+        plugin = cls(cls.Settings(**awake(cls.Settings)), module.method.build)
+        module.method = Extended(module.method, {variant.plugin: plugin})
     return module.cuda()
 
 

@@ -12,7 +12,7 @@ from semiseg_cli.core import settings
 from semiseg_cli.core.config.coerce import spelled
 from semiseg_cli.core.errors import UsageError, did_you_mean
 from semiseg_cli.core.methods import METHODS
-from semiseg_cli.core.methods.extras import EXTRAS
+from semiseg_cli.core.methods.plugins import PLUGINS
 
 _HERE = "semiseg_cli.core.methods."
 NEEDS = {
@@ -52,10 +52,10 @@ class Description:
 
 
 def describe_method(name: str) -> Description:
-    """A method or a plug-in. Raises UsageError with a hint for a name that is neither in METHODS nor in EXTRAS."""
-    if name not in METHODS | EXTRAS:
-        raise UsageError(f"there is no method '{name}'", fix=did_you_mean(name, METHODS | EXTRAS))
-    module, attribute = (METHODS | EXTRAS)[name].split(":")
+    """A method or a plug-in. Raises UsageError with a hint for a name that is neither in METHODS nor in PLUGINS."""
+    if name not in METHODS | PLUGINS:
+        raise UsageError(f"there is no method '{name}'", fix=did_you_mean(name, METHODS | PLUGINS))
+    module, attribute = (METHODS | PLUGINS)[name].split(":")
     tree, method = _source(module), _lineage(module, attribute)
     paper, _, text = (ast.get_docstring(tree) or "").partition("\n\n")
     own = _assigned(method, "Settings")

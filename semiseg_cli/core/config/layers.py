@@ -14,7 +14,7 @@ from typing import Any
 
 from semiseg_cli.core.config.names import SECTIONS, Flat, typed, types_of
 from semiseg_cli.core.errors import UsageError
-from semiseg_cli.core.methods.extras import load_extras
+from semiseg_cli.core.methods.plugins import load_plugins
 from semiseg_cli.core.settings import BadSetting, Config
 
 DEFAULT_METHOD = "unimatch"
@@ -38,16 +38,16 @@ def resolve(layers: Sequence[Layer], load_method: Callable[[str], Any] | None = 
     """
     origin, name = strongest(layers, "method.name", DEFAULT_METHOD)
     method = (load_method or _registered)(name)
-    extras = load_extras(strongest(layers, "method.add", ())[1], name, method)
-    sections = {"method": method.Settings, **{extra: cls.Settings for extra, cls in extras.items()}, **SECTIONS}
+    plugins = load_plugins(strongest(layers, "method.add", ())[1], name, method)
+    sections = {"method": method.Settings, **{plugin: cls.Settings for plugin, cls in plugins.items()}, **SECTIONS}
     values, origins = _merge([(f"method {name}", method.defaults), *layers], sections)
     try:
         made = {s: cls(**{f.name: values[f"{s}.{f.name}"] for f in fields(cls)}) for s, cls in sections.items()}
-        own = {extra: made.pop(extra) for extra in extras}
-        config = Config(method_name=name, extras=own, **made)
+        own = {plugin: made.pop(plugin) for plugin in plugins}
+        config = Config(method_name=name, plugins=own, **made)
         method.check(config)
-        for extra, cls in extras.items():
-            cls.check(own[extra], config)
+        for plugin, cls in plugins.items():
+            cls.check(own[plugin], config)
     except BadSetting as bad:
         raise type(bad)(bad.setting, bad.value, bad.allowed, origins.get(bad.setting, ""), bad.fix) from None
     return Resolved(config, {**origins, "method.name": origin})
@@ -64,8 +64,9 @@ def _merge(layers: Sequence[Layer], sections: Mapping[str, type]) -> tuple[Flat,
     origins = dict.fromkeys(["method.add", *values], "default")
     lr_batch = values["train.batch"]
     for label, layer in layers:
-        values |= typed(layer, types, label)
-        origins |= dict.fromkeys((name for name in layer if name in types), label)
+        found = typed(layer, types, label)
+        values |= found
+        origins |= dict.fromkeys(found, label)
         if "train.lr" in layer:
             lr_batch = values["train.batch"]
         for one, other in (("train.steps", "train.epochs"), ("train.epochs", "train.steps")):
@@ -98,7 +99,7 @@ def with_steps(config: Config, images: int) -> Config:
 
 def flatten(config: Config) -> Flat:
     """Every setting by its dotted name, `method.name` first."""
-    flat: Flat = {"method.name": config.method_name, "method.add": tuple(config.extras)}
+    flat: Flat = {"method.name": config.method_name, "method.add": tuple(config.plugins)}
     for section, part in _parts(config).items():
         flat |= {f"{section}.{field.name}": getattr(part, field.name) for field in fields(part)}
     return flat
@@ -127,7 +128,7 @@ def refuse_changes(config: Config, overrides: Mapping[str, Any]) -> None:
 
 
 def _parts(config: Config) -> dict[str, Any]:
-    return {"method": config.method, **config.extras, **{section: getattr(config, section) for section in SECTIONS}}
+    return {"method": config.method, **config.plugins, **{section: getattr(config, section) for section in SECTIONS}}
 
 
 def _registered(name: str) -> Any:

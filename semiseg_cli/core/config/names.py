@@ -8,7 +8,7 @@ from typing import Any
 
 from semiseg_cli.core.config.coerce import coerce, describe
 from semiseg_cli.core.errors import UsageError
-from semiseg_cli.core.methods.extras import EXTRAS
+from semiseg_cli.core.methods.plugins import PLUGINS
 from semiseg_cli.core.settings import BadSetting, DataConfig, EvalConfig, ModelConfig, TrainConfig, hints
 
 Flat = dict[str, Any]  # settings, or what belongs to them, by dotted names such as train.lr
@@ -16,6 +16,15 @@ Flat = dict[str, Any]  # settings, or what belongs to them, by dotted names such
 TYPED = ("command line", "--set")  # the origins that are no files
 SECTIONS: dict[str, type] = {"data": DataConfig, "model": ModelConfig, "train": TrainConfig, "eval": EvalConfig}
 # Settings that are gone, with the number, word or truth that every run has now. Files that say it can still be read.
+# Settings that have another name now; the old one is still taken, unless a method has a setting of that name.
+RENAMED = {
+    "method.ema_decay": "method.alpha",  # ipixmatch
+    "method.omega": "method.region_tau",  # ipixmatch
+    "interpixel.omega": "interpixel.region_tau",
+    "method.weight": "method.pixel_weight",  # meanteacher
+    "method.mask": "method.hidden",  # maskmatch
+    "masked.mask": "masked.hidden",
+}
 RETIRED: Flat = {
     "train.poly_power": 0.9, "train.channels_last": True, "train.sync_bn": True,
     "method.projection_input": "aspp", "method.deployed": "gen_student",  # of STPG
@@ -37,6 +46,8 @@ def typed(layer: Mapping[str, Any], types: Mapping[str, Any], origin: str) -> Fl
     for name, value in layer.items():
         if name in types:
             found[name] = _value(name, value, types[name], origin)
+        elif RENAMED.get(name) in types:
+            found[RENAMED[name]] = _value(name, value, types[RENAMED[name]], origin)
         elif name in RETIRED:
             _refuse_retired(name, value, origin)
         else:
@@ -62,7 +73,7 @@ def _refuse_retired(name: str, value: Any, origin: str) -> None:
 def _unknown(name: str, known: Iterable[str], origin: str) -> UsageError:
     settings = [tuple(setting.split(".")) for setting in known]
     section = name.partition(".")[0]
-    if section in EXTRAS and section not in {setting[0] for setting in settings}:
+    if section in PLUGINS and section not in {setting[0] for setting in settings}:
         what = f"'{name}' is a setting of a plug-in that is not added (from: {origin})"
         return UsageError(what, fix=f"--add {section}")
     return UsageError(f"there is no setting '{name}' (from: {origin})", fix=_closest(name, settings))

@@ -19,7 +19,7 @@ from semiseg_cli.core.config.names import TYPED, Flat
 from semiseg_cli.core.config.toml import flat, read_toml
 from semiseg_cli.core.errors import UsageError, did_you_mean
 from semiseg_cli.core.methods import METHODS
-from semiseg_cli.core.methods.extras import EXTRAS
+from semiseg_cli.core.methods.plugins import PLUGINS
 
 FOLDER = resources.files("semiseg_cli") / "presets"
 LOCAL = "semiseg.toml"  # in the working directory
@@ -66,7 +66,7 @@ def for_method(tables: Mapping[str, Any], method: str, origin: str, added: Colle
     for name in special:
         if name not in METHODS:
             raise UsageError(f"there is no method '{name}' (from: {origin})", fix=did_you_mean(name, METHODS))
-    off = EXTRAS.keys() - set(added)
+    off = PLUGINS.keys() - set(added)
     parts = ({k: v for k, v in tables.items() if k != "methods"}, special.get(method, {}))
     plain, own = (flat({k: v for k, v in part.items() if k not in off}) for part in parts)
     return plain | own

@@ -13,7 +13,7 @@ from semiseg_cli.core.config.names import SECTIONS, Flat
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.files import toml_value
 from semiseg_cli.core.methods import METHODS
-from semiseg_cli.core.methods.extras import EXTRAS
+from semiseg_cli.core.methods.plugins import PLUGINS
 from semiseg_cli.core.settings import hints
 
 HEADER = """\
@@ -59,7 +59,7 @@ def settings_template(method: str) -> str:
     """TOML of all settings with their defaults for `method`, its own included. UsageError for one there is not."""
     found = describe_method(method)
     name = Setting("name", "str", method, "method: " + ", ".join(METHODS))
-    add = Setting("add", "str", (), "plug-ins, each with a table of settings of its own: " + ", ".join(EXTRAS))
+    add = Setting("add", "str", (), "plug-ins, each with a table of settings of its own: " + ", ".join(PLUGINS))
     tables = {"method": [name, add, *found.settings]}
     for section, cls in SECTIONS.items():
         changed = {field.name: found.changes.get(f"{section}.{field.name}", field.default) for field in fields(cls)}

@@ -24,8 +24,8 @@ from semiseg_cli.core.data.loader import begin_worker, workers_for
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.errors import CheckpointError, DataError, SemisegError
 from semiseg_cli.core.files import write_text
+from semiseg_cli.core.networks import Encoder
 from semiseg_cli.core.ops.sizes import fit_image
-from semiseg_cli.core.types import Encoder
 
 SIDE = 512
 TOGETHER, PIXELS = 32, 2**22  # images and pixels of a group; no device's, so that another one can go on

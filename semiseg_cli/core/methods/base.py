@@ -13,17 +13,15 @@ from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 from torch import Tensor, nn
 
+from semiseg_cli.core.networks import Decoder, Net, Out
 from semiseg_cli.core.ops.teacher import Teacher
 from semiseg_cli.core.settings import BaseSettings, Below1, Config
 from semiseg_cli.core.types import (
     Batch,
     Clock,
     CutMix,
-    Decoder,
     Images,
     Labeled,
-    Net,
-    Out,
     Pseudo,
     SemiBatch,
     StrongView,

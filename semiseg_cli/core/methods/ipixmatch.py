@@ -2,7 +2,7 @@
 arXiv 2404.18891.
 
 UniMatch, and on top of it the inter-pixel loss: L_sum = L_o + alpha L_IPix (eq. 6). L_o is the step of
-`methods/unimatch.py`, L_IPix that of `methods/extras/interpixel.py`, in which the equations stand; this file is both,
+`methods/unimatch.py`, L_IPix that of `methods/plugins/interpixel.py`, in which the equations stand; this file is both,
 as the paper is, and `--method unimatch --add interpixel` is the same to the last bit.
 
 The paper speaks of an EMA teacher, UniMatch has none: `ema_teacher` is off by default, and then the teacher's logits
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Annotated as Doc
 
 from semiseg_cli.core.methods.base import Build, Clock, Net, SemiBatch, StepOutput, Views
-from semiseg_cli.core.methods.extras.interpixel import InterPixel, InterPixelSettings
+from semiseg_cli.core.methods.plugins.interpixel import InterPixel, InterPixelSettings
 from semiseg_cli.core.methods.unimatch import UniMatch, UniMatchSettings
 from semiseg_cli.core.settings import Below1, unread
 
@@ -26,7 +26,7 @@ class IPixMatchSettings(InterPixelSettings, UniMatchSettings):
     section = "method"
 
     ema_teacher: Doc[bool, "pseudo-labels and logits from a moving average of the student, which is evaluated"] = False
-    ema_decay: Doc[Below1, "decay of that moving average"] = 0.99
+    alpha: Doc[Below1, "decay of that moving average"] = 0.99
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -49,7 +49,7 @@ class IPixMatch(UniMatch):
 
     def after_step(self, clock: Clock) -> None:
         if self.teacher is not None:
-            self.teacher.update(self.net, clock.step, self.settings.ema_decay)
+            self.teacher.update(self.net, clock.step, self.settings.alpha)
 
     def deployed(self) -> Net:
         return self.net if self.teacher is None else self.teacher.net

@@ -59,7 +59,7 @@ class MaskMatchSettings(SemiSettings):
         Literal["none", "visible", "everywhere", "reconstruction"],
         "what the masked view learns: nothing, labels of visible pixels, labels of all, or the image itself",
     ] = "everywhere"
-    mask: Doc[Literal["random", "block", "grid"], "which patches are hidden; grid keeps one of four"] = "random"
+    hidden: Doc[Literal["random", "block", "grid"], "which patches are hidden; grid keeps one of four"] = "random"
     patch: Doc[Count, "side of a patch in pixels, p"] = 32
     ratio: Doc[Below1, "probability that a patch is hidden, gamma"] = 0.7
     lambda_1: Doc[NotNegative, "weight of the weak-to-strong loss"] = 1.0
@@ -121,7 +121,7 @@ class MaskMatch(SemiSupervised):
     def _masked(self, x_w: Tensor, weak: Pseudo, views: Views) -> StepOutput:
         """Local consistency regularization, or one of the tasks that table 8 compares it with."""
         settings = self.settings
-        hidden = views.patches("masked", settings.patch, settings.ratio, settings.mask, exact=False)
+        hidden = views.patches("masked", settings.patch, settings.ratio, settings.hidden, exact=False)
         x_m = x_w.masked_fill(hidden[:, None], 0.0)  # eq. 5
         with frozen_statistics(self.net):
             out = self.net.decode(self.net.encode(x_m), (x_w.shape[2], x_w.shape[3]))

@@ -40,7 +40,7 @@ from semiseg_cli.core.settings import Below1, NotNegative, Probability, unread
 @dataclass(frozen=True, kw_only=True)
 class MeanTeacherSettings(SemiSettings):
     alpha: Doc[Below1, "decay of the teacher's moving average"] = 0.99
-    weight: Doc[Literal["threshold", "confidence"], "count pixels from tau on, or by confidence"] = "threshold"
+    pixel_weight: Doc[Literal["threshold", "confidence"], "count pixels from tau on, or by confidence"] = "threshold"
     tau: Doc[Probability, "confidence a pseudo-label needs"] = 0.95
     normaliser: Doc[Literal["valid", "image"], "the batch's valid pixels, or each image's kept ones"] = "valid"
     lambda_u: Doc[NotNegative, "weight of the unlabeled loss"] = 1.0
@@ -67,7 +67,7 @@ class MeanTeacher(SemiSupervised):
         x_s, pseudo = cutmixed(views, batch, weak, "s1", partner)
         logits_l, logits_s = self.net(torch.cat([x_l, x_s])).split([len(x_l), len(x_s)])
 
-        kept = by_confidence(pseudo) if settings.weight == "confidence" else at_least(pseudo, settings.tau)
+        kept = by_confidence(pseudo) if settings.pixel_weight == "confidence" else at_least(pseudo, settings.tau)
         loss_x = self.build.labeled_loss(logits_l, labeled)
         loss_u = pseudo_label_loss(logits_s, pseudo, kept, settings.normaliser)
         return StepOutput(

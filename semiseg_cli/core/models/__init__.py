@@ -17,7 +17,7 @@ from semiseg_cli.core.registry import load_named
 
 if TYPE_CHECKING:
     from semiseg_cli.core.models.segmenter import Segmenter
-    from semiseg_cli.core.types import Decoder, Encoder
+    from semiseg_cli.core.networks import Decoder, Encoder
 
 __all__ = [
     "BACKBONES",

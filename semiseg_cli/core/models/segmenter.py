@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from semiseg_cli.core.networks import Decoder, Encoder, Net, Out
 from semiseg_cli.core.ops.sizes import fit_image, resize
-from semiseg_cli.core.types import Decoder, Encoder, Net, Out
 
 
 class Segmenter(Net):

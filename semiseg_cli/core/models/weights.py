@@ -21,7 +21,7 @@ from semiseg_cli.core.models.names import BACKBONES
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from semiseg_cli.core.types import Encoder
+    from semiseg_cli.core.networks import Encoder
 
 OFFLINE = "`--weights FILE` with a safetensors file of the backbone, or `--weights none` to train from scratch"
 

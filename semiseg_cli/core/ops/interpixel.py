@@ -13,18 +13,18 @@ from semiseg_cli.core.types import at_least_float32
 def inter_pixel_loss(
     teacher_BKHW: Tensor,
     student_BKHW: Tensor,
-    omega_BHW: Tensor,
+    region_BHW: Tensor,
     temperature: float = 4.0,
     distance: Literal["kl", "pearson"] = "kl",
 ) -> Tensor:
     """Distance of the student's distributions over pixels from the teacher's, one per class, from logits.
 
-    omega: bool, the pixels that a distribution is over. Per image the sum over classes is divided by K log|omega|
-    (eq. 2); an image with fewer than two such pixels counts 0 in the mean over images.
+    region: bool, the pixels that a distribution is over, Omega. Per image the sum over classes is divided by
+    K log|Omega| (eq. 2); an image with fewer than two such pixels counts 0 in the mean over images.
     """
-    omega = omega_BHW.flatten(1)
-    count = omega.sum(1)
-    inside = (omega | (count < 2)[:, None])[:, None]  # an image that counts 0 still needs a softmax without NaN
+    region = region_BHW.flatten(1)
+    count = region.sum(1)
+    inside = (region | (count < 2)[:, None])[:, None]  # an image that counts 0 still needs a softmax without NaN
     log_p = _log_softmax(teacher_BKHW.detach(), inside, temperature)
     log_q = _log_softmax(student_BKHW, inside, temperature)
     per_class = _kl(log_p, log_q, inside) if distance == "kl" else _pearson(log_p, log_q, inside)

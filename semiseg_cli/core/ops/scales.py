@@ -9,8 +9,9 @@ from functools import reduce
 import torch
 from torch import Tensor
 
+from semiseg_cli.core.networks import Net
 from semiseg_cli.core.ops.sizes import fit_image
-from semiseg_cli.core.types import Net, at_least_float32
+from semiseg_cli.core.types import at_least_float32
 
 
 def logits_at(net: Net, image_B3HW: Tensor, factor: float) -> Tensor:

@@ -12,9 +12,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from semiseg_cli.core.networks import Net
 from semiseg_cli.core.ops.batchnorm import evaluating, frozen_statistics
 from semiseg_cli.core.ops.maps import cat_maps, drop_channels
-from semiseg_cli.core.types import Images, Net, Pseudo
+from semiseg_cli.core.types import Images, Pseudo
 
 
 class Channels(Protocol):

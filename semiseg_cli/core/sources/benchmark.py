@@ -13,7 +13,7 @@ from semiseg_cli.core.data.decode import decode_image
 from semiseg_cli.core.data.imaging import image_size, read_codes, write_image
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.errors import DataError
-from semiseg_cli.core.sources.classes import Translation
+from semiseg_cli.core.sources.classes import LabelMap
 from semiseg_cli.core.sources.copies import Refusal
 from semiseg_cli.core.sources.sbd import read_mat
 
@@ -26,7 +26,7 @@ class Task:
     part: str
     image: Path
     label: Path
-    translation: Translation
+    label_map: LabelMap
 
 
 def convert(task: Task, folder: Path, *, jpg: bool = False) -> Record | Refusal:
@@ -38,12 +38,12 @@ def convert(task: Task, folder: Path, *, jpg: bool = False) -> Record | Refusal:
         return Refusal("unreadable", f"{error.what}{error.why and f' ({error.why})'}")
     if codes.shape != (height, width):
         return Refusal("sizes", f"{task.image} is {width}x{height}, {task.label} {codes.shape[1]}x{codes.shape[0]}")
-    mask, strange = task.translation(codes)
+    mask, strange = task.label_map(codes)
     if strange:
         return Refusal("values", str(task.label), strange)
     file = write_image(folder / "masks" / f"{task.id}.png", mask)
     image = write_image(folder / "images" / f"{task.id}.jpg", decode_image(task.image)) if jpg else task.image
-    pixels = tuple(np.bincount(mask.ravel(), minlength=256)[: task.translation.classes].tolist())
+    pixels = tuple(np.bincount(mask.ravel(), minlength=256)[: task.label_map.classes].tolist())
     return Record(task.id, image, file, height, width, pixels)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from semiseg_cli.core.data.spec import IGNORE
 from semiseg_cli.core.errors import DataError
 from semiseg_cli.core.sources.benchmark import Task, demand
-from semiseg_cli.core.sources.classes import Classes, Translation, colour_code
+from semiseg_cli.core.sources.classes import Classes, LabelMap, colour_code
 
 
 class Label(NamedTuple):
@@ -86,10 +86,10 @@ SOUGHT = re.compile(rf"({IMAGES}|{MASKS})_trainvaltest\.zip", re.IGNORECASE)  # 
 UNPACK = f"unpack {IMAGES}_trainvaltest.zip and {MASKS}_trainvaltest.zip again, or give them with --archive"
 
 
-def _table(values: Mapping[int, int]) -> Translation:
+def _table(values: Mapping[int, int]) -> LabelMap:
     known = sorted(values)
     targets = [values[code] if values[code] in range(len(EVALUATED)) else IGNORE for code in known]
-    return Translation(np.array(known, np.int32), np.array(targets, np.uint8), len(EVALUATED))
+    return LabelMap(np.array(known, np.int32), np.array(targets, np.uint8), len(EVALUATED))
 
 
 def _colours() -> dict[int, int]:

@@ -29,7 +29,7 @@ class Classes:
 
 
 @dataclass(frozen=True)
-class Translation:
+class LabelMap:
     """From the codes of a mask (`imaging.read_codes`) to class indices. `known` is sorted."""
 
     known: NDArray[np.int32]
@@ -104,7 +104,7 @@ def default_palette(classes: int) -> tuple[Colour, ...]:
     return tuple((level(k, 0), level(k, 1), level(k, 2)) for k in range(classes))
 
 
-def translation(classes: Classes, ignore: int, mapping: Mapping[int, int]) -> Translation:
+def label_map(classes: Classes, ignore: int, mapping: Mapping[int, int]) -> LabelMap:
     """What each code of a mask stands for: a class's index or colour, the ignored value, and what `mapping` says.
 
     ignore: mask value of pixels that count nowhere (they become 255). mapping: code -> class index or the ignored
@@ -121,7 +121,7 @@ def translation(classes: Classes, ignore: int, mapping: Mapping[int, int]) -> Tr
             )
         table[code] = target if target < len(classes.names) and target != ignore else IGNORE
     known = np.array(sorted(table), np.int32)
-    return Translation(known, np.array([table[code] for code in known.tolist()], np.uint8), len(classes.names))
+    return LabelMap(known, np.array([table[code] for code in known.tolist()], np.uint8), len(classes.names))
 
 
 def colour_code(colour: Colour) -> int:

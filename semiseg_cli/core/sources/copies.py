@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from semiseg_cli.core.data.imaging import is_plain, orient, orientation, read_codes, read_image, write_image
 from semiseg_cli.core.data.spec import IGNORE, Record
 from semiseg_cli.core.errors import DataError
-from semiseg_cli.core.sources.classes import Classes, Translation, code_name
+from semiseg_cli.core.sources.classes import Classes, LabelMap, code_name
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Refusal:
     codes: Mapping[int, int] = field(default_factory=dict)
 
 
-def copy(source: Source, folder: Path, translation: Translation, long_side: int) -> Copy | Refusal:
+def copy(source: Source, folder: Path, label_map: LabelMap, long_side: int) -> Copy | Refusal:
     """Write the working copy of an image, and of its mask, below `folder`.
 
     long_side: largest side in pixels; larger images are reduced; 0: none is. A file that needs no change is copied
@@ -68,11 +68,11 @@ def copy(source: Source, folder: Path, translation: Translation, long_side: int)
                 text = f"{source.image} is {width}x{height}, {source.mask} {codes.shape[1]}x{codes.shape[0]}"
                 return Refusal("sizes", text)
             reduced = np.asarray(cv2.resize(codes, size, interpolation=cv2.INTER_NEAREST), np.int32)
-            mask, strange = translation(reduced)
+            mask, strange = label_map(reduced)
             if strange:
                 return Refusal("values", f"{source.mask}: {', '.join(map(code_name, list(strange)[:8]))}", strange)
             mask_file = write_image(folder / "masks" / f"{source.id}.png", mask)
-            pixels = tuple(np.bincount(mask.ravel(), minlength=256)[: translation.classes].tolist())
+            pixels = tuple(np.bincount(mask.ravel(), minlength=256)[: label_map.classes].tolist())
         if scale == 1 and is_plain(source.image):
             image_file = folder / "images" / f"{source.id}{source.image.suffix.lower()}"
             image_file.parent.mkdir(parents=True, exist_ok=True)

@@ -20,8 +20,8 @@ from semiseg_cli.core.data.spec import Dataset, Partition, Record
 from semiseg_cli.core.errors import CheckpointError, DataError, UsageError
 from semiseg_cli.core.methods import load_method
 from semiseg_cli.core.methods.base import Build, Method
-from semiseg_cli.core.methods.extras import load_extra
-from semiseg_cli.core.methods.extras.base import Extended
+from semiseg_cli.core.methods.plugins import load_plugin
+from semiseg_cli.core.methods.plugins.base import Extended
 from semiseg_cli.core.models import MEAN, STD, load_encoder, starts_random
 from semiseg_cli.core.ops.sizes import fit_side
 from semiseg_cli.core.partitions.pairs import folder_of, pairs_of
@@ -151,8 +151,8 @@ def narrow_view(dataset: Dataset, crop: int, note: Callable[[str], None]) -> Non
 def _method(config: Config, build: Build) -> Method[Any]:
     """The method, with its plug-ins where there are any."""
     method = load_method(config.method_name)(config.method, build)
-    extras = {name: load_extra(name)(settings, build) for name, settings in config.extras.items()}
-    return Extended(method, extras) if extras else method
+    plugins = {name: load_plugin(name)(settings, build) for name, settings in config.plugins.items()}
+    return Extended(method, plugins) if plugins else method
 
 
 def _with_pairs(

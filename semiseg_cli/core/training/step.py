@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from semiseg_cli.core.data.loader import HostBatch
 from semiseg_cli.core.methods.base import Method, StepOutput
 from semiseg_cli.core.models import build_decoder, build_segmenter
+from semiseg_cli.core.networks import Decoder, Net
 from semiseg_cli.core.ops.draws import Draws, Slots, neighbours
 from semiseg_cli.core.ops.losses import cross_entropy, ohem, ohem_min_kept
 from semiseg_cli.core.ops.teacher import Teacher
-from semiseg_cli.core.types import Batch, Clock, Decoder, Images, Labeled, Net, SemiBatch
+from semiseg_cli.core.types import Batch, Clock, Images, Labeled, SemiBatch
 from semiseg_cli.core.views.device import DeviceViews, ViewSettings
 
 

@@ -14,13 +14,13 @@ from semiseg_cli.core.config import describe
 from semiseg_cli.core.config.describe import NEEDS, Description, Setting, describe_method
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.methods import METHODS, load_method
-from semiseg_cli.core.methods.extras import EXTRAS, load_extra
+from semiseg_cli.core.methods.plugins import PLUGINS, load_plugin
 from semiseg_cli.core.settings import hints, ranges
 
 
-@pytest.mark.parametrize("name", METHODS | EXTRAS)
+@pytest.mark.parametrize("name", METHODS | PLUGINS)
 def test_settings_are_those_of_the_class(name: str) -> None:
-    cls: Any = load_method(name) if name in METHODS else load_extra(name)
+    cls: Any = load_method(name) if name in METHODS else load_plugin(name)
     found = describe_method(name).settings
     assert [(s.name, s.default) for s in found] == [(f.name, f.default) for f in fields(cls.Settings)]
     for setting in found:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from semiseg_cli.core.config.layers import resolve
 from semiseg_cli.core.config.names import RETIRED, SECTIONS, typed, types_of
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.methods import load_method
@@ -69,3 +70,12 @@ def test_a_setting_that_is_gone_cannot_change_anything(name: str, value: Any) ->
     assert caught.value.fix == f"leave {name} out"
     with pytest.raises(BadSetting, match="it must be"):
         typed({name: "some"}, TYPES, "config.toml")
+
+
+def test_an_old_name_is_still_taken_where_no_setting_has_it() -> None:
+    old = resolve([("here", {"method.name": "ipixmatch", "method.omega": 0.3, "method.ema_decay": 0.5})])
+    assert (old.config.method.region_tau, old.config.method.alpha) == (0.3, 0.5)
+    assert old.origins["method.region_tau"] == "here"
+    assert resolve([("here", {"method.name": "guidedmix", "method.omega": 3})]).config.method.omega == 3
+    weighed = resolve([("here", {"method.name": "meanteacher", "method.weight": "confidence"})])
+    assert weighed.config.method.pixel_weight == "confidence"

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.methods.guidedmix import GuidedMix, GuidedMixSettings, presence_loss, square_error
+from semiseg_cli.core.networks import Net, Out
 from semiseg_cli.core.ops.losses import cross_entropy
 from semiseg_cli.core.training.step import Train
-from semiseg_cli.core.types import Clock, Labeled, Net, Out, SemiBatch
+from semiseg_cli.core.types import Clock, Labeled, SemiBatch
 from semiseg_cli.core.views.device import DeviceViews
 
 CLASSES, SIDE, COUNT = 3, 6, 4

@@ -45,7 +45,7 @@ def test_unimatch_with_the_plug_in_is_the_same_to_the_bit(
     exact_bn: bool, shapes_root: Path, tmp_path: Path, configured: Configured
 ) -> None:
     shared = {"method.tau": 0.1, "method.exact_bn": exact_bn, "train.eval_every": 0}
-    loss = {"weight": 2.0, "omega": 0.2, "ramp": 0.5, "distance": "pearson"}
+    loss = {"weight": 2.0, "region_tau": 0.2, "ramp": 0.5, "distance": "pearson"}
     own = configured("ipixmatch", shared | {f"method.{name}": value for name, value in loss.items()})
     added = configured(
         "unimatch",
@@ -61,7 +61,7 @@ def test_unimatch_with_the_plug_in_is_the_same_to_the_bit(
 
 
 def test_the_ema_teacher_labels_and_is_deployed(train_module: Make, host_batch: Batches) -> None:
-    train = train_module("ipixmatch", tau=0.0, omega=0.0, ema_teacher=True, ema_decay=0.9)
+    train = train_module("ipixmatch", tau=0.0, region_tau=0.0, ema_teacher=True, alpha=0.9)
     method = train.method
     assert method.deployed() is method.teacher.net
     with torch.no_grad():
@@ -77,7 +77,7 @@ def test_the_ema_teacher_labels_and_is_deployed(train_module: Make, host_batch: 
 
 
 def test_the_ema_teacher_labels_the_partner_too(train_module: Make, host_batch: Batches) -> None:
-    settings = {"tau": 0.0, "omega": 0.0, "cutmix_partner": "self", "exact_bn": True}
+    settings = {"tau": 0.0, "region_tau": 0.0, "cutmix_partner": "self", "exact_bn": True}
     own, ema = (train_module("ipixmatch", ema_teacher=flag, **settings) for flag in (False, True))
     for each in (own, ema):
         with torch.no_grad():
@@ -87,7 +87,7 @@ def test_the_ema_teacher_labels_the_partner_too(train_module: Make, host_batch: 
 
 
 def test_without_it_the_student_is_its_own_teacher(train_module: Make, host_batch: Batches) -> None:
-    train = train_module("ipixmatch", tau=0.0, omega=0.0, ramp=0.0)
+    train = train_module("ipixmatch", tau=0.0, region_tau=0.0, ramp=0.0)
     out = step(train, host_batch())
     assert train.method.deployed() is train.method.net
     assert set(out.losses) == {"labeled", "strong1", "strong2", "feature", "interpixel"}
@@ -98,7 +98,7 @@ def test_two_deterministic_runs_give_identical_weights(
     shapes_root: Path, tmp_path: Path, configured: Configured
 ) -> None:
     paper = {
-        "train.deterministic": True, "train.seed": 12345, "model.upsampling": "nearest", "method.omega": 0.2,
+        "train.deterministic": True, "train.seed": 12345, "model.upsampling": "nearest", "method.region_tau": 0.2,
         "train.steps": 2, "train.eval_every": 0,
     }  # fmt: skip
     torch.set_num_threads(2)
@@ -122,7 +122,7 @@ def test_two_deterministic_runs_give_identical_weights(
 
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [("omega", 1.5), ("temperature", 0.0), ("weight", -1.0), ("ramp", 2.0), ("ema_decay", 1.0), ("tau", 2.0)],
+    [("region_tau", 1.5), ("temperature", 0.0), ("weight", -1.0), ("ramp", 2.0), ("alpha", 1.0), ("tau", 2.0)],
 )
 def test_settings_out_of_range_are_named_after_the_method(setting: str, value: float) -> None:
     with pytest.raises(UsageError, match=rf"method\.{setting} = {value}"):

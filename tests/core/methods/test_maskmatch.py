@@ -82,7 +82,7 @@ def hidden(train: Train, kind: str = "random") -> Tensor:
 
 @pytest.mark.parametrize("kind", ["random", "block", "grid"])
 def test_the_masked_view_lacks_the_hidden_patches(kind: str, train_module: Make, host_batch: Batches) -> None:
-    train = train_module("maskmatch", tau=0.0, patch=8, mask=kind)
+    train = train_module("maskmatch", tau=0.0, patch=8, hidden=kind)
     out, mask = step(train, host_batch()), hidden(train, kind)
     masked = next(term.image_B3HW for term in out.terms if term.name == "masked")
     assert out.weak is not None

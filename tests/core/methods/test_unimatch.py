@@ -23,7 +23,7 @@ from semiseg_cli.core.types import Clock
 def agree(case: Case, out: StepOutput, expected: dict[str, Tensor]) -> None:
     """Losses one by one, gradients of their sum, and the running statistics afterwards."""
     assert out.losses.keys() == expected.keys()
-    if getattr(case.train.method.settings, "weight", "threshold") == "threshold":
+    if getattr(case.train.method.settings, "pixel_weight", "threshold") == "threshold":
         assert 0.05 < out.stats["kept"].item() < 0.95  # the threshold decides
     for name, value in expected.items():
         assert out.losses[name].item() == pytest.approx(value.item(), rel=1e-5), name
@@ -145,7 +145,7 @@ def test_fixmatch(case: Callable[..., Case], partner: str, exact: bool) -> None:
 @pytest.mark.parametrize("weight", ["threshold", "confidence"])
 @pytest.mark.parametrize("normaliser", ["valid", "image"])
 def test_mean_teacher(case: Callable[..., Case], weight: str, normaliser: str) -> None:
-    c = case("meanteacher", weight=weight, normaliser=normaliser, lambda_u=0.7)
+    c = case("meanteacher", pixel_weight=weight, normaliser=normaliser, lambda_u=0.7)
     teacher = copy.deepcopy(c.train.method.teacher.net).eval()
     with torch.no_grad():
         weak = pseudo(teacher(c.x_w), c.unlabeled.valid_BHW)

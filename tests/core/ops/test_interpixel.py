@@ -16,12 +16,12 @@ from semiseg_cli.core.ops.interpixel import inter_pixel_loss
 Distance = Literal["kl", "pearson"]
 
 
-def reference(teacher: Tensor, student: Tensor, omega: Tensor, t: float, distance: Distance) -> float:
+def reference(teacher: Tensor, student: Tensor, region: Tensor, t: float, distance: Distance) -> float:
     """Eqs. 2, 4 and 5, number by number."""
     images, classes = teacher.shape[:2]
     total = 0.0
     for b in range(images):
-        pixels = [(y, x) for y in range(omega.shape[1]) for x in range(omega.shape[2]) if omega[b, y, x]]
+        pixels = [(y, x) for y in range(region.shape[1]) for x in range(region.shape[2]) if region[b, y, x]]
         if len(pixels) < 2:
             continue
         for k in range(classes):
@@ -46,36 +46,36 @@ def drawn(seed: int, share: float) -> tuple[Tensor, Tensor, Tensor]:
 @pytest.mark.parametrize("distance", ["kl", "pearson"])
 @given(seed=st.integers(0, 30), share=st.sampled_from([0.1, 0.5, 1.0]), t=st.sampled_from([1.0, 4.0]))
 def test_it_is_equation_2(distance: Distance, seed: int, share: float, t: float) -> None:
-    teacher, student, omega = drawn(seed, share)
-    found = inter_pixel_loss(teacher, student, omega, t, distance)
+    teacher, student, region = drawn(seed, share)
+    found = inter_pixel_loss(teacher, student, region, t, distance)
     assert found.dtype == torch.float64
-    assert found.item() == pytest.approx(reference(teacher, student, omega, t, distance), rel=1e-9, abs=1e-12)
+    assert found.item() == pytest.approx(reference(teacher, student, region, t, distance), rel=1e-9, abs=1e-12)
 
 
 @pytest.mark.parametrize("distance", ["kl", "pearson"])
 @pytest.mark.parametrize("pixels", [0, 1, 2])
 def test_an_image_with_almost_no_confident_pixel(distance: Distance, pixels: int) -> None:
     teacher, student, _ = drawn(0, 1.0)
-    omega = torch.ones(3, 20, dtype=torch.bool)
-    omega[1] = False
-    omega[1, :pixels] = True
-    omega = omega.view(3, 5, 4)
+    region = torch.ones(3, 20, dtype=torch.bool)
+    region[1] = False
+    region[1, :pixels] = True
+    region = region.view(3, 5, 4)
     student.requires_grad_()
-    loss = inter_pixel_loss(teacher, student, omega, 4.0, distance)
-    assert loss.item() == pytest.approx(reference(teacher, student.detach(), omega, 4.0, distance), rel=1e-9)
+    loss = inter_pixel_loss(teacher, student, region, 4.0, distance)
+    assert loss.item() == pytest.approx(reference(teacher, student.detach(), region, 4.0, distance), rel=1e-9)
     loss.backward()
     assert student.grad is not None
     assert student.grad.isfinite().all()
     assert not student.grad[:, :, 0].isnan().any()
     assert student.grad[0].any()
     assert bool(student.grad[1].any()) == (pixels == 2)
-    assert not student.grad.permute(0, 2, 3, 1)[~omega].any()
+    assert not student.grad.permute(0, 2, 3, 1)[~region].any()
 
 
 @pytest.mark.parametrize("distance", ["kl", "pearson"])
 def test_no_confident_pixel_at_all(distance: Distance) -> None:
-    teacher, student, omega = drawn(1, 0.0)
-    loss = inter_pixel_loss(teacher, student.requires_grad_(), omega, 4.0, distance)
+    teacher, student, region = drawn(1, 0.0)
+    loss = inter_pixel_loss(teacher, student.requires_grad_(), region, 4.0, distance)
     loss.backward()
     assert loss.item() == 0
     assert student.grad is not None
@@ -84,21 +84,21 @@ def test_no_confident_pixel_at_all(distance: Distance) -> None:
 
 @pytest.mark.parametrize("distance", ["kl", "pearson"])
 def test_the_gradient_is_the_students_alone_and_right(distance: Distance) -> None:
-    teacher, student, omega = drawn(2, 0.7)
+    teacher, student, region = drawn(2, 0.7)
     teacher.requires_grad_()
-    inter_pixel_loss(teacher, student.clone().requires_grad_(), omega, 4.0, distance).backward()
+    inter_pixel_loss(teacher, student.clone().requires_grad_(), region, 4.0, distance).backward()
     assert teacher.grad is None
     check = torch.autograd.gradcheck(
-        lambda x: inter_pixel_loss(teacher, x, omega, 4.0, distance), (student.clone().requires_grad_(),)
+        lambda x: inter_pixel_loss(teacher, x, region, 4.0, distance), (student.clone().requires_grad_(),)
     )
     assert check
 
 
 @pytest.mark.parametrize("distance", ["kl", "pearson"])
 def test_agreement_costs_nothing_and_a_constant_is_not_seen(distance: Distance) -> None:
-    teacher, _, omega = drawn(3, 0.8)
+    teacher, _, region = drawn(3, 0.8)
     shifted = teacher + torch.arange(3.0)[:, None, None]  # per class: the distribution over pixels is the same
-    assert inter_pixel_loss(teacher, shifted, omega, 4.0, distance).item() == pytest.approx(0, abs=1e-9)
+    assert inter_pixel_loss(teacher, shifted, region, 4.0, distance).item() == pytest.approx(0, abs=1e-9)
 
 
 @pytest.mark.parametrize("distance", ["kl", "pearson"])
@@ -115,7 +115,7 @@ def test_flat_and_extreme_logits_stay_finite(distance: Distance) -> None:
 
 
 def test_bfloat16_logits_are_compared_in_float32() -> None:
-    teacher, student, omega = drawn(4, 0.8)
-    loss = inter_pixel_loss(teacher.bfloat16(), student.bfloat16(), omega)
+    teacher, student, region = drawn(4, 0.8)
+    loss = inter_pixel_loss(teacher.bfloat16(), student.bfloat16(), region)
     assert loss.dtype == torch.float32
-    assert loss.item() == pytest.approx(inter_pixel_loss(teacher, student, omega).item(), rel=0.05)
+    assert loss.item() == pytest.approx(inter_pixel_loss(teacher, student, region).item(), rel=0.05)

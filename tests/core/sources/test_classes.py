@@ -1,21 +1,21 @@
-"""`Translation`: byte masks go through a table, others through a search, to the same end."""
+"""`LabelMap`: byte masks go through a table, others through a search, to the same end."""
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from semiseg_cli.core.sources.cityscapes import TRANSLATIONS
-from semiseg_cli.core.sources.classes import Classes, Translation, colour_code, translation
+from semiseg_cli.core.sources.classes import Classes, LabelMap, colour_code, label_map
 from semiseg_cli.core.sources.voc import MASKS
 
-OWN = translation(Classes(("a", "b"), ((1, 2, 3), (4, 5, 6))), 7, {300: 1, 255: 0})
+OWN = label_map(Classes(("a", "b"), ((1, 2, 3), (4, 5, 6))), 7, {300: 1, 255: 0})
 
 
 @given(
     st.sampled_from([MASKS, OWN, *TRANSLATIONS.values()]),
     st.lists(st.one_of(st.integers(0, 40), st.integers(250, 256), st.just(300), st.just(colour_code((1, 2, 3))))),
 )
-def test_each_code_becomes_its_class(translate: Translation, codes: list[int]) -> None:
+def test_each_code_becomes_its_class(translate: LabelMap, codes: list[int]) -> None:
     known = dict(zip(translate.known.tolist(), translate.value.tolist(), strict=True))
     mask, strange = translate(np.array([[0, *codes]], np.int32))
     assert mask.dtype == np.uint8

@@ -10,8 +10,9 @@ from torch.nn import functional as F
 
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.methods.s4mim.classwise import class_convolution
+from semiseg_cli.core.networks import Decoder
 from semiseg_cli.core.ops.register import sample
-from semiseg_cli.core.types import Decoder, at_least_float32
+from semiseg_cli.core.types import at_least_float32
 
 LARGEST_HEADS = 256  # MB
 

@@ -6,8 +6,8 @@ import torchvision.models
 from torch import Tensor, nn
 
 from semiseg_cli.core.models.backbones.dilation import held, set_output_stride
+from semiseg_cli.core.networks import Encoder
 from semiseg_cli.core.ops.batchnorm import BatchNorm2d
-from semiseg_cli.core.types import Encoder
 
 
 class MobileNetV2(Encoder):

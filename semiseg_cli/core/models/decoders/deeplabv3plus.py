@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from semiseg_cli.core.models.decoders.blocks import ConvNormReLU, ImagePooling, Upsample
-from semiseg_cli.core.types import PYRAMID, Decoder
+from semiseg_cli.core.networks import PYRAMID, Decoder
 
 RATES = {32: (3, 6, 9), 16: (6, 12, 18), 8: (12, 24, 36)}  # of the context's 3x3 convolutions, by the deep map's stride
 LOW_WIDTH = 48  # of the low-level map

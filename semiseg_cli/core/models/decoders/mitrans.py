@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from semiseg_cli.core.models.decoders.blocks import ConvNormReLU, ImagePooling, Upsample
-from semiseg_cli.core.types import PYRAMID, Decoder
+from semiseg_cli.core.networks import PYRAMID, Decoder
 
 BINS = (2, 3, 6)  # of the pyramid, beside the image's mean
 LEAST = 48  # channels

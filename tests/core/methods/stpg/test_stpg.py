@@ -20,9 +20,10 @@ from torch.nn import functional as F
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.methods.base import StepOutput
 from semiseg_cli.core.methods.stpg.method import STPGSettings
+from semiseg_cli.core.networks import Net
 from semiseg_cli.core.training.measure import flop_counter
 from semiseg_cli.core.training.step import Train
-from semiseg_cli.core.types import Clock, Net, SemiBatch
+from semiseg_cli.core.types import Clock, SemiBatch
 
 CLOCK, SLOTS, SIDE, K = Clock(5, 10), np.arange(3), 33, 4
 Make, Batches = Callable[..., Train], Callable[..., dict[str, Tensor]]

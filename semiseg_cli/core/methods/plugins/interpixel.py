@@ -21,7 +21,7 @@ from typing import Literal
 import torch
 
 from semiseg_cli.core.methods.base import Batch, Clock, StepOutput, Views
-from semiseg_cli.core.methods.extras.base import Extra
+from semiseg_cli.core.methods.plugins.base import PlugIn
 from semiseg_cli.core.ops.interpixel import inter_pixel_loss
 from semiseg_cli.core.settings import BaseSettings, NotNegative, Positive, Probability
 
@@ -33,11 +33,11 @@ class InterPixelSettings(BaseSettings):
     weight: Doc[NotNegative, "weight of the inter-pixel loss, alpha"] = 1.0
     distance: Doc[Literal["kl", "pearson"], "Kullback-Leibler divergence, or 1 - Pearson's correlation"] = "kl"
     temperature: Doc[Positive, "of the softmax over pixels, t"] = 4.0
-    omega: Doc[Probability, "the loss is over pixels that the teacher is surer of than this"] = 0.8
+    region_tau: Doc[Probability, "the loss is over pixels that the teacher is surer of than this"] = 0.8
     ramp: Doc[Probability, "fraction of the run over which the weight rises, after the warm-up; 0: at once"] = 0.0625
 
 
-class InterPixel(Extra):
+class InterPixel(PlugIn):
     Settings = InterPixelSettings
     acts_on = "terms"
 
@@ -48,12 +48,12 @@ class InterPixel(Extra):
         strong = [term for term in out.terms if term.view == "strong"]
         losses = []
         for term in strong or out.terms:
-            omega = (term.pseudo.conf_BHW > settings.omega) & term.pseudo.valid_BHW  # eq. 3
+            region = (term.pseudo.conf_BHW > settings.region_tau) & term.pseudo.valid_BHW  # eq. 3
             teacher, student = term.pseudo.logits_BKHW, term.logits_BKHW
-            losses.append(inter_pixel_loss(teacher, student, omega, settings.temperature, settings.distance))
-        return StepOutput({"interpixel": self.alpha(batch.clock) * torch.stack(losses).mean()})
+            losses.append(inter_pixel_loss(teacher, student, region, settings.temperature, settings.distance))
+        return StepOutput({"interpixel": self.rising_weight(batch.clock) * torch.stack(losses).mean()})
 
-    def alpha(self, clock: Clock) -> float:
+    def rising_weight(self, clock: Clock) -> float:
         """The weight of this step: exp(-5 (1 - i/w)^2) of the whole, while it rises."""
         ramp: float = self.settings.ramp
         missing = 1 - clock.stage_progress / ramp if clock.stage_progress < ramp else 0.0

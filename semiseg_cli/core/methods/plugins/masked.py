@@ -14,7 +14,7 @@ from typing import Annotated as Doc
 from typing import Any, Literal
 
 from semiseg_cli.core.methods.base import Batch, StepOutput, Term, Views
-from semiseg_cli.core.methods.extras.base import Extra
+from semiseg_cli.core.methods.plugins.base import PlugIn
 from semiseg_cli.core.ops.batchnorm import frozen_statistics
 from semiseg_cli.core.ops.losses import more_than, pseudo_label_loss
 from semiseg_cli.core.settings import BaseSettings, Below1, Config, Count, NotNegative, Probability, require, unread
@@ -26,7 +26,7 @@ class MaskedSettings(BaseSettings):
 
     weight: Doc[NotNegative, "weight of the masked view's loss, lambda_2"] = 1.0
     tau: Doc[Probability, "a pseudo-label counts above this confidence"] = 0.9
-    mask: Doc[Literal["random", "block", "grid"], "which patches are hidden; grid keeps one of four"] = "random"
+    hidden: Doc[Literal["random", "block", "grid"], "which patches are hidden; grid keeps one of four"] = "random"
     patch: Doc[Count, "side of a patch in pixels, p"] = 32
     ratio: Doc[Below1, "probability that a patch is hidden, gamma"] = 0.7
 
@@ -36,7 +36,7 @@ class MaskedSettings(BaseSettings):
             unread(self, "ratio", "masked.mask is grid")
 
 
-class Masked(Extra):
+class Masked(PlugIn):
     Settings = MaskedSettings
     acts_on = "weak"
 
@@ -49,7 +49,7 @@ class Masked(Extra):
         settings, weak = self.settings, out.weak
         if weak is None:
             return StepOutput({})
-        hidden = views.patches("masked", settings.patch, settings.ratio, settings.mask, exact=False)
+        hidden = views.patches("masked", settings.patch, settings.ratio, settings.hidden, exact=False)
         x_m = weak.image_B3HW.masked_fill(hidden[:, None], 0.0)  # eq. 5
         with frozen_statistics(weak.net):
             logits = weak.net(x_m)

@@ -12,7 +12,7 @@ from semiseg_cli.core.methods.base import Batch, Build, Clock, Group, Method, Ne
 from semiseg_cli.core.settings import Config
 
 
-class Extra(nn.Module, ABC):
+class PlugIn(nn.Module, ABC):
     """A loss that acts on the terms, or on the weak view, of whatever method runs.
 
     Networks and teachers of its own are trained and saved with the method's.
@@ -45,12 +45,12 @@ class Extra(nn.Module, ABC):
 class Extended(Method[Any]):
     """A method with plug-ins: its own passes, and to each what every one of them adds, in their order."""
 
-    def __init__(self, method: Method[Any], extras: Mapping[str, Extra]) -> None:
+    def __init__(self, method: Method[Any], plugins: Mapping[str, PlugIn]) -> None:
         super().__init__(method.settings, method.build)
-        self.method, self.extras = method, nn.ModuleDict(extras)
+        self.method, self.plugins = method, nn.ModuleDict(plugins)
 
-    def _each(self) -> list[Extra]:
-        return [extra for extra in self.extras.values() if isinstance(extra, Extra)]
+    def _each(self) -> list[PlugIn]:
+        return [plugin for plugin in self.plugins.values() if isinstance(plugin, PlugIn)]
 
     def takes(self, name: str) -> bool:
         return self.method.takes(name)
@@ -63,7 +63,7 @@ class Extended(Method[Any]):
         return self.method.stage(clock)
 
     def groups(self) -> list[Group]:
-        return [*self.method.groups(), *(group for extra in self._each() for group in extra.groups())]
+        return [*self.method.groups(), *(group for plugin in self._each() for group in plugin.groups())]
 
     def label_step(self, batch: Any, views: Views) -> StepOutput:
         return self.method.label_step(batch, views)
@@ -72,14 +72,14 @@ class Extended(Method[Any]):
         own = self.method.step(batch, views)
         for out in [own] if isinstance(own, StepOutput) else own:
             whole = out
-            for extra in self._each():
-                whole = whole.plus(extra.step(out, batch, views))
+            for plugin in self._each():
+                whole = whole.plus(plugin.step(out, batch, views))
             yield whole
 
     def after_step(self, clock: Clock) -> None:
         self.method.after_step(clock)
-        for extra in self._each():
-            extra.after_step(clock)
+        for plugin in self._each():
+            plugin.after_step(clock)
 
     def deployed(self) -> Net:
         return self.method.deployed()

@@ -15,7 +15,7 @@ from semiseg_cli.core.training.session import Session, deployed_meta
 from semiseg_cli.stages.progress import Screen
 
 
-class Keeper:
+class Recorder:
     """What a run leaves behind while it goes on: metrics, the last and the best network, the resume state."""
 
     def __init__(self, session: Session, run: Path | None, screen: Screen, before: dict[str, Any]) -> None:

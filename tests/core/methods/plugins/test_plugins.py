@@ -19,8 +19,8 @@ from semiseg_cli.core.config.toml import flat, to_toml
 from semiseg_cli.core.errors import Interrupted, UsageError
 from semiseg_cli.core.methods import METHODS, load_method
 from semiseg_cli.core.methods.base import Batch, Clock, StepOutput, Views
-from semiseg_cli.core.methods.extras import EXTRAS, load_extra
-from semiseg_cli.core.methods.extras.base import Extended, Extra
+from semiseg_cli.core.methods.plugins import PLUGINS, load_plugin
+from semiseg_cli.core.methods.plugins.base import Extended, PlugIn
 from semiseg_cli.core.models import MEAN, STD
 from semiseg_cli.core.ops.interpixel import inter_pixel_loss
 from semiseg_cli.core.settings import doc, hints
@@ -32,14 +32,14 @@ from semiseg_cli.stages.train import resume, train
 Make = Callable[..., Train]
 Batches = Callable[..., dict[str, Tensor]]
 
-AWAKE = {"interpixel": {"omega": 0.0, "ramp": 0.0}, "masked": {"tau": 0.0, "patch": 8}}
+AWAKE = {"interpixel": {"region_tau": 0.0, "ramp": 0.0}, "masked": {"tau": 0.0, "patch": 8}}
 
 
 FITTING = [
-    (method, extra)
+    (method, plugin)
     for method in METHODS
-    for extra in EXTRAS
-    if load_extra(extra).acts_on in load_method(method).offers and extra not in load_method(method).includes
+    for plugin in PLUGINS
+    if load_plugin(plugin).acts_on in load_method(method).offers and plugin not in load_method(method).includes
 ]
 
 
@@ -48,9 +48,9 @@ def awake(method: str) -> dict[str, float]:
     return {"tau": 0.0} if "tau" in hints(load_method(method).Settings) else {}
 
 
-def extended(train_module: Make, method: str, *extras: str, **settings: Any) -> Train:
+def extended(train_module: Make, method: str, *plugins: str, **settings: Any) -> Train:
     base = train_module(method, **awake(method), **settings)
-    added = {name: load_extra(name)(load_extra(name).Settings(**AWAKE[name]), base.method.build) for name in extras}
+    added = {name: load_plugin(name)(load_plugin(name).Settings(**AWAKE[name]), base.method.build) for name in plugins}
     return Train(Extended(base.method, added), seed=0, mean=MEAN, std=STD, views=base.view_settings).train()
 
 
@@ -66,16 +66,16 @@ def test_what_fits_what() -> None:
     assert "supervised" not in methods
 
 
-@pytest.mark.parametrize(("method", "extra"), FITTING)
+@pytest.mark.parametrize(("method", "plugin"), FITTING)
 def test_a_plug_in_adds_a_loss_and_changes_no_other(
-    method: str, extra: str, train_module: Make, host_batch: Batches
+    method: str, plugin: str, train_module: Make, host_batch: Batches
 ) -> None:
     plain = step(train_module(method, **awake(method)), host_batch())
-    train = extended(train_module, method, extra)
+    train = extended(train_module, method, plugin)
     out = step(train, host_batch())
-    assert out.losses.keys() == {*plain.losses, extra}
+    assert out.losses.keys() == {*plain.losses, plugin}
     assert all(torch.equal(out.losses[name], value) for name, value in plain.losses.items())
-    assert out.losses[extra].item() > 0
+    assert out.losses[plugin].item() > 0
     assert all(p.grad is not None and p.grad.isfinite().all() for p in train.parameters() if p.requires_grad)
 
 
@@ -86,9 +86,9 @@ def test_several_are_added_in_their_order(train_module: Make, host_batch: Batche
     assert torch.equal(out.losses["interpixel"], alone.losses["interpixel"])  # it does not see the other's view
 
 
-@pytest.mark.parametrize("extra", EXTRAS)
-def test_nothing_is_added_during_a_warm_up(extra: str, train_module: Make, host_batch: Batches) -> None:
-    out = step(extended(train_module, "fixmatch", extra, warmup=0.5), host_batch(), at=4)
+@pytest.mark.parametrize("plugin", PLUGINS)
+def test_nothing_is_added_during_a_warm_up(plugin: str, train_module: Make, host_batch: Batches) -> None:
+    out = step(extended(train_module, "fixmatch", plugin, warmup=0.5), host_batch(), at=4)
     assert list(out.losses) == ["labeled"]
 
 
@@ -107,8 +107,8 @@ def test_interpixel_leaves_out_the_masked_view(train_module: Make, host_batch: B
     out = step(extended(train_module, "maskmatch", "interpixel", patch=8), host_batch())
     assert [term.name for term in out.terms] == ["strong", "masked"]
     t = out.terms[0]
-    omega = (t.pseudo.conf_BHW > 0) & t.pseudo.valid_BHW
-    assert torch.equal(out.losses["interpixel"], inter_pixel_loss(t.pseudo.logits_BKHW, t.logits_BKHW, omega))
+    region = (t.pseudo.conf_BHW > 0) & t.pseudo.valid_BHW
+    assert torch.equal(out.losses["interpixel"], inter_pixel_loss(t.pseudo.logits_BKHW, t.logits_BKHW, region))
 
 
 def test_mixed_images_have_their_teachers_logits_mixed(train_module: Make, host_batch: Batches) -> None:
@@ -124,12 +124,12 @@ def test_mixed_images_have_their_teachers_logits_mixed(train_module: Make, host_
 
 def test_the_weight_rises_like_a_gaussian(train_module: Make) -> None:
     build = train_module("fixmatch").method.build
-    cls = load_extra("interpixel")
-    extra: Any = cls(cls.Settings(weight=2.0, ramp=0.25), build)
+    cls = load_plugin("interpixel")
+    plugin: Any = cls(cls.Settings(weight=2.0, ramp=0.25), build)
     for at, missing in ((0, 1.0), (10, 0.6), (20, 0.2), (25, 0.0), (99, 0.0)):
-        assert extra.alpha(Clock(at, 100)) == pytest.approx(2 * math.exp(-5 * missing**2))
+        assert plugin.rising_weight(Clock(at, 100)) == pytest.approx(2 * math.exp(-5 * missing**2))
     at_once: Any = cls(cls.Settings(ramp=0.0), build)
-    assert at_once.alpha(Clock(0, 100)) == 1.0
+    assert at_once.rising_weight(Clock(0, 100)) == 1.0
 
 
 def test_the_masked_view_is_taught_the_labels_of_the_whole(train_module: Make, host_batch: Batches) -> None:
@@ -145,7 +145,7 @@ def test_the_masked_view_is_taught_the_labels_of_the_whole(train_module: Make, h
 
 def test_a_label_counts_above_tau_as_in_maskmatch(train_module: Make, host_batch: Batches) -> None:
     """A network that is certain, in float32: its confidence of 1 is not above a tau of 1."""
-    cls = load_extra("masked")
+    cls = load_plugin("masked")
     base = train_module("meanteacher", tau=0.0)
     with torch.no_grad():
         base.method.teacher.net.decoder.classifier.bias.copy_(torch.tensor([99.0, 0, 0, 0]))
@@ -161,21 +161,21 @@ def test_a_mean_teacher_with_masked_views_is_maskmatch_at_one_scale(
 ) -> None:
     own = train_module("maskmatch", tau=0.0, alpha=0.99, scales=(1.0,), patch=8)
     base = train_module("meanteacher", tau=0.0, normaliser="image")
-    cls = load_extra("masked")
+    cls = load_plugin("masked")
     other = Extended(base.method, {"masked": cls(cls.Settings(tau=0.0, patch=8), base.method.build)})
     train = Train(other, seed=0, mean=MEAN, std=STD, views=base.view_settings).train()
     one, two = step(own, host_batch()), step(train, host_batch())
     assert one.losses == two.losses
 
 
-@pytest.mark.parametrize("extra", EXTRAS)
-def test_every_setting_of_a_plug_in_says_what_it_is(extra: str) -> None:
-    settings = load_extra(extra).Settings
+@pytest.mark.parametrize("plugin", PLUGINS)
+def test_every_setting_of_a_plug_in_says_what_it_is(plugin: str) -> None:
+    settings = load_plugin(plugin).Settings
     assert all(len(doc(settings, name)) > 10 for name in hints(settings))
     assert settings() == settings()
 
 
-class Follower(Extra):
+class Follower(PlugIn):
     """A network of its own with a buffer: what a later plug-in may bring."""
 
     acts_on = "weak"
@@ -200,7 +200,7 @@ def test_networks_of_a_plug_in_belong_to_the_state_and_the_optimiser(train_modul
     grouped = [id(p) for group in method.groups() for p in group.params]
     assert sorted(grouped) == sorted(id(p) for p in train.parameters() if p.requires_grad)
     assert any("follower.teacher" in key for key in train.state_dict())
-    follower: Any = method.extras["follower"]
+    follower: Any = method.plugins["follower"]
     before = follower.teacher.net.decoder.classifier.weight.clone()
     step(train, host_batch())
     torch.optim.SGD([p for group in method.groups() for p in group.params], lr=0.1).step()
@@ -212,7 +212,7 @@ def test_networks_of_a_plug_in_belong_to_the_state_and_the_optimiser(train_modul
 
 def test_every_method_says_what_it_includes() -> None:
     for name in METHODS:
-        assert load_method(name).includes <= set(EXTRAS)
+        assert load_method(name).includes <= set(PLUGINS)
         assert load_method(name).offers <= {"terms", "weak"}
 
 
@@ -226,7 +226,7 @@ def resolved(**layer: Any) -> Resolved:
 def test_a_section_exists_only_where_the_plug_in_is_added() -> None:
     plain = flatten(resolved(method__name="fixmatch").config)
     assert plain["method.add"] == ()
-    assert not [name for name in plain if name.startswith(tuple(EXTRAS))]
+    assert not [name for name in plain if name.startswith(tuple(PLUGINS))]
     found = resolved(method__name="fixmatch", method__add=("masked",), masked__patch=16)
     values = flatten(found.config)
     assert (values["method.add"], values["masked.patch"], values["masked.ratio"]) == (("masked",), 16, 0.7)
@@ -236,7 +236,7 @@ def test_a_section_exists_only_where_the_plug_in_is_added() -> None:
 
 
 def test_it_survives_a_file() -> None:
-    config = resolved(method__add="masked,interpixel", interpixel__omega="0.5").config
+    config = resolved(method__add="masked,interpixel", interpixel__region_tau="0.5").config
     text = to_toml(flatten(config), {})
     assert 'add = ["masked", "interpixel"]' in text
     assert resolve([("file", flat(tomllib.loads(text)))]).config == config
@@ -255,7 +255,7 @@ def test_it_survives_a_file() -> None:
         ({"method__add": "masked", "masked__patch": 400}, "masked.patch = 400 .* at most train.crop = 321", "--set"),
         ({"method__add": "masked", "masked__ratio": 1}, r"masked.ratio = 1.0 .* in \[0, 1\)", "--set"),
         ({"method__add": "masked", "masked__tau": 2}, r"masked.tau = 2.0 .* in \[0, 1\]", "--set"),
-        ({"method__add": "interpixel", "interpixel__omega": -1}, r"interpixel.omega = -1.0 .* in \[0, 1\]", "--set"),
+        ({"method__add": "interpixel", "interpixel__region_tau": -1}, r"region_tau = -1.0 .* in \[0, 1\]", "--set"),
         ({"method__add": "interpixel", "interpixel__temperature": 0}, r"interpixel.temperature", "--set"),
         ({"method__add": 3}, "method.add = 3", "another add in here"),
     ],
@@ -295,7 +295,7 @@ def test_a_run_with_plug_ins_is_recorded_and_resumed(
     shapes_root: Path, tmp_path: Path, configured: Callable[..., Resolved], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     more = {
-        "method.add": ("interpixel", "masked"), "interpixel.omega": 0.1, "masked.patch": 8, "masked.tau": 0.1,
+        "method.add": ("interpixel", "masked"), "interpixel.region_tau": 0.1, "masked.patch": 8, "masked.tau": 0.1,
         "method.tau": 0.1, "train.steps": 4, "train.save_every": 2, "train.eval_every": 0,
     }  # fmt: skip
     what = configured("fixmatch", more)
