@@ -57,6 +57,7 @@ ALLOWED = {
     "core.places": (),
     "core.registry": (),
     "core.types": ("core.ops.processes",),
+    "core.networks": (),
 }  # fmt: skip
 
 # Third-party packages that a part may import: these, or for parts not listed all but the command line's.
@@ -70,6 +71,7 @@ THIRD_PARTY = {
     "core.methods.stpg": {"torch", "scipy"},  # the assignment problem
     "core.ops": {"torch", "numpy"},
     "core.types": {"torch", "numpy"},
+    "core.networks": {"torch"},
     "core.viz": {"numpy", "cv2", "PIL"},
     "core.config": set[str](),
     "core.settings": set[str](),
@@ -85,7 +87,7 @@ THIRD_PARTY = {
 
 # Slow to import, so never when a command line starts: not at the top of these, though inside their functions.
 HEAVY = {"torch", "torchvision", "numpy", "cv2", "scipy", "PIL", "safetensors"}
-HEAVY_PARTS = ("stages", "core.training", "core.inference", "core.data.index", "core.types")
+HEAVY_PARTS = ("stages", "core.training", "core.inference", "core.data.index", "core.types", "core.networks")
 LIGHT = (
     "cli", "__main__", "core.config", "core.settings", "core.errors", "core.runs", "core.finding",
     "core.inference.options", "core.inference.metrics",

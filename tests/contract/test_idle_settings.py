@@ -19,8 +19,8 @@ from torch import Tensor
 
 from semiseg_cli.core.config.layers import Resolved
 from semiseg_cli.core.methods import METHODS, load_method
-from semiseg_cli.core.methods.extras import EXTRAS, load_extra
-from semiseg_cli.core.methods.extras.base import Extended
+from semiseg_cli.core.methods.plugins import PLUGINS, load_plugin
+from semiseg_cli.core.methods.plugins.base import Extended
 from semiseg_cli.core.settings import BadSetting, TrainConfig, hints, ranges
 from semiseg_cli.core.training.optim import build_optimizer, set_learning_rates
 from semiseg_cli.core.training.step import Builder, Train
@@ -31,13 +31,13 @@ from semiseg_cli.core.views.photometric import Photometric
 CLASSES, TRAIN = 4, TrainConfig(steps=40_000, lr=0.01)
 CLOCKS = [Clock(step, TRAIN.steps, epoch=2) for step in (3_000, 20_000, 20_001)]  # within a ramp, and after it
 HOST = "unimatch"  # what plug-ins are added to
-AWAKE = {"tau", "omega", "phi"}  # confidences: 0, so that pseudo-labels of a network that knows nothing count
+AWAKE = {"tau", "region_tau", "phi"}  # confidences: 0, so that pseudo-labels of a network that knows nothing count
 WORDS = {"pixel_selection": ["none", "consistent"]}  # that a type does not list
 UNSEEN = {
     ("s4mim", "backward", ""): "the gradient is the same, only memory and time differ",
     **{
         ("maskmatch", name, "masked_task=none"): "what is switched off keeps its settings: presets have some of them"
-        for name in ("mask", "patch", "ratio", "lambda_2")
+        for name in ("hidden", "patch", "ratio", "lambda_2")
     },
 }
 PENDING = {"stpg", "s4mim"}  # whose settings are not tried yet
@@ -48,7 +48,7 @@ Found = dict[str, Tensor]
 
 
 def settings_of(subject: str) -> type:
-    return (load_extra(subject) if subject in EXTRAS else load_method(subject)).Settings
+    return (load_plugin(subject) if subject in PLUGINS else load_method(subject)).Settings
 
 
 def choices(hint: Any) -> list[Any]:
@@ -92,8 +92,8 @@ def module(subject: str, configured: Configured, settings: dict[str, Any]) -> Tr
     config = configured(subject if subject in METHODS else HOST, layer).config
     builder = Builder({"backbone": "tiny", "decoder": "deeplabv3plus", "output_stride": 16}, CLASSES)
     method = load_method(config.method_name)(config.method, builder)
-    if config.extras:
-        method = Extended(method, {name: load_extra(name)(own, builder) for name, own in config.extras.items()})
+    if config.plugins:
+        method = Extended(method, {name: load_plugin(name)(own, builder) for name, own in config.plugins.items()})
     views = ViewSettings(Photometric(), cutmix=1.0)
     return Train(method, seed=0, mean=(0.5,) * 3, std=(0.2,) * 3, views=views).double().train()
 
@@ -121,7 +121,7 @@ def differ(one: Found, other: Found) -> bool:
 
 def cases() -> Iterator[tuple[str, str, Any]]:
     """Every method and plug-in: as it is, and under every choice that is not its default."""
-    for subject in (*METHODS, *EXTRAS):
+    for subject in (*METHODS, *PLUGINS):
         if subject in PENDING:
             continue
         yield subject, "", None

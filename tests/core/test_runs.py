@@ -91,7 +91,7 @@ def test_a_run_may_hold_what_is_refused_today(tmp_path: Path) -> None:
     write_text(tmp_path / "config.toml", text.replace("tau = 0.95", "tau = 0.9"))
     assert runs.read_config(tmp_path)["method.tau"] == 0.9
     assert runs.config_of(tmp_path) == resolve([("test", layer)]).config
-    with pytest.raises(UsageError, match=r"method\.tau = 0\.9 .* where method\.weight is confidence") as caught:
+    with pytest.raises(UsageError, match=r"method\.tau = 0\.9 .* where method\.pixel_weight is confidence") as caught:
         resolve([("command line", layer | {"method.tau": 0.9})])
     assert (caught.value.why, caught.value.fix) == ("it was set by: command line", "--set method.tau=0.95")
     write_text(tmp_path / "config.toml", text.replace("alpha = 0.9", "alpha = 9.0"))

@@ -31,7 +31,7 @@ class IPixMatchSettings(InterPixelSettings, UniMatchSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.ema_teacher:
-            unread(self, "ema_decay", "method.ema_teacher is false")
+            unread(self, "alpha", "method.ema_teacher is false")
 
 
 class IPixMatch(UniMatch):

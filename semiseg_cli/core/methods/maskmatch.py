@@ -69,8 +69,8 @@ class MaskMatchSettings(SemiSettings):
         super().__post_init__()
         scales = 1 in self.scales and len(set(self.scales)) == len(self.scales)
         require(scales, "method.scales", self.scales, "different factors, 1 among them")
-        if self.mask == "grid":
-            unread(self, "ratio", "method.mask is grid")
+        if self.hidden == "grid":
+            unread(self, "ratio", "method.hidden is grid")
 
 
 class MaskMatch(SemiSupervised):

@@ -47,8 +47,8 @@ class MeanTeacherSettings(SemiSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.weight == "confidence":
-            unread(self, "tau", "method.weight is confidence")
+        if self.pixel_weight == "confidence":
+            unread(self, "tau", "method.pixel_weight is confidence")
 
 
 class MeanTeacher(SemiSupervised):

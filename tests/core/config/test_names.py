@@ -73,7 +73,8 @@ def test_a_setting_that_is_gone_cannot_change_anything(name: str, value: Any) ->
 
 
 def test_an_old_name_is_still_taken_where_no_setting_has_it() -> None:
-    old = resolve([("here", {"method.name": "ipixmatch", "method.omega": 0.3, "method.ema_decay": 0.5})])
+    ema = {"method.ema_teacher": True, "method.ema_decay": 0.5}
+    old = resolve([("here", {"method.name": "ipixmatch", "method.omega": 0.3, **ema})])
     assert (old.config.method.region_tau, old.config.method.alpha) == (0.3, 0.5)
     assert old.origins["method.region_tau"] == "here"
     assert resolve([("here", {"method.name": "guidedmix", "method.omega": 3})]).config.method.omega == 3

@@ -44,7 +44,7 @@ def case(train_module: Callable[..., Train], host_batch: Callable[..., dict[str,
         host = host_batch(3, count=3)
         if settings.get("cutmix_partner") != "self":
             host = {key: value for key, value in host.items() if not key.startswith("partner")}
-        if settings.get("weight") != "confidence":
+        if settings.get("pixel_weight") != "confidence":
             settings["tau"] = tau
         return Case(train_module(method, **settings), host)
 

@@ -32,8 +32,8 @@ class MaskedSettings(BaseSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.mask == "grid":
-            unread(self, "ratio", "masked.mask is grid")
+        if self.hidden == "grid":
+            unread(self, "ratio", "masked.hidden is grid")
 
 
 class Masked(PlugIn):
