@@ -67,7 +67,7 @@ THIRD_PARTY = {
     "cli": {"typer", "rich"},
     "cli.launch": {"torch"},  # torchrun's own module, when processes are started
     "__main__": set[str](),
-    "core.methods": {"torch"},
+    "core.methods": {"torch", "numpy"},  # numpy for the tables of a paper's own view
     "core.methods.stpg": {"torch", "scipy"},  # the assignment problem
     "core.ops": {"torch", "numpy"},
     "core.types": {"torch", "numpy"},
@@ -178,7 +178,7 @@ def test_imports_run_one_way(path: Path) -> None:
     ("module", "source", "said"),
     [
         ("core.methods.new", "from semiseg_cli.core import models", "core.methods may not"),
-        ("core.methods.new", "import numpy", "core.methods may not"),
+        ("core.methods.new", "import cv2", "core.methods may not"),
         ("core.ops.new", "def f():\n    from semiseg_cli.core.methods.base import Method", "core.ops may not"),
         ("core.data.new", "from semiseg_cli.core.models import build_segmenter", "core.data may not"),
         ("core.training.new", "from semiseg_cli.stages.train import train", "core.training may not"),

@@ -42,10 +42,11 @@ def _text(found: dict[str, Any], root: Path) -> list[str | Table]:
     for row in found["runs"]:
         steps = str(row["steps"]) if row["finished"] else f"{row['step']}/{row['steps']}, unfinished"
         name = Path(row["run"]).name
-        values = (row["last"], row["best"], *(row["metrics"][metric.name] for metric in more))
+        values = (row["last"], row["best"], *(row["metrics"].get(metric.name) for metric in more))
         cells = (name, row["method"], row["data"], _labeled(row), steps, *map(_percent, values))
         table.add_row(*map(Text, cells))
-    parts: list[str | Table] = [f"{root}, {HEADLINE.title} in percent", table]
+    what = ", ".join([f"{HEADLINE.title} (last, best)", *titles])
+    parts: list[str | Table] = [f"{root}, {what} in percent", table]
     if found["seeds"]:
         seeds = Table("over seeds", "method", "data", "labeled", "steps", "last", "best", box=None, header_style="dim")
         for row in found["seeds"]:

@@ -190,6 +190,8 @@ class TrainConfig(BaseSettings):
         divides = self.micro_batch == 0 or self.batch % self.micro_batch == 0
         require(divides, "train.micro_batch", self.micro_batch, f"0 or a divisor of train.batch = {self.batch}")
         require(self.scale[0] <= self.scale[1], "train.scale", self.scale, "two factors, 0 < smallest <= largest")
+        if self.colour == 0:
+            unread(self, "strong_view", "train.colour is 0")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -99,9 +99,11 @@ def test_one_preset_is_shown_as_it_is(capsys: Capture) -> None:
 FOUND: dict[str, Any] = {
     "runs": [
         {"run": "r/one[1]", "method": "fixmatch", "data": "park", "labeled": "/lists/few.txt", "backbone": "tiny",
-         "partition": "", "seed": 0, "step": 9, "steps": 9, "last": 50.128, "best": 60.0, "finished": True},
+         "partition": "", "seed": 0, "step": 9, "steps": 9, "last": 50.128, "best": 60.0, "metrics": {},
+         "finished": True},
         {"run": "r/two", "method": "fixmatch", "data": "park", "labeled": "1/8", "backbone": "tiny",
-         "partition": "own 2", "seed": 0, "step": 4, "steps": 9, "last": None, "best": None, "finished": False},
+         "partition": "own 2", "seed": 0, "step": 4, "steps": 9, "last": None, "best": None, "metrics": {},
+         "finished": False},
     ],
     "seeds": [
         {"method": "fixmatch", "data": "park", "labeled": "1/8", "partition": "2 own partitions", "backbone": "tiny",

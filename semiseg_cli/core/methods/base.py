@@ -228,14 +228,17 @@ class SemiSupervised(Method[SemiBatch]):
 
 
 def cutmixed(
-    views: Views, batch: SemiBatch, weak: Pseudo, key: str, partner: Pseudo | None = None
-) -> tuple[Tensor, Pseudo]:
+    views: Views, batch: SemiBatch, weak: Pseudo, key: str, partner: Pseudo | None = None,
+    view: StrongView | None = None,
+) -> tuple[Tensor, Pseudo]:  # fmt: skip
     """A strong view of the unlabeled images with CutMix, and their pseudo-labels mixed alike.
+
+    view: of the paper's own; the run's, if it has none.
 
     An image's partner is its neighbour in the global batch, or `batch.partner` with pseudo-labels `partner` where that
     is given; it is strongly augmented by draws of its own.
     """
     images, others = batch.unlabeled, batch.partner
     mix = views.cutmix(images, key, others)
-    pasted = None if others is None else views.partner.strong(others, key)
-    return mix(views.strong(images, key), pasted), weak.mix(mix, partner)
+    pasted = None if others is None else views.partner.strong(others, key, view)
+    return mix(views.strong(images, key, view), pasted), weak.mix(mix, partner)

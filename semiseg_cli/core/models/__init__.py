@@ -97,7 +97,7 @@ def _decoder(
         raise UsageError(
             f"decoder {decoder} needs {kind.need.words}",
             why=f"the maps of {backbone} have the strides {', '.join(map(str, encoder.strides))}",
-            fix=f"--set model.decoder={' or '.join(fitting)}" if fitting else "another --backbone",
+            fix=f"--set model.decoder={fitting[0]}" if fitting else "another --backbone",
         )
     with _seeded(seed, 1 + head_seed):
         head = kind(encoder.channels, encoder.strides, classes)

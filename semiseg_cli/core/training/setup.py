@@ -129,8 +129,8 @@ def _module(config: Config, builder: Builder, world: World) -> Train:
     """The method with all that its step needs, on the device of the run."""
     train = config.train
     amp = train.amp == "bf16" or (train.amp == "auto" and native_bfloat16(world.device))
-    strong = load_strong_view(train.strong_view, train.colour) if train.colour else None
-    views = ViewSettings(strong, train.cutmix)
+    strong = load_strong_view(train.strong_view, train.colour)
+    views = ViewSettings(strong if train.colour else None, train.cutmix)
     module = Train(_method(config, builder), seed=train.seed, mean=MEAN, std=STD, amp=amp, views=views)
     module = module.to(memory_format=torch.channels_last).to(world.device)
     if world.size > 1 and world.device.type == "cuda":

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from torch import nn
 
 FULL = (4, 8, 16, 32)  # strides of the four maps of a classification network
 
 
-def held(output_stride: int) -> tuple[int, ...]:
-    """Strides of the four maps with none above the output stride."""
-    return tuple(min(stride, output_stride) for stride in FULL)
+def held(output_stride: int, maps: int = 4) -> tuple[int, ...]:
+    """Strides of the maps (four in most networks: 4, 8, 16, 32) with none above the output stride."""
+    return tuple(min(stride, output_stride) for stride in FULL[:maps])
 
 
-def set_output_stride(stages: Iterable[nn.Module], output_stride: int) -> None:
-    """Hold the map at `output_stride` in the last stages of a network whose last stride would be 32.
+def set_output_stride(stages: Sequence[nn.Module], output_stride: int) -> None:
+    """Hold the map at `output_stride` in the last stages of a network whose last stride would be larger.
 
-    stages: the stages of stride 16 and 32, in this order; each halves the map once, by a convolution on its main path
-    and perhaps another on its shortcut. They are changed in place; parameters keep their names and shapes.
+    stages: those of stride 16 and 32, in this order, or of 16 alone where that is the last. Each halves the map once,
+    by a convolution on its main path and perhaps another on its shortcut. They are changed in place; parameters keep
+    their names and shapes.
     output_stride: 32 (nothing changes), 16 (the last stage is dilated) or 8 (the last two are).
     The rule is exact: every second value of a held map (every fourth where two stages are held) is the strided map's.
     Raises ValueError for a stage with a layer of which that cannot be made true.
     """
     assert output_stride in FULL[1:]
     dilation = 1
-    for stage, stride in zip(stages, FULL[2:], strict=True):
+    assert len(stages) <= 2, "the stages of stride 16 and 32 alone"
+    for stage, stride in zip(stages, FULL[2:], strict=False):
         if stride > output_stride:
             _hold(stage, dilation)
             dilation *= 2

@@ -32,6 +32,7 @@ from semiseg_cli.stages.train import resume, train
 Make = Callable[..., Train]
 Batches = Callable[..., dict[str, Tensor]]
 
+# settings under which a plug-in acts on networks that know nothing, where its own do not
 AWAKE = {"interpixel": {"region_tau": 0.0, "ramp": 0.0}, "masked": {"tau": 0.0, "patch": 8}}
 
 
@@ -50,7 +51,8 @@ def awake(method: str) -> dict[str, float]:
 
 def extended(train_module: Make, method: str, *plugins: str, **settings: Any) -> Train:
     base = train_module(method, **awake(method), **settings)
-    added = {name: load_plugin(name)(load_plugin(name).Settings(**AWAKE[name]), base.method.build) for name in plugins}
+    classes = {name: load_plugin(name) for name in plugins}
+    added = {name: cls(cls.Settings(**AWAKE.get(name, {})), base.method.build) for name, cls in classes.items()}
     return Train(Extended(base.method, added), seed=0, mean=MEAN, std=STD, views=base.view_settings).train()
 
 
