@@ -25,7 +25,8 @@ ALLOWED = {
     "cli": (
         "cli", "stages", "core.config", "core.runs", "core.finding",
         # for names and how they are written
-        "core.methods", "core.models", "core.partitions", "core.data.again", "core.data.index", "core.sources.classes",
+        "core.methods", "core.models", "core.partitions", "core.data.again", "core.data.index", "core.data.kinds",
+        "core.sources.classes",
         "core.inference.options", "core.inference.metrics",
     ),
     "__main__": ("cli",),

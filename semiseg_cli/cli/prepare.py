@@ -9,11 +9,12 @@ import typer
 
 from semiseg_cli.cli import console, prepare_benchmarks
 from semiseg_cli.cli.prepared import MASKS, OUTPUT, SOURCE, Json, Name, Root, before, tell
+from semiseg_cli.core.data.kinds import benchmarks
 from semiseg_cli.core.errors import UsageError
 
 app = typer.Typer(no_args_is_help=True, help="Make a dataset ready for training: a benchmark, or your own images.")
-app.command("voc")(prepare_benchmarks.voc)
-app.command("cityscapes")(prepare_benchmarks.cityscapes)
+for benchmark in benchmarks():
+    app.command(benchmark)(getattr(prepare_benchmarks, benchmark.replace("-", "_")))
 
 
 @app.command()

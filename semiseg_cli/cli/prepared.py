@@ -9,6 +9,7 @@ import typer
 
 from semiseg_cli.cli import console, options
 from semiseg_cli.core.commands import command
+from semiseg_cli.core.data.kinds import KINDS, benchmarks
 from semiseg_cli.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -62,14 +63,13 @@ def tell(dataset: Dataset, there: bytes, json: bool) -> None:
 
 def following(dataset: Dataset) -> list[str]:
     """What can be typed next, the likeliest first; for a benchmark, its published partitions besides."""
-    from semiseg_cli.core.data.again import BENCHMARKS
-
     name, root = dataset.name, dataset.root.parent
     words = ["train", "-d", name]
     if len(dataset.labeled) == len(dataset.train):  # with as few labels as the field begins with
-        words += ["-l", "183" if dataset.kind == "voc" and len(dataset.labeled) >= 183 else "1/8"]
+        few = KINDS[dataset.kind].labels if dataset.kind in KINDS else "1/8"
+        words += ["-l", "1/8" if few.isdecimal() and int(few) > len(dataset.labeled) else few]
     lines = [f"next: {command(*words, root=root)}"]
-    if dataset.kind in BENCHMARKS:
+    if dataset.kind in benchmarks():
         lines.append(f"published partitions: {command('split', name, '--list', root=root)}")
     return lines
 

@@ -26,11 +26,13 @@ STREETS = Sought(cityscapes.is_part, cityscapes.SOUGHT)
 class Call:
     """A `prepare` as it was asked for, and what its dataset is made of so far (`before`).
 
-    around: the folder in which, below and beside which data are looked for that nobody named; None: nowhere.
+    wanted: whether a member of an archive is of use. around: the folder in which, below and beside which data are
+    looked for that nobody named; None: nowhere.
     """
 
     root: Path
     name: str
+    wanted: Callable[[str], bool]
     source: Path | None = None
     archive: Sequence[Path] = ()
     sbd: Path | None = None
@@ -52,8 +54,7 @@ class Call:
         return self.unpack(taken) if taken.is_file() else taken
 
     def unpack(self, archive: Path) -> Path:
-        wanted = cityscapes.is_wanted if cityscapes.SOUGHT.fullmatch(archive.name) else voc.is_wanted
-        return unpack(archive, self.root, wanted, self.progress)
+        return unpack(archive, self.root, self.wanted, self.progress)
 
     def unpacked(self) -> Iterator[Path]:
         """Folders below the data root that an archive was unpacked to, whole."""

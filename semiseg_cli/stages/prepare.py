@@ -15,6 +15,7 @@ import numpy as np
 from semiseg_cli.core.data.again import completing
 from semiseg_cli.core.data.imaging import write_image
 from semiseg_cli.core.data.index import load_dataset, manifest, write_dataset
+from semiseg_cli.core.data.kinds import lacks
 from semiseg_cli.core.data.spec import IGNORE, Dataset, Record
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.sources import shapes
@@ -138,6 +139,6 @@ def notes(dataset: Dataset) -> list[str]:
     """What `prepare` found worth saying about a dataset, such as images that were left out, and what would add more."""
     table = manifest(dataset.root)
     found: list[str] = table.get("notes", [])
-    if dataset.kind == "voc" and table["source"].get("sbd") in ("", "none"):
+    if lacks(dataset.kind, table.get("source", {})):
         return [*found, completing(dataset.name, dataset.kind, dataset.root.parent)]
     return found

@@ -48,7 +48,7 @@ def prepare_cityscapes(
         before = made_of(root / name, "cityscapes")
         known = before or begun(root / name)
         call = Call(
-            root, name, source, archive, around=around, note=note, progress=progress,
+            root, name, cityscapes.is_wanted, source, archive, around=around, note=note, progress=progress,
             before=known if "labels" in known else {},
         )  # fmt: skip
         if before and not (source or archive or convert) and not lost(root, name):

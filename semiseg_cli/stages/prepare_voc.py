@@ -48,7 +48,10 @@ def prepare_voc(
     with interruptible(f"preparing {name}"):
         before = made_of(root / name, "voc")
         known = before or begun(root / name)
-        call = Call(root, name, source, archive, sbd, fetch, around, note, progress, known if "devkit" in known else {})
+        call = Call(
+            root, name, voc.is_wanted, source, archive, sbd, fetch, around, note, progress,
+            known if "devkit" in known else {},
+        )  # fmt: skip
         bare = not (source or archive or sbd or fetch)
         if bare and before and (before["sbd"] or not around) and not lost(root, name):
             return load_dataset(root, name)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import re
 import shlex
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from semiseg_cli.core.commands import command
+from semiseg_cli.core.data.kinds import KINDS, Kind, benchmarks
 from semiseg_cli.core.data.spec import Dataset
 from semiseg_cli.core.errors import BadFile, DataError
-
-KINDS = ("voc", "cityscapes", "shapes", "folder")
-BENCHMARKS = ("voc", "cityscapes")  # published: nobody adds images to them
 
 
 def preparing(name: str, kind: str, root: Path, *words: str | Path) -> str:
@@ -25,9 +24,11 @@ def preparing(name: str, kind: str, root: Path, *words: str | Path) -> str:
 
 def first_steps(root: Path) -> str:
     """What to type where nothing is prepared yet."""
+    first, *others = benchmarks()
+    published = f"{KINDS[first].title}; or {', '.join(others)}: taken from where they lie around here"
     lines = {
         command("prepare", "folder", "--help"): "your own images, some with masks",
-        command("prepare", "voc", root=root): "PASCAL VOC 2012; or cityscapes: taken from where they lie around here",
+        command("prepare", first, root=root): published,
         command("demo"): "see it at work: two minutes, no download",
     }
     return "\n    ".join(["one of", *(f"{line}    # {what}" for line, what in lines.items())])
@@ -46,9 +47,11 @@ def adding(dataset: Dataset, words: str) -> str:
 
 def completing(name: str, kind: str, root: Path) -> str:
     """What brings a benchmark the images that its protocols draw from; empty for other data."""
-    if kind == "voc":
-        return f"SBD's labels make it whole: {preparing(name, kind, root, '--download')} (1.4 GB), or --sbd DIR|FILE"
-    return preparing(name, kind, root, "--source", "DIR") if kind in BENCHMARKS else ""
+    if kind not in benchmarks():
+        return ""
+    if part := KINDS[kind].lacking:
+        return part.told.format(line=preparing(name, kind, root, *part.words))
+    return preparing(name, kind, root, "--source", "DIR")
 
 
 def at_hand(dataset: Dataset) -> Dataset:
@@ -62,7 +65,7 @@ def at_hand(dataset: Dataset) -> Dataset:
 
 def bringing_back(folder: Path, kind: str, missing: Sequence[Path]) -> str:
     """What to do about files that are gone: photos outside the dataset's folder were moved, others are made anew."""
-    if kind in BENCHMARKS and not any(file.is_relative_to(folder) for file in missing):
+    if kind in benchmarks() and not any(file.is_relative_to(folder) for file in missing):
         line = preparing(folder.name, kind, folder.parent)
         return f"{line} where they lie now, or {line} --source DIR; splits and masks stay"
     return anew(folder)
@@ -81,40 +84,43 @@ def naming_bad_files(dataset: Dataset) -> Iterator[None]:
 
 def anew(folder: Path) -> str:
     """The fix for a damaged dataset: it is set aside whole, prepared again, and gets its splits back."""
+    table, root = _described(folder), folder.parent
+    kind = table.get("kind") or (folder.name if folder.name in KINDS else "")
+    if kind and kind not in KINDS:
+        return f"bring its files back, or prepare it again as it was: this version has no 'semiseg prepare {kind}'"
     free = (folder.with_name(f".{folder.name}-old{number or ''}") for number in itertools.count())
     old = next(path for path in free if not path.exists())
-    line = f"{shlex.join(['mv', str(folder), str(old)])} && {_as_before(folder)}"
+    aside = shlex.join(["mv", str(folder), str(old)])
+    if not kind:
+        return f"{aside}, then prepare it again as it was: {command('prepare', '--help')}"
+    line = f"{aside} && {preparing(folder.name, kind, root, *_as_before(KINDS[kind], table.get('source', {}), root))}"
     if (folder / "splits").is_dir():
         line += f" && {shlex.join(['mv', str(old / 'splits'), str(folder / 'splits')])}"
     return line
 
 
-def _as_before(folder: Path) -> str:
-    """The command that prepares what a folder holds, as far as its description still tells."""
-    table = _described(folder)
-    name, root = folder.name, folder.parent
-    kind, source = table.get("kind", name if name in KINDS else ""), table.get("source", {})
-    if kind == "voc":
-        return preparing(name, kind, root, *_options(source, root, {"--source": "devkit", "--sbd": "sbd"}))
-    if kind == "cityscapes":
-        place = {"images": str(Path(source["images"]).parent)} if source.get("images") else {}
-        return preparing(name, kind, root, *_options(place, root, {"--source": "images"}))
-    if kind == "shapes":
-        known = [key for key in ("seed", "labeled", "unlabeled", "val", "size") if key in source]
-        return preparing(name, kind, root, *(word for key in known for word in (f"--{key}", str(source[key]))))
-    places = {f"--{key.replace('_', '-')}": key for key in ("labeled", "masks", "unlabeled", "val", "val_masks")}
-    return preparing(name, "folder", root, *_options(source, root, places), "--classes", "FILE")
+def _as_before(kind: Kind, source: Mapping[str, Any], root: Path) -> list[str]:
+    """The words that prepare what a folder holds, as far as its description still tells.
 
-
-def _options(source: dict[str, Any], root: Path, names: dict[str, str]) -> list[str]:
-    """Options with the places that a description names (relative to the data root, or absolute) or declines."""
-    known = {option: source.get(key) for option, key in names.items()}
-    said = {option: place if place == "none" else str(root / place) for option, place in known.items() if place}
-    return [word for pair in said.items() for word in pair]
+    Places are relative to the data root, or absolute, or `none` where somebody declined them.
+    """
+    said = dict[str, str]()
+    for option, entry in kind.places.items():
+        key, _, around = entry.partition("/")
+        if place := source.get(key):
+            path = root / place
+            said[option] = place if place == "none" else str(path.parent if around else path)
+    said |= {f"--{key}": str(source[key]) for key in kind.numbers if key in source}
+    return [*itertools.chain.from_iterable(said.items()), *kind.words]
 
 
 def _described(folder: Path) -> dict[str, Any]:
+    """What `dataset.toml` says: of a damaged one the kind, if it still tells it."""
     try:
-        return tomllib.loads((folder / "dataset.toml").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        text = (folder / "dataset.toml").read_text(encoding="utf-8", errors="replace")
+    except OSError:
         return {}
+    try:
+        return tomllib.loads(text)
+    except ValueError:
+        return {"kind": found[1]} if (found := re.search(r'^kind = "([\w-]+)"$', text, re.MULTILINE)) else {}

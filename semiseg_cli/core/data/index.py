@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from semiseg_cli.core.commands import data_root
-from semiseg_cli.core.data.again import KINDS, anew, first_steps, preparing
+from semiseg_cli.core.data.again import anew, first_steps, preparing
+from semiseg_cli.core.data.kinds import KINDS, USUAL
 from semiseg_cli.core.data.names import fingerprint
 from semiseg_cli.core.data.spec import Dataset, Record
 from semiseg_cli.core.errors import DataError, UsageError, did_you_mean
@@ -28,19 +29,19 @@ def prepared(root: Path) -> list[str]:
 
 
 def default_name(root: Path) -> str:
-    """The dataset meant where none is named: the only prepared one, else voc.
+    """The dataset meant where none is named: the only prepared one, else the usual benchmark.
 
-    Raises DataError where there is none, UsageError where there are several and voc is not among them.
+    Raises DataError where there is none, UsageError where there are several and that is not among them.
     """
     names = prepared(root)
     if not names:
         raise DataError(f"nothing is prepared in {root}", why=elsewhere(root), fix=first_steps(root))
     if len(names) == 1:
         return names[0]
-    if names and "voc" not in names:
+    if USUAL not in names:
         fix = f"name one, such as {names[0]}"
         raise UsageError(f"several datasets are prepared in {root}", why=", ".join(names), fix=fix)
-    return "voc"
+    return USUAL
 
 
 def elsewhere(root: Path, name: str = "") -> str:

@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 from trees import cityscapes_tree, sbd_tree, voc_tree
 
-from semiseg_cli.core.data.again import adding, anew, at_hand, completing, naming_bad_files
+from semiseg_cli.cli.prepared import following
+from semiseg_cli.core.data.again import adding, anew, at_hand, bringing_back, completing, naming_bad_files
 from semiseg_cli.core.data.index import load_dataset
+from semiseg_cli.core.data.kinds import KINDS, Kind, Part, lacks
 from semiseg_cli.core.data.spec import Dataset
 from semiseg_cli.core.errors import BadFile, DataError
-from semiseg_cli.stages.prepare import prepare_shapes
+from semiseg_cli.stages.prepare import notes, prepare_shapes
 from semiseg_cli.stages.prepare_cityscapes import prepare_cityscapes
 from semiseg_cli.stages.prepare_voc import prepare_voc
 
@@ -32,6 +34,39 @@ def test_the_command_of_every_kind(tmp_path: Path) -> None:
     assert anew(voc).endswith(f"--source {tree}/VOC2012 --sbd {tmp_path}/benchmark_RELEASE --root {root}")
     streets = prepare_cityscapes(root, source=cityscapes_tree(tmp_path / "c")).root
     assert anew(streets).endswith(f"semiseg prepare cityscapes --source {tmp_path}/c --root {root}")
+
+
+def test_a_kind_that_is_unknown_gets_no_other_kinds_command(tmp_path: Path) -> None:
+    folder = prepare_shapes(tmp_path, name="mine", labeled=1, unlabeled=1, val=1, size=32).root
+    file = folder / "dataset.toml"
+    text = file.read_text().replace('kind = "shapes"', 'kind = "camvid"')
+    for content in (text, f"{text}cut ["):  # whole, and damaged
+        file.write_text(content)
+        for advice in (anew(folder), bringing_back(folder, "camvid", [tmp_path / "moved.jpg"])):
+            assert "no 'semiseg prepare camvid'" in advice
+            assert "&&" not in advice
+    file.write_text("cut [")
+    assert anew(folder) == f"mv {folder} {tmp_path}/.mine-old, then prepare it again as it was: semiseg prepare --help"
+    assert not lacks("camvid", {"sbd": ""})
+
+
+def test_a_benchmark_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    part = Part("coarse", ("--coarse",), "it lacks its coarse labels: {line}")
+    places = {"--source": "images", "--coarse": "coarse"}
+    monkeypatch.setitem(KINDS, "camvid", Kind("CamVid", places, benchmark=True, lacking=part))
+    folder = prepare_shapes(tmp_path, name="mine", labeled=1, unlabeled=1, val=1, size=32).root
+    file = folder / "dataset.toml"
+    text = file.read_text().replace('kind = "shapes"', 'kind = "camvid"')
+    file.write_text(f'{text}images = "there"\ncoarse = "none"\n')
+    line = f"semiseg prepare camvid --source {tmp_path}/there --coarse none --name mine --root {tmp_path}"
+    assert anew(folder).endswith(f"&& {line}")
+    assert f"{line.split(' --source')[0]} --name mine --root {tmp_path} --source DIR" in bringing_back(
+        folder, "camvid", [tmp_path / "moved.jpg"]
+    )
+    assert notes(load_dataset(tmp_path, "mine")) == [
+        f"it lacks its coarse labels: semiseg prepare camvid --coarse --name mine --root {tmp_path}"
+    ]
+    assert following(load_dataset(tmp_path, "mine"))[1].startswith("published partitions: semiseg split mine --list")
 
 
 def test_what_was_set_aside_before_stays(tmp_path: Path) -> None:
