@@ -42,7 +42,10 @@ def folder(
     map_: Annotated[
         list[str] | None,
         typer.Option(
-            "--map", metavar="V=CLASS", help="take a value or #rrggbb as a class; repeatable", rich_help_panel=MASKS
+            "--map",
+            metavar="V=CLASS",
+            help="take a value or #rrggbb as a class, or as 255: none; repeatable",
+            rich_help_panel=MASKS,
         ),
     ] = None,
     ignore: Annotated[
@@ -115,11 +118,14 @@ def shapes(
 def _mapping(words: list[str]) -> dict[int, int]:
     from semiseg_cli.core.sources.classes import parse_code
 
-    mapping = {}
+    mapping = dict[int, int]()
     for word in words:
         code, _, target = word.partition("=")
         try:
-            mapping[parse_code(code)] = int(target)
+            value, chosen = parse_code(code), int(target)
         except ValueError as error:
             raise UsageError(f"--map {word} is not understood", fix="--map 255=1, or --map '#804000=1'") from error
+        if mapping.setdefault(value, chosen) != chosen:
+            what = f"--map gives {code} two classes, {mapping[value]} and {chosen}"
+            raise UsageError(what, fix="leave one of them out")
     return mapping

@@ -84,14 +84,19 @@ def prepare_folder(
     long_side: int = 1024,
     progress: Progress = silent,
 ) -> Dataset:
-    """A dataset from folders of images and masks, matched by `core.data.folder`, copied by `core.data.copies`.
+    """A dataset from folders of images and masks, matched by `core.sources.folder`, copied by `core.sources.copies`.
 
-    classes: a file that `core.data.classes.read_classes` understands. map: mask value (or `imaging.COLOUR | 0xRRGGBB`)
-    to class. ignore: mask value of pixels that count nowhere; None: what the classes file says, else 255.
-    long_side: larger images are reduced to it; 0: none is. Without `val`, a fifth of the labeled images is held out.
-    Raises DataError that lists every file concerned, and where `<root>/<name>` holds something else.
+    classes: a file that `core.sources.classes.read_classes` understands. map: mask value (or
+    `imaging.COLOUR | 0xRRGGBB`) to class, or to 255 for pixels that count nowhere. ignore: another mask value of such
+    pixels; None: what the classes file says, else 255. long_side: larger images are reduced to it; 0: none is. Without
+    `val`, a fifth of the labeled images is held out.
+    Raises UsageError where `map` and `ignore` contradict each other, DataError that lists every file concerned, and
+    where `<root>/<name>` holds something else.
     """
     meaning = read_classes(classes)
+    if ignore is not None and (target := (map or {}).get(ignore, IGNORE)) != IGNORE:
+        what = f"--ignore {code_name(ignore)} and --map {code_name(ignore)}={target} contradict each other"
+        raise UsageError(what, fix=f"leave one of them out; pixels that count nowhere are --map VALUE={IGNORE}")
     ignored = next(value for value in (ignore, meaning.ignore, IGNORE) if value is not None)
     translate = label_map(meaning, ignored, map or {})
     folders = Folders(labeled, masks, unlabeled, val, val_masks)

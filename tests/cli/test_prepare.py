@@ -95,6 +95,11 @@ def test_a_map_that_is_not_understood(run, photos, word):
         run(*photos, "--map", word)
 
 
+def test_a_value_that_is_mapped_twice(run, photos):
+    with pytest.raises(UsageError, match="--map gives 255 two classes, 1 and 0"):
+        run(*photos, "--map", "255=1", "--map", "255=0")
+
+
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", ".hidden", "-x"])
 def test_a_name_that_is_no_folder_name(run, photos, name):
     with pytest.raises(UsageError, match="cannot name a folder"):

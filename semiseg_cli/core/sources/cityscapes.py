@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from semiseg_cli.core.data.spec import IGNORE
 from semiseg_cli.core.errors import DataError
 from semiseg_cli.core.sources.benchmark import Task, demand
-from semiseg_cli.core.sources.classes import Classes, LabelMap, colour_code
+from semiseg_cli.core.sources.classes import Classes, colour_code, declared
 
 
 class Label(NamedTuple):
@@ -86,12 +84,6 @@ SOUGHT = re.compile(rf"({IMAGES}|{MASKS})_trainvaltest\.zip", re.IGNORECASE)  # 
 UNPACK = f"unpack {IMAGES}_trainvaltest.zip and {MASKS}_trainvaltest.zip again, or give them with --archive"
 
 
-def _table(values: Mapping[int, int]) -> LabelMap:
-    known = sorted(values)
-    targets = [values[code] if values[code] in range(len(EVALUATED)) else IGNORE for code in known]
-    return LabelMap(np.array(known, np.int32), np.array(targets, np.uint8), len(EVALUATED))
-
-
 def _colours() -> dict[int, int]:
     """Colours to classes; of those that share one the evaluated counts. A mask of greys only is read as values."""
     classes = {label.colour: label.train_id for label in sorted(LABELS, key=lambda label: label in EVALUATED)}
@@ -99,11 +91,12 @@ def _colours() -> dict[int, int]:
     return greys | {colour_code(colour): target for colour, target in classes.items()}
 
 
-TRANSLATIONS = {  # by the end of the label file's name, the first that is there counts
-    "labelIds": _table({label.id: label.train_id for label in LABELS if label.id >= 0} | {IGNORE: IGNORE}),
-    "labelTrainIds": _table({label.train_id: label.train_id for label in EVALUATED} | {IGNORE: IGNORE}),
-    "color": _table(_colours()),
+_VALUES = {  # by the end of the label file's name, the first that is there counts
+    "labelIds": {label.id: label.train_id for label in LABELS if label.id >= 0} | {IGNORE: IGNORE},
+    "labelTrainIds": {label.train_id: label.train_id for label in EVALUATED} | {IGNORE: IGNORE},
+    "color": _colours(),
 }
+TRANSLATIONS = {kind: declared(values, len(EVALUATED)) for kind, values in _VALUES.items()}
 
 
 def is_wanted(name: str) -> bool:

@@ -104,24 +104,29 @@ def default_palette(classes: int) -> tuple[Colour, ...]:
     return tuple((level(k, 0), level(k, 1), level(k, 2)) for k in range(classes))
 
 
-def label_map(classes: Classes, ignore: int, mapping: Mapping[int, int]) -> LabelMap:
-    """What each code of a mask stands for: a class's index or colour, the ignored value, and what `mapping` says.
+def declared(values: Mapping[int, int], classes: int) -> LabelMap:
+    """The label map of a benchmark: these codes and no others. values: code -> class, or anything else for none."""
+    known = sorted(values)
+    targets = [values[code] if values[code] in range(classes) else IGNORE for code in known]
+    return LabelMap(np.array(known, np.int32), np.array(targets, np.uint8), classes)
 
-    ignore: mask value of pixels that count nowhere (they become 255). mapping: code -> class index or the ignored
-    value; it goes first, so {255: 1} makes a class of what is ignored otherwise.
+
+def label_map(classes: Classes, ignore: int, mapping: Mapping[int, int]) -> LabelMap:
+    """What each code of somebody's mask stands for: a class's index or colour, what is ignored, and `mapping`.
+
+    ignore: mask value of pixels that count nowhere (they become 255). mapping: code -> class index, or 255 for no
+    class; it goes first, so {255: 1} makes a class of what is ignored otherwise. Raises UsageError for another target.
     """
     table = {index: index for index in range(len(classes.names))}
     table |= {colour_code(colour): index for index, colour in enumerate(classes.palette)}
     table[ignore] = IGNORE
     for code, target in mapping.items():
-        if target not in (*range(len(classes.names)), ignore, IGNORE):
+        if target not in (*range(len(classes.names)), IGNORE):
             raise UsageError(
                 f"--map {code_name(code)}={target}: there is no class {target}",
                 fix=f"a class from 0 to {len(classes.names) - 1}, or {IGNORE} for pixels that count nowhere",
             )
-        table[code] = target if target < len(classes.names) and target != ignore else IGNORE
-    known = np.array(sorted(table), np.int32)
-    return LabelMap(known, np.array([table[code] for code in known.tolist()], np.uint8), len(classes.names))
+    return declared(table | dict(mapping), len(classes.names))
 
 
 def colour_code(colour: Colour) -> int:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from semiseg_cli.core.sources.cityscapes import TRANSLATIONS
-from semiseg_cli.core.sources.classes import Classes, LabelMap, colour_code, label_map
+from semiseg_cli.core.sources.classes import Classes, LabelMap, colour_code, declared, label_map
 from semiseg_cli.core.sources.voc import MASKS
 
 OWN = label_map(Classes(("a", "b"), ((1, 2, 3), (4, 5, 6))), 7, {300: 1, 255: 0})
@@ -23,3 +23,13 @@ def test_each_code_becomes_its_class(translate: LabelMap, codes: list[int]) -> N
         known[code] for code in codes if code in known
     ]
     assert strange == {code: [0, *codes].count(code) for code in {0, *codes} - known.keys()}
+
+
+def test_a_benchmarks_codes_are_those_that_it_declares() -> None:
+    road = colour_code((128, 64, 128))
+    translate = declared({7: 0, road: 1, 9: -1, 10: 2}, classes=2)
+    mask, strange = translate(np.array([[7, road, 9, 10]], np.int32))
+    assert mask.tolist() == [[0, 1, 255, 255]]
+    assert not strange
+    assert translate(np.array([[7, 0, 1, 1, 255]], np.int32))[1] == {0: 1, 1: 2, 255: 1}
+    assert translate(np.array([[7, colour_code((1, 2, 3))]], np.int32))[1] == {colour_code((1, 2, 3)): 1}

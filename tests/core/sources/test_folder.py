@@ -209,6 +209,26 @@ def test_a_map_to_no_class(given):
         prepare_folder(**given, map={255: 3})
 
 
+def test_a_class_is_a_class_where_its_value_is_ignored(given):
+    data = prepare_folder(**given, ignore=0, map={1: 0, 2: 1})
+    expected = np.array([255, 0, 1], np.uint8)
+    assert all(np.array_equal(pixels(data.train[i].mask), expected[mask(i)]) for i in range(10))
+    assert data.train[0].pixels[0] > 0
+
+
+def test_another_ignored_value_is_no_target(given):
+    with pytest.raises(UsageError, match="there is no class 99") as caught:
+        prepare_folder(**given, ignore=99, map={2: 99})
+    assert "255 for pixels that count nowhere" in caught.value.fix
+
+
+def test_a_value_that_is_ignored_and_a_class(given):
+    with pytest.raises(UsageError, match="--ignore 2 and --map 2=1 contradict") as caught:
+        prepare_folder(**given, ignore=2, map={2: 1})
+    assert "leave one of them out" in caught.value.fix
+    assert prepare_folder(**given, ignore=2, map={2: 255}).train[0].pixels[2] == 0
+
+
 PALETTE = np.array([[0, 0, 0], [128, 64, 0], [0, 0, 255]], np.uint8)
 
 
