@@ -113,14 +113,11 @@ def _draw(root: Path, data: str, labeled: str, protocol: str, seed: int, balance
     for count in made.counts:
         if not count.images:
             console.warn(f"class '{count.name}' is in none of the labeled images")
-    own: dict[str, Any] = {"data.split_seed": seed} if seed else {}
-    own |= {"data.balance": balance} if balance != "classes" else {}
-    words = [word for setting, value in own.items() for word in ("-s", f"{setting}={value}")]
-    _follow(root, name, f"{protocol}/{labeled}" if protocol else labeled, *words)
+    _follow(root, name, *made.options)
 
 
-def _follow(root: Path, name: str, labeled: str, *words: str) -> None:
-    console.note(f"next: {command('train', '-d', name, '-l', labeled, *words, root=root)}")
+def _follow(root: Path, name: str, *options: str) -> None:
+    console.note(f"next: {command('train', '-d', name, *options, root=root)}")
 
 
 def _draw_all(root: Path, data: str, protocol: str, json: bool) -> None:
@@ -131,7 +128,7 @@ def _draw_all(root: Path, data: str, protocol: str, json: bool) -> None:
     made = make_recipes(root, name, protocol)
     lines = [f"{name}: {each.partition.name}; lists in {each.folder}" for each in made]
     console.result("split", [_result(name, each) for each in made], "\n".join(lines), json)
-    _follow(root, name, str(made[0].folder))
+    _follow(root, name, *made[0].options)
 
 
 def _result(name: str, made: Split) -> dict[str, Any]:
@@ -169,7 +166,7 @@ def _bring(root: Path, data: str, source: Path | None, fetch: str, url: str, jso
     for line in found.left:
         console.warn(f"left aside: {line}")
     for each in found.imported[:1]:
-        _follow(root, each.data, each.words)
+        _follow(root, each.data, "-l", each.words)
 
 
 def _imported(found: Outcome) -> Table:

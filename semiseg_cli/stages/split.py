@@ -13,7 +13,7 @@ from semiseg_cli.core.data.spec import Dataset, Partition
 from semiseg_cli.core.errors import DataError, UsageError, did_you_mean
 from semiseg_cli.core.files import write_text
 from semiseg_cli.core.partitions.protocols import Published, protocols, published, recognise, repositories
-from semiseg_cli.core.partitions.splits import ask, class_pixels, draw, from_lists
+from semiseg_cli.core.partitions.splits import ask, class_pixels, draw, from_lists, resolve_partition
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,12 @@ class ClassCount:
 
 @dataclass(frozen=True)
 class Split:
-    """A partition, where its lists are, and its class counts."""
+    """A partition, where its lists are, its class counts, and the options of `train` that mean it."""
 
     partition: Partition
     folder: Path
     counts: tuple[ClassCount, ...]
+    options: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,17 @@ def make_split(
     DataError where there are too few labeled images.
     """
     dataset = load_dataset(root, data)
-    asked = ask(dataset, f"{_protocol(dataset, protocol)}/{labeled}" if protocol else labeled)
+    words = f"{_protocol(dataset, protocol)}/{labeled}" if protocol else labeled
+    asked = ask(dataset, words)
     partition = draw(dataset, asked, balance=balance, seed=seed)
     head = f"{asked.protocol.name}-" if asked.protocol else ""
     folder = dataset.root / "splits" / f"{head}{len(partition.labeled)}-{balance}-s{seed}"
     write_lists(folder, partition)
-    return Split(partition, folder, class_counts(dataset, partition))
+    settings = {"data.split_seed": seed or None, "data.balance": balance if balance != "classes" else None}
+    again = [word for name, value in settings.items() if value is not None for word in ("-s", f"{name}={value}")]
+    meant = resolve_partition(dataset, words, balance=balance, seed=seed)  # a list at hand goes before a draw
+    options = ("-l", words, *again) if meant.fingerprint == partition.fingerprint else ("-l", folder.name)
+    return Split(partition, folder, class_counts(dataset, partition), options)
 
 
 def make_recipes(root: Path, data: str, protocol: str) -> list[Split]:

@@ -62,6 +62,18 @@ def test_what_follows_trains_on_the_partition_that_was_drawn(run, root, monkeypa
     assert found.fingerprint == drawn
 
 
+@pytest.mark.parametrize("at_hand", [False, True])
+def test_one_line_follows_and_means_what_was_drawn_though_another_list_has_its_size(run, root, at_hand):
+    if at_hand:
+        (root / "street/splits/4").mkdir(parents=True)
+        (root / "street/splits/4/labeled.txt").write_text("0\n1\n2\n3\n")
+    drawn = json.loads(run("-l", "4", "--balance", "random", "--json")[0])["result"]["fingerprint"]
+    [line] = [line for line in run("-l", "4", "--balance", "random")[1].splitlines() if line.startswith("next: ")]
+    own = "4-random-s0" if at_hand else "4 -s data.balance=random"
+    assert line == f"next: semiseg train -d street -l {own} --root {root}"
+    assert resolve_partition(load_dataset(root, "street"), "4-random-s0").fingerprint == drawn
+
+
 def test_a_partition_is_drawn_written_and_counted(run, root):
     out, err = run("-l", "1/4", "--seed", "3")
     folder = root / "street/splits/4-classes-s3"
