@@ -13,9 +13,9 @@ from PIL import Image
 
 from semiseg_cli.core.data.imaging import read_image
 from semiseg_cli.core.errors import CheckpointError, DataError, UsageError
+from semiseg_cli.core.inference import sliding
 from semiseg_cli.core.inference.options import Inference
 from semiseg_cli.core.models import build_segmenter
-from semiseg_cli.core.ops import sliding
 from semiseg_cli.core.sources.classes import read_classes
 from semiseg_cli.core.training.checkpoint import load_network, save_network
 from semiseg_cli.stages import predict as stage

@@ -161,7 +161,7 @@ def test_what_is_counted_by_class_is_logged_by_its_name(
         return step(self, replace(batch, labeled=replace(batch.labeled, mask_BHW=mask.where(mask != 1, 255))), *rest)
 
     monkeypatch.setattr(STPG, "step", blind)
-    run = start("named", "stpg", {"train.steps": 12, "train.log_every": 4}, screen=screen)
+    run = start("named", "stpg", {"train.steps": 12, "train.log_every": 4, "method.match_after": 2}, screen=screen)
     rows = [row for row in timeless(run) if "loss" in row]
     for row in rows:
         assert list(row["kept_pixels"]) == list(row["pseudo_pixels"]) == list(classes)

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from semiseg_cli.core.inference import sliding
 from semiseg_cli.core.models.segmenter import Segmenter
-from semiseg_cli.core.ops import sliding
 from semiseg_cli.core.training.checkpoint import load_network
 
 

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
+from semiseg_cli.core.inference import boundary
 from semiseg_cli.core.inference.metrics import METRICS, Asked, Metric
-from semiseg_cli.core.ops import boundary, metrics
+from semiseg_cli.core.ops import metrics
 
 
 class Counts(NamedTuple):

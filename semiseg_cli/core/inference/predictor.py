@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from semiseg_cli.core.inference import sliding
 from semiseg_cli.core.inference.options import AS_TRAINED, Inference, resolve_window
-from semiseg_cli.core.ops import sliding
 from semiseg_cli.core.settings import EvalConfig
 
 CPU_PIXELS = 2**18  # per forward on a CPU: beyond it an image takes up to twice as long (maps outgrow the caches)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from semiseg_cli.core.methods.plugins.pixel_distributions import inter_pixel_loss
 from semiseg_cli.core.networks import Encoder, Net, Out
-from semiseg_cli.core.ops.interpixel import inter_pixel_loss
 from semiseg_cli.core.ops.scales import logits_at, mean_softmax
 
 

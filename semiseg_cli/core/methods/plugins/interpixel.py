@@ -22,7 +22,7 @@ import torch
 
 from semiseg_cli.core.methods.base import Batch, Clock, StepOutput, Views
 from semiseg_cli.core.methods.plugins.base import PlugIn
-from semiseg_cli.core.ops.interpixel import inter_pixel_loss
+from semiseg_cli.core.methods.plugins.pixel_distributions import inter_pixel_loss
 from semiseg_cli.core.settings import BaseSettings, NotNegative, Positive, Probability
 
 

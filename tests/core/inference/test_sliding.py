@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from semiseg_cli.core.inference.sliding import predict, spans, windows
 from semiseg_cli.core.ops.sizes import fit_side
-from semiseg_cli.core.ops.sliding import predict, spans, windows
 
 
 @pytest.fixture

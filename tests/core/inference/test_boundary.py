@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt
 
-from semiseg_cli.core.ops.boundary import boundary_f
+from semiseg_cli.core.inference.boundary import boundary_f
 
 
 def loops(pred: np.ndarray, label: np.ndarray, k: int, radius: int) -> float:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from semiseg_cli.core.ops.interpixel import inter_pixel_loss
+from semiseg_cli.core.methods.plugins.pixel_distributions import inter_pixel_loss
 
 Distance = Literal["kl", "pearson"]
 
