@@ -24,7 +24,7 @@ def preparing(name: str, kind: str, root: Path, *words: str | Path) -> str:
 
 def first_steps(root: Path) -> str:
     """What to type where nothing is prepared yet."""
-    first, *others = benchmarks()
+    first, *others = (name for name in benchmarks() if KINDS[name].around)
     published = f"{KINDS[first].title}; or {', '.join(others)}: taken from where they lie around here"
     lines = {
         command("prepare", "folder", "--help"): "your own images, some with masks",
@@ -67,7 +67,8 @@ def bringing_back(folder: Path, kind: str, missing: Sequence[Path]) -> str:
     """What to do about files that are gone: photos outside the dataset's folder were moved, others are made anew."""
     if kind in benchmarks() and not any(file.is_relative_to(folder) for file in missing):
         line = preparing(folder.name, kind, folder.parent)
-        return f"{line} where they lie now, or {line} --source DIR; splits and masks stay"
+        found = f"{line} where they lie now, or " if KINDS[kind].around else ""
+        return f"{found}{line} --source DIR; splits and masks stay"
     return anew(folder)
 
 

@@ -28,6 +28,7 @@ class Kind:
     numbers: tuple[str, ...] = ()  # entries of `source` that are options of the same name
     words: tuple[str, ...] = ()  # further words that `prepare` needs
     benchmark: bool = False  # published: nobody adds images to it; `--source DIR` brings back what was moved
+    around: bool = False  # found where it lies around somebody, without `--source`
     lacking: Part | None = None
     labels: str = "1/8"  # as few labels as the field begins with, for `train --labeled`, where there are as many
 
@@ -37,10 +38,11 @@ KINDS: dict[str, Kind] = {
         title="PASCAL VOC 2012",
         places={"--source": "devkit", "--sbd": "sbd"},
         benchmark=True,
+        around=True,
         lacking=Part("sbd", ("--download",), "SBD's labels make it whole: {line} (1.4 GB), or --sbd DIR|FILE"),
         labels="183",
     ),
-    "cityscapes": Kind(title="Cityscapes", places={"--source": "images/.."}, benchmark=True),
+    "cityscapes": Kind(title="Cityscapes", places={"--source": "images/.."}, benchmark=True, around=True),
     "shapes": Kind(title="drawn shapes", numbers=("seed", "labeled", "unlabeled", "val", "size")),
     "folder": Kind(
         title="your own images",

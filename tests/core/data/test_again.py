@@ -39,15 +39,15 @@ def test_the_command_of_every_kind(tmp_path: Path) -> None:
 def test_a_kind_that_is_unknown_gets_no_other_kinds_command(tmp_path: Path) -> None:
     folder = prepare_shapes(tmp_path, name="mine", labeled=1, unlabeled=1, val=1, size=32).root
     file = folder / "dataset.toml"
-    text = file.read_text().replace('kind = "shapes"', 'kind = "camvid"')
+    text = file.read_text().replace('kind = "shapes"', 'kind = "unheard"')
     for content in (text, f"{text}cut ["):  # whole, and damaged
         file.write_text(content)
-        for advice in (anew(folder), bringing_back(folder, "camvid", [tmp_path / "moved.jpg"])):
-            assert "no 'semiseg prepare camvid'" in advice
+        for advice in (anew(folder), bringing_back(folder, "unheard", [tmp_path / "moved.jpg"])):
+            assert "no 'semiseg prepare unheard'" in advice
             assert "&&" not in advice
     file.write_text("cut [")
     assert anew(folder) == f"mv {folder} {tmp_path}/.mine-old, then prepare it again as it was: semiseg prepare --help"
-    assert not lacks("camvid", {"sbd": ""})
+    assert not lacks("unheard", {"sbd": ""})
 
 
 def test_a_benchmark_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,9 +60,8 @@ def test_a_benchmark_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     file.write_text(f'{text}images = "there"\ncoarse = "none"\n')
     line = f"semiseg prepare camvid --source {tmp_path}/there --coarse none --name mine --root {tmp_path}"
     assert anew(folder).endswith(f"&& {line}")
-    assert f"{line.split(' --source')[0]} --name mine --root {tmp_path} --source DIR" in bringing_back(
-        folder, "camvid", [tmp_path / "moved.jpg"]
-    )
+    back = f"semiseg prepare camvid --name mine --root {tmp_path} --source DIR; splits and masks stay"
+    assert bringing_back(folder, "camvid", [tmp_path / "moved.jpg"]) == back
     assert notes(load_dataset(tmp_path, "mine")) == [
         f"it lacks its coarse labels: semiseg prepare camvid --coarse --name mine --root {tmp_path}"
     ]
