@@ -109,7 +109,7 @@ def config_of(run: Path) -> Config:
         try:
             return resolve([(str(run / "config.toml"), layer)]).config
         except Unread as idle:
-            del layer[idle.setting]
+            layer[idle.setting] = idle.default
 
 
 def write_environment(run: Path, device: str) -> None:

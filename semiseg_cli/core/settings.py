@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Annotated as Doc
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from semiseg_cli.core.errors import UsageError
 
@@ -28,12 +28,21 @@ class BadSetting(UsageError):
 
     def __init__(self, setting: str, value: Any, allowed: str, origin: str = "", fix: str = "") -> None:
         what = f"{setting} = {value!r} is not possible: it must be {allowed}"
-        super().__init__(what, why=f"it was set by: {origin}" if origin else "", fix=fix or f"--set {setting}=VALUE")
+        super().__init__(what, fix=fix or f"--set {setting}=VALUE")
         self.setting, self.value, self.allowed = setting, value, allowed
+        self.set_by(origin)
+
+    def set_by(self, origin: str) -> None:
+        self.why = f"it was set by: {origin}" if origin else ""
 
 
 class Unread(BadSetting):
-    """A setting away from its default where nothing reads it."""
+    """A setting away from its default where nothing reads it: see `unread`."""
+
+    def __init__(self, setting: str, value: Any, default: Any, where: str) -> None:
+        allowed = f"{default!r}, its default, where {where}: nothing reads it there"
+        super().__init__(setting, value, allowed, fix=f"--set {setting}={default}")
+        self.default = default
 
 
 def require(ok: bool, setting: str, value: Any, allowed: str) -> None:
@@ -47,10 +56,9 @@ def unread(settings: BaseSettings, name: str, where: str) -> None:
 
     `where` completes the sentence "it must be ..., its default, where ...".
     """
-    default, value, dotted = getattr(type(settings), name), getattr(settings, name), f"{settings.section}.{name}"
+    default, value = getattr(type(settings), name), getattr(settings, name)
     if value != default:
-        allowed = f"{default!r}, its default, where {where}: nothing reads it there"
-        raise Unread(dotted, value, allowed, fix=f"--set {dotted}={default}")
+        raise Unread(f"{settings.section}.{name}", value, default, where)
 
 
 @dataclass(frozen=True)
@@ -89,9 +97,15 @@ Count = Doc[int, Range(1)]
 
 @dataclass(frozen=True, kw_only=True)
 class BaseSettings:
-    """What all settings are built on. `section` is the first part of their dotted names: a plug-in's is its own."""
+    """What all settings are built on. `section` is the first part of their dotted names: a plug-in's is its own.
+
+    renamed: what settings were called before, and what they are called now; the old name is still taken.
+    retired: settings that are gone, with the number, word or truth that every run has now. Files that say it are read.
+    """
 
     section = "method"
+    renamed: ClassVar[Mapping[str, str]] = {}
+    retired: ClassVar[Mapping[str, Any]] = {}
 
     def __post_init__(self) -> None:
         """Raise BadSetting for a number that is not in the range of its type."""
@@ -154,6 +168,7 @@ class ModelConfig(BaseSettings):
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(BaseSettings):
     section = "train"
+    retired: ClassVar[Mapping[str, Any]] = {"poly_power": 0.9, "channels_last": True, "sync_bn": True}
 
     steps: Doc[Natural, "optimiser steps; 0: as many as train.epochs are"] = 40000
     epochs: Doc[Natural, "passes over the unlabeled images, which become train.steps where those are 0"] = 0
@@ -237,7 +252,8 @@ class Config:
 @cache
 def hints(cls: type) -> dict[str, Any]:
     """Field name to `Annotated` type of a settings dataclass."""
-    return get_type_hints(cls, include_extras=True)
+    found = get_type_hints(cls, include_extras=True)
+    return {each.name: found[each.name] for each in fields(cls)}
 
 
 def doc(cls: type, name: str) -> str:

@@ -31,8 +31,9 @@ from semiseg_cli.core.views.photometric import Photometric
 CLASSES, TRAIN = 4, TrainConfig(steps=40_000, lr=0.01)
 CLOCKS = [Clock(step, TRAIN.steps, epoch=2) for step in (3_000, 20_000, 20_001)]  # within a ramp, and after it
 HOST = "unimatch"  # what plug-ins are added to
-AWAKE = {"tau", "region_tau", "phi"}  # confidences: 0, so that pseudo-labels of a network that knows nothing count
-WORDS = {"pixel_selection": ["none", "consistent"]}  # that a type does not list
+# So that pseudo-labels of a network that knows nothing count, and that a few steps are enough.
+AWAKE = {"tau": 0.0, "region_tau": 0.0, "phi": 0.0, "match_after": 1}
+WORDS = {"pixel_selection": ["all", "consistent"]}  # that a type does not list
 UNSEEN = {
     ("s4mim", "backward", ""): "the gradient is the same, only memory and time differ",
     **{
@@ -40,7 +41,6 @@ UNSEEN = {
         for name in ("hidden", "patch", "ratio", "lambda_2")
     },
 }
-PENDING = {"stpg", "s4mim"}  # whose settings are not tried yet
 
 Configured = Callable[..., Resolved]
 Batches = Callable[..., dict[str, Tensor]]
@@ -74,7 +74,7 @@ def moved(name: str, hint: Any, value: Any) -> Iterator[Any]:
 def base_of(subject: str, configured: Configured, **context: Any) -> dict[str, Any]:
     """The settings from which one is moved: awake, but where a threshold is refused."""
     kinds = hints(settings_of(subject))
-    base = {name: 0.0 for name in AWAKE & kinds.keys() if any(r.high == 1 for r in ranges(kinds[name]))} | context
+    base = {name: value for name, value in AWAKE.items() if name in kinds and value in ranges(kinds[name])[0]} | context
     for _ in list(base):
         try:
             module(subject, configured, base)
@@ -122,8 +122,6 @@ def differ(one: Found, other: Found) -> bool:
 def cases() -> Iterator[tuple[str, str, Any]]:
     """Every method and plug-in: as it is, and under every choice that is not its default."""
     for subject in (*METHODS, *PLUGINS):
-        if subject in PENDING:
-            continue
         yield subject, "", None
         cls = settings_of(subject)
         for name, hint in hints(cls).items():

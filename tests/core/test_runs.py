@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -97,6 +98,33 @@ def test_a_run_may_hold_what_is_refused_today(tmp_path: Path) -> None:
     write_text(tmp_path / "config.toml", text.replace("alpha = 0.9", "alpha = 9.0"))
     with pytest.raises(UsageError, match=r"method\.alpha"):
         runs.config_of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("method", "then", "idle"),
+    [
+        ("stpg", {"method.modules": "single"}, {"method.pixel_selection": "low"}),
+        ("stpg", {"method.modules": "single"}, {"method.pixel_selection": "none"}),
+        ("stpg", {"method.memory_size": 0}, {"method.phi": 0.5, "method.lambda_ctr": 0.3, "method.embedding": 8}),
+        ("stpg", {"method.lambda_ctr": 0.0}, {"method.memory_size": 64, "method.memory_topk": 8}),
+        ("stpg", {"method.alpha": 0.9}, {"train.cutmix": 0.5}),  # all images were mixed whatever it said
+        ("stpg", {"method.alpha": 0.9}, {"method.deployed": "gen_student", "method.projection_input": "aspp"}),
+        ("s4mim", {"method.lambda_mf": 0.0}, {"method.alpha": 0.9, "method.temperature": 2.0}),
+        ("ipixmatch", {"method.ema_teacher": False}, {"method.ema_decay": 0.5}),
+    ],
+)
+def test_a_run_goes_on_as_it_was(method: str, then: dict[str, Any], idle: dict[str, Any], tmp_path: Path) -> None:
+    """What nothing read when it began is at its default now; typed today it is refused, unless it changes nothing."""
+    layer = {"method.name": method, **then}
+    lines = {table: [f"[{table}]"] for table in ("method", "train")}
+    for name, value in (layer | idle).items():
+        table, key = name.split(".")
+        lines[table].append(f"{key} = {json.dumps(value)}")
+    write_text(tmp_path / "config.toml", "\n".join(line for table in lines.values() for line in table) + "\n")
+    assert runs.config_of(tmp_path) == resolve([("test", layer)]).config
+    if "method.deployed" not in idle:
+        with pytest.raises(UsageError, match="nothing reads it there"):
+            resolve([("command line", layer | idle)])
 
 
 def test_metrics_are_truncated_to_where_a_run_goes_on(tmp_path: Path) -> None:

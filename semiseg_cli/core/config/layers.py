@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from semiseg_cli.core.config.names import SECTIONS, Flat, typed, types_of
+from semiseg_cli.core.config.names import SECTIONS, Flat, typed
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.methods.plugins import load_plugins
 from semiseg_cli.core.settings import BadSetting, Config
@@ -49,7 +49,8 @@ def resolve(layers: Sequence[Layer], load_method: Callable[[str], Any] | None = 
         for plugin, cls in plugins.items():
             cls.check(own[plugin], config)
     except BadSetting as bad:
-        raise type(bad)(bad.setting, bad.value, bad.allowed, origins.get(bad.setting, ""), bad.fix) from None
+        bad.set_by(origins.get(bad.setting, ""))
+        raise
     return Resolved(config, {**origins, "method.name": origin})
 
 
@@ -59,12 +60,11 @@ def _merge(layers: Sequence[Layer], sections: Mapping[str, type]) -> tuple[Flat,
     A layer that sets train.batch above the layer that set train.lr scales lr by the ratio of the batches. Of
     train.steps and train.epochs, a layer that sets one takes back what weaker layers said of the other.
     """
-    types = types_of(sections)
     values: Flat = {f"{s}.{f.name}": f.default for s, cls in sections.items() for f in fields(cls)}
     origins = dict.fromkeys(["method.add", *values], "default")
     lr_batch = values["train.batch"]
     for label, layer in layers:
-        found = typed(layer, types, label)
+        found = typed(layer, sections, label)
         values |= found
         origins |= dict.fromkeys(found, label)
         if "train.lr" in layer:
@@ -82,7 +82,7 @@ def strongest(layers: Sequence[Layer], name: str, default: Any) -> tuple[str, An
     """The last layer with a setting that must be known before the others, and its value."""
     for label, layer in reversed(layers):
         if name in layer:
-            return label, typed({name: layer[name]}, types_of(SECTIONS), label)[name]
+            return label, typed({name: layer[name]}, SECTIONS, label)[name]
     return "default", default
 
 
@@ -119,8 +119,7 @@ def parse_set(pairs: Iterable[str]) -> Flat:
 def refuse_changes(config: Config, overrides: Mapping[str, Any]) -> None:
     """Raise UsageError if `overrides` (a layer as typed) would change `config`: a resumed run goes on as it was."""
     old = flatten(config)
-    types = types_of({section: type(part) for section, part in _parts(config).items()})
-    new = typed(overrides, types, "command line")
+    new = typed(overrides, {section: type(part) for section, part in _parts(config).items()}, "command line")
     changed = [f"{name} was {old[name]!r}, now {value!r}" for name, value in new.items() if old[name] != value]
     if changed:
         fix = "resume without these options, or start a new run with --init from its last.safetensors"

@@ -1,4 +1,4 @@
-"""The settings by their dotted names: their types, those that are gone, and a hint for a name that none has."""
+"""The settings by their dotted names: their types, also under old names, and a hint for a name that none has."""
 
 from __future__ import annotations
 
@@ -15,20 +15,6 @@ Flat = dict[str, Any]  # settings, or what belongs to them, by dotted names such
 
 TYPED = ("command line", "--set")  # the origins that are no files
 SECTIONS: dict[str, type] = {"data": DataConfig, "model": ModelConfig, "train": TrainConfig, "eval": EvalConfig}
-# Settings that are gone, with the number, word or truth that every run has now. Files that say it can still be read.
-# Settings that have another name now; the old one is still taken, unless a method has a setting of that name.
-RENAMED = {
-    "method.ema_decay": "method.alpha",  # ipixmatch
-    "method.omega": "method.region_tau",  # ipixmatch
-    "interpixel.omega": "interpixel.region_tau",
-    "method.weight": "method.pixel_weight",  # meanteacher
-    "method.mask": "method.hidden",  # maskmatch
-    "masked.mask": "masked.hidden",
-}
-RETIRED: Flat = {
-    "train.poly_power": 0.9, "train.channels_last": True, "train.sync_bn": True,
-    "method.projection_input": "aspp", "method.deployed": "gen_student",  # of STPG
-}  # fmt: skip
 
 
 def types_of(sections: Mapping[str, type]) -> Flat:
@@ -37,19 +23,21 @@ def types_of(sections: Mapping[str, type]) -> Flat:
     return {"method.name": str, "method.add": tuple[str, ...], **types}
 
 
-def typed(layer: Mapping[str, Any], types: Mapping[str, Any], origin: str) -> Flat:
-    """The settings of a layer as values of their types.
+def typed(layer: Mapping[str, Any], sections: Mapping[str, Any], origin: str) -> Flat:
+    """The settings of a layer as values of their types, under their names of today.
 
-    Raises UsageError for a name that is not in `types`, BadSetting for a value that does not fit.
+    sections: the Settings of every section. Raises UsageError for a name that none of them has, BadSetting for a value
+    that does not fit.
     """
-    found = {}
-    for name, value in layer.items():
+    types, found = types_of(sections), {}
+    renamed = {f"{s}.{old}": f"{s}.{now}" for s, cls in sections.items() for old, now in cls.renamed.items()}
+    retired = {f"{s}.{name}": value for s, cls in sections.items() for name, value in cls.retired.items()}
+    for given, value in layer.items():
+        name = given if given in types else renamed.get(given, given)
         if name in types:
-            found[name] = _value(name, value, types[name], origin)
-        elif RENAMED.get(name) in types:
-            found[RENAMED[name]] = _value(name, value, types[RENAMED[name]], origin)
-        elif name in RETIRED:
-            _refuse_retired(name, value, origin)
+            found[name] = _value(given, value, types[name], origin)
+        elif name in retired:
+            _refuse_retired(name, value, retired[name], origin)
         else:
             raise _unknown(name, types, origin)
     return found
@@ -63,8 +51,7 @@ def _value(name: str, value: Any, kind: Any, origin: str) -> Any:
         raise BadSetting(name, value, describe(kind), origin, fix) from None
 
 
-def _refuse_retired(name: str, value: Any, origin: str) -> None:
-    now = RETIRED[name]
+def _refuse_retired(name: str, value: Any, now: Any, origin: str) -> None:
     if _value(name, value, type(now), origin) != now:
         why = f"the setting is gone: every run is as with {now} (from: {origin})"
         raise UsageError(f"{name} = {value} is not possible any more", why=why, fix=f"leave {name} out")

@@ -12,8 +12,10 @@ are the student's own on the weak view. The paper's runs are deterministic: `tra
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated as Doc
+from typing import ClassVar
 
 from semiseg_cli.core.methods.base import Build, Clock, Net, SemiBatch, StepOutput, Views
 from semiseg_cli.core.methods.plugins.interpixel import InterPixel, InterPixelSettings
@@ -24,6 +26,7 @@ from semiseg_cli.core.settings import Below1, unread
 @dataclass(frozen=True, kw_only=True)
 class IPixMatchSettings(InterPixelSettings, UniMatchSettings):
     section = "method"
+    renamed: ClassVar[Mapping[str, str]] = {**InterPixelSettings.renamed, "ema_decay": "alpha"}
 
     ema_teacher: Doc[bool, "pseudo-labels and logits from a moving average of the student, which is evaluated"] = False
     alpha: Doc[Below1, "decay of that moving average"] = 0.99

@@ -19,9 +19,10 @@ the head's x10 on VOC is UniMatch's.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated as Doc
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +51,8 @@ from semiseg_cli.core.settings import Below1, Config, Count, NotNegative, Positi
 
 @dataclass(frozen=True, kw_only=True)
 class MaskMatchSettings(SemiSettings):
+    renamed: ClassVar[Mapping[str, str]] = {"mask": "hidden"}
+
     alpha: Doc[Below1, "decay of the teacher's moving average"] = 0.999
     tau: Doc[Probability, "a pseudo-label counts above this confidence"] = 0.9
     scales: Doc[

@@ -13,9 +13,10 @@ image.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated as Doc
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 
@@ -39,6 +40,8 @@ from semiseg_cli.core.settings import Below1, NotNegative, Probability, unread
 
 @dataclass(frozen=True, kw_only=True)
 class MeanTeacherSettings(SemiSettings):
+    renamed: ClassVar[Mapping[str, str]] = {"weight": "pixel_weight"}
+
     alpha: Doc[Below1, "decay of the teacher's moving average"] = 0.99
     pixel_weight: Doc[Literal["threshold", "confidence"], "count pixels from tau on, or by confidence"] = "threshold"
     tau: Doc[Probability, "confidence a pseudo-label needs"] = 0.95

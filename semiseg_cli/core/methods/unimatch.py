@@ -10,6 +10,9 @@ perturbed features of both are decoded along, so that the decoder's batch norm s
 The default is lean, about a fifth cheaper: the labeled images are not perturbed (nothing is taught on that output),
 and the weak logits, which need no gradient, are decoded without one and without moving the running statistics.
 
+With `cutmix_partner="batch"` a partner is the neighbour in the global batch, as random as any other image of it: the
+places of a batch are filled at random.
+
 Departure: the rate of step i is base (1 - i / steps)^0.9; the authors' code sets it after the step, so that its steps 0
 and 1 both have the base rate and every later one the rate that is due a step earlier.
 """

@@ -14,9 +14,10 @@ logits were mixed alike.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated as Doc
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 
@@ -29,6 +30,7 @@ from semiseg_cli.core.settings import BaseSettings, NotNegative, Positive, Proba
 @dataclass(frozen=True, kw_only=True)
 class InterPixelSettings(BaseSettings):
     section = "interpixel"
+    renamed: ClassVar[Mapping[str, str]] = {"omega": "region_tau"}
 
     weight: Doc[NotNegative, "weight of the inter-pixel loss, alpha"] = 1.0
     distance: Doc[Literal["kl", "pearson"], "Kullback-Leibler divergence, or 1 - Pearson's correlation"] = "kl"

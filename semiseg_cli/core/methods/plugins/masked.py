@@ -9,9 +9,10 @@ Masked images pass the network apart and leave its running statistics as they ar
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated as Doc
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from semiseg_cli.core.methods.base import Batch, StepOutput, Term, Views
 from semiseg_cli.core.methods.plugins.base import PlugIn
@@ -23,6 +24,7 @@ from semiseg_cli.core.settings import BaseSettings, Below1, Config, Count, NotNe
 @dataclass(frozen=True, kw_only=True)
 class MaskedSettings(BaseSettings):
     section = "masked"
+    renamed: ClassVar[Mapping[str, str]] = {"mask": "hidden"}
 
     weight: Doc[NotNegative, "weight of the masked view's loss, lambda_2"] = 1.0
     tau: Doc[Probability, "a pseudo-label counts above this confidence"] = 0.9

@@ -7,7 +7,7 @@ from typing import Annotated as Doc
 from typing import Literal
 
 from semiseg_cli.core.methods.base import SemiSettings
-from semiseg_cli.core.settings import Below1, Count, NotNegative, Positive, Probability, Range, require
+from semiseg_cli.core.settings import Below1, Count, NotNegative, Positive, Probability, Range, unread
 
 # What only says how a term of phase II is made, by the term's weight; and how masks are, by all of them.
 MADE_BY = {
@@ -49,8 +49,8 @@ class S4MIMSettings(SemiSettings):
 
     def _unused(self, names: tuple[str, ...], off: bool, why: str) -> None:
         for name in names:
-            value, default = getattr(self, name), getattr(type(self), name)
-            require(not off or value == default, f"method.{name}", value, f"left at {default!r} where {why}")
+            if off:
+                unread(self, name, why)
 
     @property
     def masks(self) -> bool:

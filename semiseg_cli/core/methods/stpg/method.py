@@ -6,19 +6,28 @@ Pro-Student learns those pseudo-labels of Gen-Teacher that the two agree on, or 
 General module: Gen-Student learns all of Pro-Teacher's. Pseudo-labels count by confidence; there is no threshold.
 Dual contrastive learning pulls features of both students to a fixed anchor of their class, all anchors being equally
 far apart, and to a memory of good features of their class. Gen-Student is evaluated.
-L = L_s + lambda_u (L_gen + L_pro) + lambda_ctr (L_ac + L_sim).
+L = L_s + lambda_u (L_gen + L_pro) + lambda_ctr (L_ac + L_sim) (eq. 17).
 
 Where the paper is silent or printed otherwise: the decay of the teachers is min((1 + step) / (10 + step), alpha); the
 unlabeled losses are divided by the valid pixels of the batch; labeled and strong images pass a student together, so
-that batch norm sees both; CutMix pastes the three rectangles of CPS, whose overlaps show the image again, and both
-students see the same strong view; the projection heads are 1x1 convolutions with dropout 0.1, so only the pixels that
-take part pass them, and Gen-Teacher's is the EMA of Gen-Student's; labels are read at the places of the feature map's
-pixels; `temperature` is the paper's tau; eq. 15 counts its positive once; a feature enters the memory if its class is
-also predicted right; features have unit length. A prototype is the plain mean of its first 100 updates, then eq. 13;
-classes are matched with anchors ("at the early stages") after as many steps with labeled pixels of each; once the
-commonest has had three times as many, the rest is not waited for but matched class by class; a match is for good. The
-printed rate 1 - (i / n)^0.9 is read as (1 - i / n)^0.9. The presets take 80 epochs (240 on Cityscapes) and weight decay
-1e-4, of which the paper says nothing.
+that batch norm sees both; CutMix pastes the three rectangles of CPS into every image (`train.cutmix` is 1), whose
+overlaps show the image again, and both students see the same strong view. The presets take 80 epochs (240 on
+Cityscapes) and weight decay 1e-4, of which the paper says nothing. The printed rate 1 - (i / n)^0.9 is read as
+(1 - i / n)^0.9.
+
+Of the contrast: the projection heads are 1x1 convolutions with dropout 0.1, so only the pixels that take part pass
+them, and Gen-Teacher's is the EMA of Gen-Student's; features have unit length; labels are read at the places of the
+feature map's pixels; labeled pixels have their mask, strong ones what teaches their student, where it counts; at most
+256 pixels per class are ours (`pixels_per_class`). `temperature` is the paper's tau; eq. 15 counts its positive once;
+in eq. 16 a feature whose class has an empty queue counts 0. A feature enters the memory if its class is also predicted
+right, the 32 nearest of a batch (`memory_topk`, ours). A prototype is the plain mean of its first 100 updates, then
+eq. 13; classes are matched with anchors ("at the early stages") after `match_after` steps with labeled pixels of each,
+which is looked at every so many steps; once the commonest has had three times as many, the rest is not waited for but
+matched class by class; a match is for good. Prototypes and memory stay empty during a warm-up (`warmup`).
+
+Departures: up to `embedding` + 1 classes the anchors are the regular simplex, eq. 12 minimised in closed form, where
+the paper descends from random points; both students start from the same encoder, where the paper says different
+initialisations.
 
 However a batch is divided, the result is the same (batch norm apart), but for two things: the matrix of eq. 5 counts
 the pixels of one micro-batch of all processes, and L_ac and L_sim are means over the pixels drawn from one micro-batch
@@ -29,8 +38,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated as Doc
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -44,7 +52,6 @@ from semiseg_cli.core.methods.base import (
     Out,
     Pseudo,
     SemiBatch,
-    SemiSettings,
     SemiSupervised,
     StepOutput,
     Term,
@@ -54,45 +61,11 @@ from semiseg_cli.core.methods.base import (
 from semiseg_cli.core.methods.stpg.dual_contrast import DualContrast
 from semiseg_cli.core.methods.stpg.hashing import from_uniform
 from semiseg_cli.core.methods.stpg.mismatch import SETS, mismatch_scores, pixel_sets
+from semiseg_cli.core.methods.stpg.settings import STPGSettings
 from semiseg_cli.core.ops.losses import by_confidence, pseudo_label_loss, pseudo_stats
-from semiseg_cli.core.settings import Below1, Config, Count, Natural, NotNegative, Positive, Probability, require
+from semiseg_cli.core.settings import Config, Unread, require
 
 IGNORE = 255
-
-
-@dataclass(frozen=True, kw_only=True)
-class STPGSettings(SemiSettings):
-    modules: Doc[Literal["dual", "single"], "both modules, or Gen-Student with its own teacher alone"] = "dual"
-    pixel_selection: Doc[str, "pseudo-labels that Pro-Student learns: all, or consistent, high, low joined by +"] = (
-        "consistent+high"
-    )
-    alpha: Doc[Below1, "decay of the teachers' moving averages"] = 0.99
-    lambda_u: Doc[NotNegative, "weight of the unlabeled losses"] = 1.0
-    lambda_ctr: Doc[NotNegative, "weight of the contrastive losses; 0: none"] = 0.1
-    match_after: Doc[Count, "steps with labeled pixels of a class after which it is matched with an anchor"] = 100
-    memory_size: Doc[Natural, "features remembered of every class, N; 0: no contrastive learning"] = 256
-    memory_topk: Doc[Count, "at most so many new ones of a class and batch, those nearest to its anchor"] = 32
-    phi: Doc[Probability, "confidence of Gen-Teacher that a remembered pixel needs more than"] = 0.95
-    pixels_per_class: Doc[Count, "at most so many pixels of a class, batch and student are contrasted"] = 256
-    temperature: Doc[Positive, "tau of the anchors and of the anchor loss"] = 0.5
-    embedding: Doc[Count, "dimensions that features are projected to"] = 256
-    colour: Doc[bool, "also colour augmentation in the strong view"] = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        parts, sets = self.pixel_selection.split("+"), ", ".join(SETS)
-        known = self.pixel_selection == "all" or (set(parts) <= set(SETS) and len(set(parts)) == len(parts))
-        gone = " ('none', under which Pro-Student learned no pseudo-label, is gone)"
-        allowed = f"all, or any of {sets} joined by +{gone if self.pixel_selection == 'none' else ''}"
-        require(known, "method.pixel_selection", self.pixel_selection, allowed)
-        chosen = self.modules == "dual" or self.pixel_selection == "consistent+high"
-        without = "left at consistent+high where method.modules is single: without a Pro-Student nothing is selected"
-        require(chosen, "method.pixel_selection", self.pixel_selection, without)
-
-    @property
-    def selected(self) -> frozenset[str]:
-        """The sets of pseudo-labels that Pro-Student learns, out of SETS."""
-        return frozenset(SETS if self.pixel_selection == "all" else self.pixel_selection.split("+"))
 
 
 @dataclass(frozen=True)
@@ -117,6 +90,8 @@ class STPG(SemiSupervised):
     def check(cls, config: Config) -> None:
         asked = config.method.colour and config.train.colour == 0
         require(not asked, "method.colour", True, "false where train.colour = 0 takes all colour augmentation away")
+        if config.train.cutmix != 1:  # runs from before have what was ignored then
+            raise Unread("train.cutmix", config.train.cutmix, 1.0, "method.name is stpg, all images being mixed")
 
     def __init__(self, settings: STPGSettings, build: Build) -> None:
         super().__init__(settings, build)
@@ -125,8 +100,7 @@ class STPG(SemiSupervised):
         self.gen_teacher = build.teacher(self.gen)
         self.pro = build.segmenter(head_seed=1) if dual else None
         self.pro_teacher = build.teacher(self.pro) if self.pro else None
-        contrasts = settings.memory_size > 0 and settings.lambda_ctr > 0
-        self.contrast = self._dual_contrast(students=1 + dual) if contrasts else None
+        self.contrast = self._dual_contrast(students=1 + dual) if settings.contrasts else None
 
     def _dual_contrast(self, students: int) -> DualContrast:
         settings, build = self.settings, self.build

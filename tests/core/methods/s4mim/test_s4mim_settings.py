@@ -39,7 +39,7 @@ IGNORED = [
 
 @pytest.mark.parametrize(("off", "setting", "value"), [(off, *one) for off, made in IGNORED for one in made.items()])
 def test_a_setting_of_a_term_that_is_off_is_refused(off: dict[str, object], setting: str, value: object) -> None:
-    with pytest.raises(UsageError, match=rf"method\.{setting} = .* left at .* where ") as error:
+    with pytest.raises(UsageError, match=rf"method\.{setting} = .*, its default, where ") as error:
         S4MIM.Settings(**off, **{setting: value})
     assert next(iter(off)) in str(error.value)
     S4MIM.Settings(**{setting: value})

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.methods.base import StepOutput
-from semiseg_cli.core.methods.stpg.method import STPGSettings
+from semiseg_cli.core.methods.stpg.settings import STPGSettings
 from semiseg_cli.core.networks import Net
 from semiseg_cli.core.training.measure import flop_counter
 from semiseg_cli.core.training.step import Train
