@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any
+from typing import Any, ClassVar, get_origin
 
 from semiseg_cli.core import settings
 from semiseg_cli.core.config.coerce import spelled
@@ -95,7 +95,9 @@ def _settings(cls: list[ast.ClassDef]) -> Iterator[Setting]:
     found: dict[str, Setting] = {}
     for node in (node for each in reversed(cls) for node in each.body):
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
-            found[node.target.id] = Setting.of(node.target.id, _type(node.annotation), _value(node.value))
+            hint = _type(node.annotation)
+            if get_origin(hint) is not ClassVar:
+                found[node.target.id] = Setting.of(node.target.id, hint, _value(node.value))
     yield from found.values()
 
 
