@@ -189,9 +189,9 @@ def fewest(row: dict[str, Any], count: int = 3) -> list[str]:
 
 def cost_lines(cost: dict[str, Any]) -> list[str]:
     """What a step and a run take; for one that was estimated, from what, and what is at hand instead."""
-    memory = f"{cost['peak_memory_bytes'] / 2**30:.1f} GiB of memory at most"
-    if there := cost.get("memory_bytes_there"):
-        memory += f"; {there / 2**30:.1f} are there"
+    memory = f"{cost['peak_memory_bytes'] / 2**30:.1f} GiB of memory"
+    there = cost.get("memory_bytes_there")
+    memory = f"{memory} at most" if there is None else f"about {memory}; {there / 2**30:.1f} are there"
     lines = [
         f"{pace(cost['step_ms'] / 1000)}, {cost['gflop_per_step']:.1f} GFLOP, "
         f"{cost['images_per_second']:.3g} images/s, {memory}",

@@ -48,22 +48,34 @@ def cost_of_run(config: Config, data_root: Path, world: World, screen: Screen, i
 
 
 def foresee(config: Config, data_root: Path, world: World, screen: Screen) -> None:
-    """Tell what a large recipe takes on a CPU, by networks of its own. DeviceError where the memory is not there."""
+    """Tell what a large recipe takes on a CPU, by networks of its own, and where its memory may not be there.
+
+    DeviceError where the memory is not there that a step needs in any case.
+    """
     if not _is_large(config, world):
         return
     session = open_session(config, *members(config, data_root), world, Silent().note, bare=True)
     found = _cost(session, screen)
     screen.foreseen(found)
-    if found["least_memory_bytes"] <= found["memory_bytes_there"]:
+    need, least, there = found["peak_memory_bytes"], found["least_memory_bytes"], found["memory_bytes_there"]
+    if need <= there:
         return
-    need, there = (f"{found[key] / 2**30:.1f} GiB" for key in ("least_memory_bytes", "memory_bytes_there"))
+    words = f"a step takes about {_gib(need)} of memory, {_gib(least)} in any case, and {_gib(there)} are there"
     fits = found["micro_batch"]
     parts = f"-s train.micro_batch={fits} (the same batch, in parts), " * bool(fits)
+    fix = f"{parts}a smaller -s train.crop, a lighter encoder (-b mobilenet_v2), or -p small"
+    if least <= there:
+        screen.note(f"it may run out of memory: {words}; {fix}")
+        return
     raise DeviceError(
-        f"a step takes {need} of memory or more, and {there} are there",
+        words,
         why=f"{config.model.backbone}, crop {config.train.crop}, {session.plan.micro} images of a kind at once",
-        fix=f"{parts}a smaller -s train.crop, a lighter encoder (-b mobilenet_v2), or -p small",
+        fix=fix,
     )
+
+
+def _gib(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB"
 
 
 def _cost(session: Session, screen: Screen) -> dict[str, Any]:

@@ -140,7 +140,7 @@ def test_what_a_large_recipe_takes_is_told_in_lines(capsys: pytest.CaptureFixtur
     }  # fmt: skip
     Screen().foreseen(cost)
     assert capsys.readouterr().err.splitlines() == [
-        "61.5 s a step, 21243.0 GFLOP, 0.26 images/s, 18.0 GiB of memory at most; 12.0 are there",
+        "61.5 s a step, 21243.0 GFLOP, 0.26 images/s, about 18.0 GiB of memory; 12.0 are there",
         "103,920 steps: about 74 days in all, evaluations not counted",
         "(estimated from steps of 2 images of a kind at 160 pixels)",
         "lighter: -p small (for a CPU), -b mobilenet_v2, a smaller -s train.crop, or fewer steps (--steps 2000)",

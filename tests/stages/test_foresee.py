@@ -11,6 +11,8 @@ import pytest
 from semiseg_cli.core.config.layers import Resolved
 from semiseg_cli.core.errors import DeviceError
 from semiseg_cli.core.training import estimate
+from semiseg_cli.core.training.session import Session
+from semiseg_cli.stages import foresee
 from semiseg_cli.stages.foresee import planned
 from semiseg_cli.stages.progress import Silent
 from semiseg_cli.stages.train import train
@@ -73,11 +75,29 @@ def test_memory_that_is_not_there_is_refused_before_it_is_taken(
     configured: Callable[..., Resolved], shapes_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(estimate, "free_memory", lambda: 0)
-    with pytest.raises(DeviceError, match=r"a step takes .* GiB of memory or more, and .* are there") as error:
+    with pytest.raises(DeviceError, match=r"about .* GiB of memory, .* GiB in any case, and .* are there") as error:
         run(configured(), shapes_root, tmp_path)
     assert "-p small" in error.value.fix
     assert list(tmp_path.iterdir()) == []
     assert run(configured(), shapes_root, tmp_path, dry_run=True)[0]["micro_batch"] is None
+
+
+@pytest.mark.usefixtures("small")
+def test_memory_that_may_suffice_is_not_refused(
+    configured: Callable[..., Resolved], shapes_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def between(session: Session, advance: Callable[[], object]) -> dict[str, Any]:
+        cost = estimate.estimate(session, advance)
+        least, need = cost["least_memory_bytes"], cost["peak_memory_bytes"]
+        assert least < need
+        return cost | {"memory_bytes_there": least + share * (need - least)}
+
+    monkeypatch.setattr(foresee, "estimate", between)
+    for share in (0, 1):
+        found, screen = run(configured(), shapes_root, tmp_path)
+        assert found["last"]["step"] == 5
+        warnings = [note for note in screen.notes if note.startswith("it may run out of memory: a step takes about")]
+        assert len(warnings) == 1 - share
 
 
 def test_the_number_of_steps_follows_from_the_images(configured: Callable[..., Resolved], shapes_root: Path) -> None:

@@ -25,7 +25,8 @@ SIDE, IMAGES = 160, 2  # of the small step
 LARGE = 8  # times the pixels of the small step: up to here the step itself is tried
 FIXED = ("optimiser", "after_step")  # parts of a step that do not depend on pixels
 CELL = 8  # pixels a side: most of a network works on maps of stride 4 to 16, whose last row may be a part of one
-SLACK = 1.2  # memory over that of the tensors alive: what convolutions work in, and gaps between tensors
+SLACK = 1.1  # memory over that of the tensors alive: what convolutions work in, and gaps between tensors
+SURE = 0.9  # of those tensors: what is needed in any case, should some of them not grow with the pixels
 
 
 def is_large(train: TrainConfig) -> bool:
@@ -37,8 +38,8 @@ def estimate(session: Session, advance: Callable[[], object] = lambda: None) -> 
     """Cost of a training step on a CPU, as `measure` returns it, from two steps of IMAGES images of about SIDE pixels.
 
     The networks are not as before afterwards. advance: called after each of the two steps.
-    Besides: `estimated_from`, its images and crop; `least_memory_bytes`, of the tensors alone; `memory_bytes_there`,
-    what this process may have; and `micro_batch`, the largest that fits into it, or None.
+    Besides: `estimated_from`, its images and crop; `least_memory_bytes`, without which a step cannot be;
+    `memory_bytes_there`, what this process may have; and `micro_batch`, the largest that fits into it, or None.
     """
     train, plan = session.config.train, session.plan
     side = min(SIDE + train.crop % 16, train.crop)
@@ -62,17 +63,19 @@ def estimate(session: Session, advance: Callable[[], object] = lambda: None) -> 
     fixed = sum(laps.steps[0][part] for part in FIXED)
     growing = sum(laps.steps[0][part] for part in PARTS) - fixed
     states = [value for values in session.optimizer.state.values() for value in values.values()]
-    base = before + _bytes(learned) + _bytes(states)  # a gradient is as large as its parameter
-    each = SLACK * most * scale / plan.micro
-    fitting = [count for count in range(1, plan.batch + 1) if plan.batch % count == 0 and base + count * each <= room]
+    held = before + _bytes(states)
+    base = held + _bytes(learned)  # a gradient is as large as its parameter; the last come when activations are gone
+    each = most * scale / plan.micro
+    counts = (count for count in range(1, plan.batch + 1) if plan.batch % count == 0)
+    fitting = [count for count in counts if base + count * SLACK * each <= room]
     cost = {
         "step_ms": plan.accumulation * scale * growing + fixed,
         "gflop_per_step": plan.accumulation * scale * counter.get_total_flops() / 1e9,
-        "peak_memory_bytes": round(base + plan.micro * each),
+        "peak_memory_bytes": round(base + plan.micro * SLACK * each),
     }
     return of_a_run(session, cost) | {
         "estimated_from": {"images": small.micro, "crop": side},
-        "least_memory_bytes": round(base + plan.micro * each / SLACK),
+        "least_memory_bytes": round(held + plan.micro * SURE * each),
         "memory_bytes_there": room,
         "micro_batch": max(fitting, default=None),
     }

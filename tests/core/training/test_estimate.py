@@ -54,9 +54,9 @@ def test_memory_is_that_of_activations_and_of_what_does_not_grow(
 
     with Alive() as alive:
         stepper(session, session.plan)(lap)
-    fixed = 2 * sum(p.nbytes for p in learned)  # gradients and momenta
-    assert found["least_memory_bytes"] - fixed == pytest.approx(peak, rel=0.2)
-    assert found["peak_memory_bytes"] > found["least_memory_bytes"]
+    gradients = momenta = sum(p.nbytes for p in learned)
+    assert found["peak_memory_bytes"] - gradients - momenta == pytest.approx(module.SLACK * peak, rel=0.2)
+    assert 0.7 * peak < found["least_memory_bytes"] - momenta < peak  # gradients come when activations go
     assert found["memory_bytes_there"] == 10**9
     assert found["micro_batch"] == 4
 
