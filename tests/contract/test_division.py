@@ -146,18 +146,14 @@ def test_processes(name: str, folder: Path) -> None:
             same(whole, load_file(folder / f"{name}-{micro}-{rank}.safetensors"))
 
 
-def test_the_strong_supervised_view_too() -> None:
+def test_the_strong_supervised_view_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its labels are mixed with the images, and divided by what is labeled then."""
     cls = load_method("supervised")
-    method = "supervised"
-    original = cls.Settings
-    try:
-        cls.Settings = lambda **_: original(strong=True)  # type: ignore[assignment,misc]
-        whole = gradients(method, BATCH, World())
-        same(whole, gradients(method, 2, World()))
-        same(whole, gradients(method, 1, World()))
-    finally:
-        cls.Settings = original  # type: ignore[misc]
+    monkeypatch.setattr(cls, "divisible", {"strong": True})
+    whole = gradients("supervised", BATCH, World())
+    assert divisions("supervised") == (2, 1)
+    for micro in divisions("supervised"):
+        same(whole, gradients("supervised", micro, World()))
 
 
 if __name__ == "__main__":
