@@ -109,6 +109,7 @@ class Train(nn.Module):
             if found is None:
                 return
             yield found
+            del found  # what it holds would lie beside the next pass
 
     def views(
         self, clock: Clock, slots: Slots, batch: int, micro: Batch, step_slots: Slots | None = None
