@@ -2,7 +2,7 @@
 
 >>> from semiseg_cli import load
 >>> net = load("model.safetensors")
->>> labels = net(image)  # uint8 (height, width, 3) -> class of every pixel
+>>> labels = net("photo.jpg")  # or uint8 (height, width, 3) -> class of every pixel
 """
 
 from __future__ import annotations

@@ -81,6 +81,7 @@ def _of_checkpoint(meta: dict[str, Any]) -> dict[str, Any]:
 def _manner(predictor: Predictor, asked: Asked) -> dict[str, Any]:
     return {
         "window": predictor.window,
+        "long_side": predictor.long_side,
         "stride": predictor.stride if predictor.window else None,
         "scales": list(predictor.scales),
         "flip": predictor.flip,

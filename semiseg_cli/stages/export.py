@@ -102,14 +102,15 @@ def model_card(file: str, tensors: dict[str, Tensor], meta: dict[str, Any]) -> s
 ## Load it
 
 ```python
-from PIL import Image
 from semiseg_cli import load
 net = load("{file}")
-labels = net(Image.open("photo.jpg").convert("RGB"))
+labels = net("photo.jpg")
 ```
 
-`labels` is a uint8 tensor (height, width) of the indices below, `net.classes` their names, `net.net` the bare network
-(torch, torchvision and safetensors are all it needs). `semiseg predict {file} photos/` labels files and folders.
+`labels` is a uint8 tensor (height, width) of the indices below, `net.classes` their names. A Pillow image or an upright
+uint8 array (height, width, 3) will do as well; `net(image, probabilities=True)` is float32 (classes, height, width).
+The network sees the image at the size it was trained for, as in `semiseg predict {file} photos/`, which writes the same
+labels. torch, torchvision and safetensors are all it needs; `net.net` is the bare network.
 
 ## Classes
 

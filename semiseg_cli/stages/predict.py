@@ -22,7 +22,8 @@ import cv2
 import numpy as np
 
 from semiseg_cli.core.commands import command
-from semiseg_cli.core.data.imaging import SUFFIXES, read_image, write_image
+from semiseg_cli.core.data.imaging import write_image
+from semiseg_cli.core.data.photos import SUFFIXES, read_image
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.errors import DataError, UsageError
 from semiseg_cli.core.files import NETWORKS, network_of, write_text
@@ -37,19 +38,18 @@ from semiseg_cli.stages.progress import Progress, silent
 
 AHEAD = 4  # images decoded while others are predicted
 CHUNK_PIXELS = 2**24  # of decoded images that are sorted by shape and predicted together
-LARGE_PIXELS, LARGE_WINDOW = 2**22, 1024  # a whole image beyond this goes through windows of that side
 LABELS, OVERLAYS = "labels", "overlays"
 
 Colours = Sequence[Sequence[int]]
 
 
 class Photo(NamedTuple):
-    """A decoded image (uint8 HxWx3) and `small`, what the network sees of it."""
+    """A decoded image (uint8 HxWx3) and `seen`, what the network sees of it."""
 
     id: str
     path: Path
     image: Array
-    small: Array
+    seen: Array
 
 
 def predict_images(
@@ -77,14 +77,15 @@ def predict_images(
     net, meta = load_network(checkpoint, place)
     data = meta["data"]
     predictor = Predictor.of(net, meta, place, how)
-    most = data.get("long_side", 0) if long_side is None else long_side
+    if long_side is not None:
+        predictor = replace(predictor, long_side=long_side)
     palette = full_palette(data, note)
     _prepare_output(out, data, palette)
     failed: list[str] = []
     with progress("predicting", len(files)) as advance:
 
         def readable() -> Iterator[Photo]:
-            for path, photo in _decoded(files, most):
+            for path, photo in _decoded(files, predictor):
                 if isinstance(photo, DataError):
                     failed.append(f"{path}: {photo.why or photo.what}")
                     advance()
@@ -92,10 +93,9 @@ def predict_images(
                     yield photo
 
         for chunk in _chunks(readable()):
-            for fitting, photos in _by_window(chunk, predictor, how.window == "auto"):
-                for photo, label in _labels(fitting, photos):
-                    _write(photo, label, out, palette, overlay)
-                    advance()
+            for photo, label in _labels(predictor, chunk):
+                _write(photo, label, out, palette, overlay)
+                advance()
     return {
         "images": len(files) - len(failed),
         "failed": failed,
@@ -105,7 +105,7 @@ def predict_images(
         "classes": data["classes"],
         "checkpoint": str(checkpoint),
         "window": predictor.window,
-        "long_side": most,
+        "long_side": predictor.long_side,
     }
 
 
@@ -182,12 +182,12 @@ def _prepare_output(out: Path, data: Mapping[str, Any], palette: Colours) -> Non
         raise DataError(f"cannot write into {out}", why=str(error), fix="choose another folder: -o DIR") from error
 
 
-def _decoded(files: Mapping[str, Path], long_side: int) -> Iterator[tuple[Path, Photo | DataError]]:
+def _decoded(files: Mapping[str, Path], predictor: Predictor) -> Iterator[tuple[Path, Photo | DataError]]:
     """Every file with its image or what is wrong with it, in order; threads decode AHEAD of what is asked for."""
     waiting: deque[tuple[Path, Future[Photo | DataError]]] = deque()
     with ThreadPoolExecutor(min(AHEAD, os.cpu_count() or 1)) as pool:
         for id, path in files.items():
-            waiting.append((path, pool.submit(_open, id, path, long_side)))
+            waiting.append((path, pool.submit(_open, id, path, predictor)))
             if len(waiting) > AHEAD:
                 first, photo = waiting.popleft()
                 yield first, photo.result()
@@ -196,17 +196,12 @@ def _decoded(files: Mapping[str, Path], long_side: int) -> Iterator[tuple[Path, 
             yield first, photo.result()
 
 
-def _open(id: str, path: Path, long_side: int) -> Photo | DataError:
+def _open(id: str, path: Path, predictor: Predictor) -> Photo | DataError:
     try:
         image = read_image(path)
     except DataError as error:
         return error
-    height, width = image.shape[:2]
-    scale = long_side / max(height, width) if long_side else 1.0
-    if scale >= 1:
-        return Photo(id, path, image, image)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return Photo(id, path, image, np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8))
+    return Photo(id, path, image, predictor.seen(image))
 
 
 def _chunks(photos: Iterable[Photo]) -> Iterator[list[Photo]]:
@@ -223,28 +218,13 @@ def _chunks(photos: Iterable[Photo]) -> Iterator[list[Photo]]:
         yield chunk
 
 
-def _by_window(
-    photos: Sequence[Photo], predictor: Predictor, auto: bool
-) -> Iterator[tuple[Predictor, list[Photo]]]:
-    """Photos by what predicts them: `predictor`, but very large ones never whole unless that was asked."""
-    groups: dict[bool, list[Photo]] = {False: [], True: []}
-    for photo in photos:
-        groups[auto and not predictor.window and _pixels(photo.small) > LARGE_PIXELS].append(photo)
-    yield predictor, groups[False]
-    yield replace(predictor, window=LARGE_WINDOW), groups[True]
-
-
 def _labels(predictor: Predictor, photos: Sequence[Photo]) -> Iterator[tuple[Photo, Array]]:
     """Every photo with its class indices, uint8, at the size of its image."""
     by_id = {photo.id: photo for photo in photos}
-    records = [Record(p.id, p.path, None, p.small.shape[0], p.small.shape[1]) for p in photos]
-    for part in predictions(predictor, records, load=lambda record: (by_id[record.id].small, None)):
+    records = [Record(photo.id, photo.path, None, *photo.image.shape[:2]) for photo in photos]
+    for part in predictions(predictor, records, load=lambda record: (by_id[record.id].seen, None)):
         for record, label in zip(part.records, part.label_BHW.cpu().numpy(), strict=True):
-            photo = by_id[record.id]
-            height, width = photo.image.shape[:2]
-            if label.shape != (height, width):
-                label = np.asarray(cv2.resize(label, (width, height), interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
-            yield photo, label
+            yield by_id[record.id], label
 
 
 def _write(photo: Photo, label: Array, out: Path, palette: Colours, overlay: bool) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from semiseg_cli.core.data.imaging import read_image
+from semiseg_cli.core.data.photos import read_image
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.errors import BadFile, DataError
 

@@ -1,54 +1,22 @@
-"""Reading what people have: photos and masks of any orientation, mode and bit depth.
+"""Reading what people have as masks, of any orientation, mode and bit depth; and writing images.
 
-Used by `prepare` and `predict`, so that a photo looks the same to both. Pillow reads, because OpenCV returns half a
-picture for a truncated JPEG and colours for a palette PNG.
+Pillow reads, because OpenCV returns colours for a palette PNG. Photos are read by `photos.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
+from semiseg_cli.core.data.photos import opened
 from semiseg_cli.core.errors import DataError
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".gif"})
 COLOUR = 1 << 24  # set in the code of a mask pixel that is a colour, 0xRRGGBB in the bits below
 _ORIENTATION = 0x0112  # EXIF tag
-_ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
-    """An image file; whatever goes wrong while it is open becomes a DataError that names it."""
-    try:
-        with Image.open(path) as image:
-            yield image
-    except (DataError, MemoryError):
-        raise
-    except Exception as error:  # Pillow's decoders raise anything on damaged files
-        raise DataError(f"{path} cannot be read as an image", why=str(error) or type(error).__name__) from error
-
-
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """An image as uint8 HxWx3 RGB, upright by its EXIF orientation.
-
-    Grey is repeated, transparency dropped, a palette or CMYK converted, 16 bits cut to the upper 8; of several frames
-    the first counts. Raises DataError for an unreadable or truncated file and for floating-point pixels.
-    """
-    with opened(path) as image:
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode.startswith("I"):
-            grey = (_integers(upright, path) >> 8).astype(np.uint8)
-            return np.repeat(grey[:, :, None], 3, axis=2)
-        if upright.mode == "F":
-            raise DataError(f"{path} has floating-point pixels", fix="save it with 8 or 16 bits a channel")
-        return np.array(upright.convert("RGB"))
 
 
 def read_mask(path: Path) -> NDArray[np.uint8]:
@@ -108,35 +76,6 @@ def orient(pixels: NDArray[np.int32], exif: int) -> NDArray[np.int32]:
     if exif in (3, 4, 7, 8):
         pixels = pixels[::-1]
     return pixels[:, ::-1] if exif in (2, 3, 6, 7) else pixels
-
-
-def image_size(path: Path) -> tuple[int, int]:
-    """Height and width as stored, from the header. DataError for a file that is unreadable or not whole.
-
-    A JPEG or PNG that ends as they must end is whole; any other file is decoded to find out.
-    """
-    with opened(path) as image:
-        width, height = image.size
-        end = _ENDS.get(image.format or "")
-    if end:
-        with path.open("rb") as file:
-            file.seek(-len(end), 2)
-            if file.read() == end:
-                return height, width
-    read_image(path)
-    return height, width
-
-
-def is_plain(path: Path) -> bool:
-    """Whether every decoder gives the same for this file: an upright 8-bit RGB or grey JPEG or PNG."""
-    with opened(path) as image:
-        if image.mode not in ("RGB", "L") or image.format not in ("JPEG", "PNG") or "transparency" in image.info:
-            return False
-        if image.format == "PNG":
-            with path.open("rb") as file:
-                if file.read(25)[24] != 8:  # the header's bit depth: Pillow gives 16-bit colour as RGB, too
-                    return False
-    return orientation(path) == 1
 
 
 def write_image(path: Path, pixels: NDArray[np.uint8]) -> Path:

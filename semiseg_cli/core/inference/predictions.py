@@ -1,6 +1,6 @@
 """Predictions of many images, batch by batch: what evaluation, `semiseg predict` and the pictures are made from.
 
-Images keep their size and are never padded; those of equal exact shape share a forward.
+Images are never padded, and predictions have their size; those of equal exact shape share a forward.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from semiseg_cli.core.data.decode import decode_image
 from semiseg_cli.core.data.loader import begin_worker
+from semiseg_cli.core.data.photos import reduced
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.errors import BadFile, DataError, SemisegError
+from semiseg_cli.core.inference.enlarging import decided
 from semiseg_cli.core.inference.predictor import Predictor
 
 Array = np.ndarray[Any, np.dtype[np.uint8]]
@@ -28,12 +30,16 @@ Load = Callable[[Record], tuple[Array, Array | None]]  # image HxWx3 RGB and, wh
 
 
 class Predicted(NamedTuple):
-    """Images of equal shape, all on the device: predicted class (uint8), its probability, the mask if it was loaded."""
+    """Images of equal shape, all on the device: predicted class (uint8), its probability, the mask if it was loaded.
+
+    probs_BKhw: probabilities of all classes at the size at which the network saw the images (see `enlarging`).
+    """
 
     records: list[Record]
     label_BHW: Tensor
     conf_BHW: Tensor
     truth_BHW: Tensor | None
+    probs_BKhw: Tensor
 
 
 def load_image(record: Record) -> tuple[Array, None]:
@@ -64,7 +70,7 @@ def predictions(
     device = predictor.device
     groups = list(_groups(records, predictor))
     files = DataLoader(
-        _Files(groups, load),
+        _Files(groups, load, predictor.long_side),
         batch_size=None,
         num_workers=min(workers, len(groups)),
         pin_memory=device.type == "cuda",
@@ -76,9 +82,10 @@ def predictions(
             if isinstance(loaded, SemisegError):
                 raise loaded
             image_BHW3, mask_BHW = loaded
-            conf_BHW, label_BHW = predictor(image_BHW3).max(1)
+            probs_BKhw = predictor(image_BHW3)
             truth_BHW = None if mask_BHW is None else mask_BHW.to(device, non_blocking=True)
-            yield Predicted(group, label_BHW.to(torch.uint8), conf_BHW, truth_BHW)
+            yield Predicted(group, *decided(probs_BKhw, (group[0].height, group[0].width)), truth_BHW, probs_BKhw)
+            del probs_BKhw  # else it would lie beside the next
 
 
 def save_predictions(part: Predicted, folder: Path, palette: Sequence[Sequence[int]]) -> None:
@@ -110,13 +117,13 @@ def save_index(path: Path, label_HW: Array, palette: Sequence[Sequence[int]]) ->
 
 
 class _Files(Dataset[Any]):
-    """Decoded groups of images: uint8 BxHxWx3 and BxHxW (or None), or the error that a worker met.
+    """Groups of images as the network sees them, and masks: uint8 Bxhxwx3 and BxHxW (or None), or a worker's error.
 
     The error travels as a value because a DataLoader would rebuild it from its text alone.
     """
 
-    def __init__(self, groups: list[list[Record]], load: Load) -> None:
-        self.groups, self.load = groups, load
+    def __init__(self, groups: list[list[Record]], load: Load, long_side: int) -> None:
+        self.groups, self.load, self.long_side = groups, load, long_side
 
     def __len__(self) -> int:
         return len(self.groups)
@@ -127,7 +134,7 @@ class _Files(Dataset[Any]):
         except SemisegError as error:
             return error
         masks = [mask for _, mask in pairs if mask is not None]
-        image_BHW3 = torch.from_numpy(np.stack([image for image, _ in pairs]))
+        image_BHW3 = torch.from_numpy(np.stack([reduced(image, self.long_side) for image, _ in pairs]))
         return image_BHW3, torch.from_numpy(np.stack(masks)) if masks else None
 
 

@@ -1,6 +1,7 @@
-"""A network and all that belongs to applying it: normalisation, window, scales and precision, in one value.
+"""A network and all that belongs to applying it: normalisation, size, window, scales and precision, in one value.
 
-Evaluation, the training loop's included, `semiseg predict` and the pictures of predictions all go through here.
+Evaluation, the training loop's included, `semiseg predict`, the pictures of predictions and `semiseg_cli.load` all go
+through here, so that a network is used as it was measured.
 """
 
 from __future__ import annotations
@@ -11,13 +12,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from semiseg_cli.core.data.photos import reduced, reduced_size
 from semiseg_cli.core.inference import sliding
 from semiseg_cli.core.inference.options import AS_TRAINED, Inference, resolve_window
 from semiseg_cli.core.settings import EvalConfig
 
+LARGE_PIXELS, LARGE_WINDOW = 2**22, 1024  # a whole image beyond this goes through windows of that side
 CPU_PIXELS = 2**18  # per forward on a CPU: beyond it an image takes up to twice as long (maps outgrow the caches)
 
 
@@ -25,7 +30,8 @@ CPU_PIXELS = 2**18  # per forward on a CPU: beyond it an image takes up to twice
 class Predictor:
     """A network, called with images: window, stride, batch, scales and flip are those of `sliding.predict`.
 
-    mean, std: per channel of images in [0, 1]. amp: bfloat16 autocast.
+    mean, std: per channel of images in [0, 1]. amp: bfloat16 autocast. It is called with images as `seen`
+    gives them; what it says of them is of their own size after `enlarging.decided`.
     """
 
     net: nn.Module
@@ -38,6 +44,8 @@ class Predictor:
     scales: Sequence[float] = (1.0,)
     flip: bool = False
     amp: bool = False
+    long_side: int = 0  # larger images are seen reduced to it; 0: as they are
+    spare: bool = False  # very large images are never seen whole, also where `window` is 0
 
     @classmethod
     def of(
@@ -56,7 +64,8 @@ class Predictor:
         trained = EvalConfig(**{name: config[f"eval.{name}"] for name in ("window", "stride", "batch")})
         normalise = meta["normalise"]
         side = data["window"] if protocol is None else protocol
-        return cls.configured(net, trained, side, config["train.amp"], device, how, **normalise)
+        most = data.get("long_side", 0)
+        return cls.configured(net, trained, side, config["train.amp"], device, how, long_side=most, **normalise)
 
     @classmethod
     def configured(
@@ -68,10 +77,11 @@ class Predictor:
         device: torch.device,
         how: Inference = AS_TRAINED,
         *,
+        long_side: int,
         mean: Sequence[float],
         std: Sequence[float],
     ) -> Predictor:
-        """A network whose run has this configuration. amp: the run's train.amp."""
+        """A network whose run has this configuration. amp: the run's train.amp. long_side: of its training images."""
         return cls(
             net=net,
             mean=mean,
@@ -83,19 +93,31 @@ class Predictor:
             scales=how.scales,
             flip=how.flip,
             amp=in_bfloat16(amp, device),
+            long_side=long_side,
+            spare=how.window == "auto",
         )
 
+    def seen(self, image_HW3: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """An image as it is shown to the network."""
+        return reduced(image_HW3, self.long_side)
+
+    def window_of(self, height: int, width: int) -> int:
+        """The window for images that are seen at this size, in pixels; 0: they are seen whole."""
+        large = self.spare and not self.window and height * width > LARGE_PIXELS
+        return LARGE_WINDOW if large else self.window
+
     def __call__(self, image_BHW3: Tensor) -> Tensor:
-        """Probabilities BKHW on the device, as `sliding.predict` gives them, of uint8 images on any."""
+        """Probabilities BKHW on the device, as `sliding.predict` gives them, of uint8 images on any, as `seen`."""
+        height, width = image_BHW3.shape[1:3]
         rgb01_B3HW = image_BHW3.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
         mean_311, std_311 = self._normalisation
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
             return sliding.predict(
                 self.net,
                 (rgb01_B3HW - mean_311) / std_311,
-                window=self.window,
+                window=self.window_of(height, width),
                 stride=self.stride,
-                batch=self.at_once(*image_BHW3.shape[1:3]),
+                batch=self.at_once(height, width),
                 scales=self.scales,
                 flip=self.flip,
             )
@@ -104,13 +126,16 @@ class Predictor:
         """Images of this size, or windows of them, per forward: `batch`, or fewer on a CPU if they are large."""
         if self.device.type != "cpu":
             return self.batch
-        pixels = min(height, self.window or height) * min(width, self.window or width)
+        window = self.window_of(height, width)
+        pixels = min(height, window or height) * min(width, window or width)
         return max(1, min(self.batch, CPU_PIXELS // pixels))
 
     def together(self, height: int, width: int) -> int:
         """Images of this size that fill a forward: windows of one image count one each."""
-        how = self.window, self.stride, sliding.multiple_of(self.net)
-        groups = sliding.windows(height, width, *how) if self.window else {}
+        height, width = reduced_size(height, width, self.long_side)
+        window = self.window_of(height, width)
+        how = window, self.stride, sliding.multiple_of(self.net)
+        groups = sliding.windows(height, width, *how) if window else {}
         return max(1, self.at_once(height, width) // max(map(len, groups.values()), default=1))
 
     @cached_property

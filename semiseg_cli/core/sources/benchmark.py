@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from semiseg_cli.core.data.decode import decode_image
-from semiseg_cli.core.data.imaging import image_size, read_codes, write_image
+from semiseg_cli.core.data.imaging import read_codes, write_image
+from semiseg_cli.core.data.photos import image_size
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.errors import DataError
 from semiseg_cli.core.sources.classes import LabelMap

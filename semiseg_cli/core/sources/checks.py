@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from semiseg_cli.core.data.decode import decode_mask
-from semiseg_cli.core.data.imaging import read_image
+from semiseg_cli.core.data.photos import read_image
 from semiseg_cli.core.data.spec import Dataset, Record
 from semiseg_cli.core.errors import DataError
 

@@ -16,7 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from semiseg_cli.core.data.imaging import is_plain, orient, orientation, read_codes, read_image, write_image
+from semiseg_cli.core.data.imaging import orient, orientation, read_codes, write_image
+from semiseg_cli.core.data.photos import is_plain, read_image, reduced
 from semiseg_cli.core.data.spec import IGNORE, Record
 from semiseg_cli.core.errors import DataError
 from semiseg_cli.core.sources.classes import Classes, LabelMap, code_name
@@ -57,9 +58,8 @@ def copy(source: Source, folder: Path, label_map: LabelMap, long_side: int) -> C
     try:
         image = read_image(source.image)
         height, width = image.shape[:2]
-        scale = min(1.0, long_side / max(height, width)) if long_side else 1.0
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        small = image if scale == 1 else np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+        small = reduced(image, long_side)
+        size = (small.shape[1], small.shape[0])
         mask_file: Path | None = None
         pixels: tuple[int, ...] = ()
         if source.mask:
@@ -67,13 +67,13 @@ def copy(source: Source, folder: Path, label_map: LabelMap, long_side: int) -> C
             if codes.shape != (height, width):
                 text = f"{source.image} is {width}x{height}, {source.mask} {codes.shape[1]}x{codes.shape[0]}"
                 return Refusal("sizes", text)
-            reduced = np.asarray(cv2.resize(codes, size, interpolation=cv2.INTER_NEAREST), np.int32)
-            mask, strange = label_map(reduced)
+            codes = np.asarray(cv2.resize(codes, size, interpolation=cv2.INTER_NEAREST), np.int32)
+            mask, strange = label_map(codes)
             if strange:
                 return Refusal("values", f"{source.mask}: {', '.join(map(code_name, list(strange)[:8]))}", strange)
             mask_file = write_image(folder / "masks" / f"{source.id}.png", mask)
             pixels = tuple(np.bincount(mask.ravel(), minlength=256)[: label_map.classes].tolist())
-        if scale == 1 and is_plain(source.image):
+        if small is image and is_plain(source.image):
             image_file = folder / "images" / f"{source.id}{source.image.suffix.lower()}"
             image_file.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source.image, image_file)

@@ -15,8 +15,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from semiseg_cli.core.data.imaging import SUFFIXES
 from semiseg_cli.core.data.names import draw_key
+from semiseg_cli.core.data.photos import SUFFIXES
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.errors import DataError, UsageError
 from semiseg_cli.core.sources.copies import Copy, Source

@@ -88,10 +88,12 @@ class Session:
     def evaluate(self, progress: Callable[[int], object] | None = None) -> Evaluation:
         """The deployed network on the validation images as `semiseg eval` measures it. progress: as in `evaluate`."""
         net, config, device = self.method.deployed(), self.config, self.world.device
+        dataset = self.dataset
         predictor = Predictor.configured(
-            net, config.eval, self.dataset.window, config.train.amp, device, mean=MEAN, std=STD
-        )
-        return evaluate(predictor, self.dataset, self.dataset.val, workers=self.workers, progress=progress)
+            net, config.eval, dataset.window, config.train.amp, device,
+            long_side=dataset.long_side, mean=MEAN, std=STD,
+        )  # fmt: skip
+        return evaluate(predictor, dataset, dataset.val, workers=self.workers, progress=progress)
 
 
 def deployed_meta(

@@ -1,0 +1,134 @@
+"""Reading what people have as photos, of any orientation, mode and bit depth, and reducing them for a network.
+
+Used by whatever shows photos to a network, `prepare` and `load` included, so that a photo looks the same to all of
+them. Pillow reads, because OpenCV returns half a picture for a truncated JPEG. Needs NumPy and Pillow alone: `load`
+works where nothing else is installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from semiseg_cli.core.errors import DataError
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".gif"})
+_ORIENTATION = 0x0112  # EXIF tag
+_ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """An image file; whatever goes wrong while it is open becomes a DataError that names it."""
+    try:
+        with Image.open(path) as image:
+            yield image
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:  # Pillow's decoders raise anything on damaged files
+        raise DataError(f"{path} cannot be read as an image", why=str(error) or type(error).__name__) from error
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """An image as uint8 HxWx3 RGB, upright by its EXIF orientation; see `rgb_of`.
+
+    Of several frames the first counts. Raises DataError for an unreadable or truncated file.
+    """
+    with opened(path) as image:
+        return rgb_of(image, str(path))
+
+
+def rgb_of(image: Image.Image, name: str) -> NDArray[np.uint8]:
+    """The same of an open image. `name`: what messages call it.
+
+    Grey is repeated, transparency dropped, a palette or CMYK converted, 16 bits cut to the upper 8. Raises DataError
+    for floating-point pixels.
+    """
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I"):
+        values = np.array(upright).astype(np.int32)
+        if values.min() < 0 or values.max() > 65535:
+            raise DataError(f"{name} has 32-bit pixels", fix="save it with 8 or 16 bits")
+        return np.repeat((values >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
+    if upright.mode == "F":
+        raise DataError(f"{name} has floating-point pixels", fix="save it with 8 or 16 bits a channel")
+    return np.array(upright.convert("RGB"))
+
+
+def as_rgb(image: Any) -> NDArray[np.uint8]:
+    """uint8 HxWx3 RGB of an image file's path, a Pillow image, or such an array. ValueError for another array."""
+    if isinstance(image, str | Path):
+        return read_image(Path(image))
+    if isinstance(image, Image.Image):
+        return rgb_of(image, "the image")
+    array = np.asarray(image)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
+        raise ValueError(f"an image is uint8 (height, width, 3), not {array.dtype} {array.shape}")
+    return array
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Height and width as stored, from the header. DataError for a file that is unreadable or not whole.
+
+    A JPEG or PNG that ends as they must end is whole; any other file is decoded to find out.
+    """
+    with opened(path) as image:
+        width, height = image.size
+        end = _ENDS.get(image.format or "")
+    if end:
+        with path.open("rb") as file:
+            file.seek(-len(end), 2)
+            if file.read() == end:
+                return height, width
+    read_image(path)
+    return height, width
+
+
+def is_plain(path: Path) -> bool:
+    """Whether every decoder gives the same for this file: an upright 8-bit RGB or grey JPEG or PNG."""
+    with opened(path) as image:
+        if image.mode not in ("RGB", "L") or image.format not in ("JPEG", "PNG") or "transparency" in image.info:
+            return False
+        if image.format == "PNG":
+            with path.open("rb") as file:
+                if file.read(25)[24] != 8:  # the header's bit depth: Pillow gives 16-bit colour as RGB, too
+                    return False
+        return image.getexif().get(_ORIENTATION, 1) not in range(2, 9)
+
+
+def reduced_size(height: int, width: int, long_side: int) -> tuple[int, int]:
+    """Height and width of an image whose long side is at most `long_side` pixels; 0: as it is."""
+    longest = max(height, width)
+    if not long_side or longest <= long_side:
+        return height, width
+    scale = long_side / longest
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def reduced(image_HW3: NDArray[np.uint8], long_side: int) -> NDArray[np.uint8]:
+    """An image reduced to a long side of `long_side` pixels, each the mean of the area it covers; 0: as it is."""
+    height, width = reduced_size(image_HW3.shape[0], image_HW3.shape[1], long_side)
+    if (height, width) == image_HW3.shape[:2]:
+        return image_HW3
+    rows_hW3 = _means(image_HW3.reshape(len(image_HW3), -1), height).reshape(height, -1, 3)
+    both_wh3 = _means(rows_hW3.transpose(1, 0, 2).reshape(-1, height * 3), width).reshape(width, height, 3)
+    return np.ascontiguousarray(np.rint(both_wh3).astype(np.uint8).transpose(1, 0, 2))
+
+
+def _means(x_NM: NDArray[Any], count: int) -> NDArray[np.float32]:
+    """(count, M): means of equal parts of the first axis, whose borders may cut through an entry."""
+    borders = np.arange(count + 1) * (len(x_NM) / count)
+    first = borders[:-1].astype(int)
+    last = np.ceil(borders[1:] - 1e-9).astype(int)
+    out = np.empty((count, x_NM.shape[1]), np.float32)
+    for part, (begin, end) in enumerate(zip(first, last, strict=True)):
+        place = np.arange(begin, end)
+        inside = np.minimum(place + 1, borders[part + 1]) - np.maximum(place, borders[part])
+        np.matmul((inside / inside.sum()).astype(np.float32), x_NM[begin:end].astype(np.float32), out=out[part])
+    return out

@@ -1,0 +1,119 @@
+"""Photos as people have them: any orientation, mode and depth, whole or not; reduced as means over areas."""
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from semiseg_cli.core.data.imaging import write_image
+from semiseg_cli.core.data.photos import as_rgb, image_size, is_plain, read_image, reduced, reduced_size
+from semiseg_cli.core.errors import DataError
+
+PHOTO = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+
+
+def exif(orientation):
+    table = Image.Exif()
+    table[0x0112] = orientation
+    return table
+
+
+GREY = np.arange(0, 250, 10, dtype=np.uint8).reshape(5, 5)
+MODES = {
+    "grey": (Image.fromarray(GREY), GREY),
+    "bilevel": (Image.fromarray(GREY > 100), np.where(GREY > 100, 255, 0)),
+    "16 bit": (Image.fromarray(GREY.astype(np.uint16) * 256 + 77), GREY),
+    "transparent": (Image.merge("RGBA", [Image.fromarray(GREY)] * 3 + [Image.fromarray(GREY[::-1].copy())]), GREY),
+    "grey with alpha": (Image.merge("LA", [Image.fromarray(GREY)] * 2), GREY),
+    "palette": (Image.fromarray(GREY).convert("P"), GREY),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_read_image_takes_any_mode(tmp_path, mode):
+    image, expected = MODES[mode]
+    image.save(tmp_path / "a.png")
+    read = read_image(tmp_path / "a.png")
+    assert read.dtype == np.uint8
+    assert np.array_equal(read, np.repeat(expected[:, :, None], 3, 2))
+
+
+def test_16_bit_colour_is_read_and_never_plain(tmp_path):
+    path = tmp_path / "a.png"
+    cv2.imwrite(str(path), PHOTO[:, :, ::-1].astype(np.uint16) * 256 + 77)
+    assert np.array_equal(read_image(path), PHOTO)
+    assert not is_plain(path)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tiff"])
+@pytest.mark.parametrize("keep", [0.0, 0.1, 0.6])
+def test_truncated_files_are_named(tmp_path, suffix, keep):
+    path = tmp_path / f"half.{suffix}"
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * keep)])
+    with pytest.raises(DataError, match="half"):
+        read_image(path)
+
+
+def test_floating_point_pixels_are_refused(tmp_path):
+    Image.fromarray(np.ones((4, 4), np.float32)).save(tmp_path / "a.tiff")
+    with pytest.raises(DataError, match="floating"):
+        read_image(tmp_path / "a.tiff")
+
+
+def test_plain_files_need_no_copy(tmp_path):
+    write_image(tmp_path / "a.png", PHOTO)
+    write_image(tmp_path / "a.jpg", PHOTO)
+    assert is_plain(tmp_path / "a.png")
+    assert is_plain(tmp_path / "a.jpg")
+    assert np.array_equal(read_image(tmp_path / "a.png"), PHOTO)
+    Image.fromarray(PHOTO).save(tmp_path / "turned.jpg", exif=exif(6))
+    Image.fromarray(PHOTO).convert("CMYK").save(tmp_path / "print.jpg")
+    Image.fromarray(PHOTO).convert("P").save(tmp_path / "p.png")
+    assert not any(is_plain(tmp_path / name) for name in ("turned.jpg", "print.jpg", "p.png"))
+
+
+@pytest.mark.parametrize("name", ["x.jpg", "x.png", "x.bmp"])
+def test_image_size_asks_whether_the_file_is_whole(tmp_path, name):
+    path = tmp_path / name
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 50, 3), np.uint8)).save(path)
+    whole = path.read_bytes()
+    assert image_size(path) == (30, 50)
+    path.write_bytes(whole + b"\0")  # something behind the end: every decoder reads it
+    assert image_size(path) == (30, 50)
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=rf"{name} cannot be read"):
+        image_size(path)
+
+
+@pytest.mark.parametrize(
+    ("size", "long_side"), [((12, 8), 4), ((7, 5), 3), ((5, 13), 12), ((1, 30), 7), ((30, 1), 7), ((64, 48), 63)]
+)
+def test_a_reduced_pixel_is_the_mean_of_its_area(size, long_side):
+    """Against the photo enlarged so often that every new pixel is a whole number of old ones."""
+    image = np.random.default_rng(1).integers(0, 256, (*size, 3), np.uint8)
+    height, width = reduced_size(*size, long_side)
+    assert max(height, width) == long_side
+    fine = image.astype(np.float64).repeat(height, 0).repeat(width, 1)
+    means = fine.reshape(height, size[0], width, size[1], 3).mean((1, 3))
+    found = reduced(image, long_side)
+    assert (found.dtype, found.shape) == (np.uint8, (height, width, 3))
+    assert np.abs(found - means).max() <= 0.5 + 1e-3
+    assert found.flags["C_CONTIGUOUS"]
+
+
+@pytest.mark.parametrize("long_side", [0, 7, 8])
+def test_what_is_small_enough_is_the_same_image(long_side):
+    assert reduced(PHOTO, long_side) is PHOTO
+
+
+def test_a_path_a_picture_and_an_array_are_the_same_photo(tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(PHOTO).save(path, exif=exif(6))
+    upright = np.rot90(PHOTO, -1)
+    for given in (path, str(path), Image.open(path), Image.open(path).convert("RGB"), upright):
+        assert np.array_equal(as_rgb(given), upright)
+    for other in (PHOTO[:, :, 0], PHOTO.astype(np.float32), PHOTO[None]):
+        with pytest.raises(ValueError, match="height, width, 3"):
+            as_rgb(other)
