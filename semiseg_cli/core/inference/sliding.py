@@ -1,9 +1,9 @@
 """Class probabilities of whole images or of overlapping windows, over several scales and mirrored if asked.
 
-The windows are those of the field's Cityscapes protocol: a step of int(stride * side), windows at the right and lower
-border truncated, softmax summed where they overlap. A 1024x2048 image at 801 and 2/3 gives 8 windows of 4 shapes.
-Where a network takes multiples of 14 pixels only, say, windows have such sides (798), and the last ones are moved back
-to the border instead of truncated.
+The windows are those of the field's Cityscapes protocol, a step of int(stride * side), softmax summed where they overlap,
+but that the last ones at the right and lower border are moved back instead of truncated: a window of a few pixels has
+no context to judge them by. A 1024x2048 image at 801 and 2/3 gives 8 windows. Where a network takes multiples of 14
+pixels only, say, windows have such sides (798).
 Windows of equal shape, of all images of the batch, share one forward: in eval mode that changes nothing but rounding.
 """
 
@@ -27,15 +27,14 @@ def multiple_of(net: Net) -> int:
 
 
 def spans(side: int, window: int, stride: float, multiple: int = 1) -> list[tuple[int, int]]:
-    """Begin and end of the windows along one side in pixels; the first that reaches the border is the last.
+    """Begin and end of the windows along one side in pixels; the last ends at the border, and is as long as the others.
 
-    A side shorter than the window is one truncated window; with a multiple, no other is truncated.
+    A side shorter than the window is one truncated window. multiple: of the sides that suit a network.
     """
     window = fit_side(window, multiple)
     step = max(1, int(round(window * stride, 6)))
     count = 1 + ceil(max(side - window, 0) / step)
-    last = max(side - window, 0) if multiple > 1 else side
-    begins = (min(i * step, last) for i in range(count))
+    begins = (min(i * step, max(side - window, 0)) for i in range(count))
     return [(begin, min(begin + window, side)) for begin in begins]
 
 
