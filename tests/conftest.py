@@ -19,7 +19,7 @@ from torch import Tensor
 from semiseg_cli.core.config.layers import Resolved, resolve
 from semiseg_cli.core.methods import load_method
 from semiseg_cli.core.methods.base import Method
-from semiseg_cli.core.models import MEAN, STD
+from semiseg_cli.core.networks import MEAN, STD
 from semiseg_cli.core.training.step import Builder, Train
 from semiseg_cli.core.views.device import ViewSettings
 from semiseg_cli.core.views.photometric import Photometric

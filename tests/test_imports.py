@@ -68,6 +68,7 @@ THIRD_PARTY = {
     "cli": {"typer", "rich"},
     "cli.launch": {"torch"},  # torchrun's own module, when processes are started
     "__main__": set[str](),
+    "core.models": {"torch", "torchvision", "numpy", "safetensors", "timm", "huggingface_hub"},
     "core.methods": {"torch", "numpy"},  # numpy for the tables of a paper's own view
     "core.methods.stpg": {"torch", "scipy"},  # the assignment problem
     "core.ops": {"torch", "numpy"},
@@ -87,7 +88,7 @@ THIRD_PARTY = {
 }
 
 # Slow to import, so never when a command line starts: not at the top of these, though inside their functions.
-HEAVY = {"torch", "torchvision", "numpy", "cv2", "scipy", "PIL", "safetensors"}
+HEAVY = {"torch", "torchvision", "numpy", "cv2", "scipy", "PIL", "safetensors", "timm", "huggingface_hub"}
 HEAVY_PARTS = ("stages", "core.training", "core.inference", "core.data.index", "core.types", "core.networks")
 LIGHT = (
     "cli", "__main__", "core.config", "core.settings", "core.errors", "core.runs", "core.finding",

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from semiseg_cli.core.types import at_least_float32
 
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's images, RGB in [0, 1]
+
 
 @dataclass(frozen=True)
 class Out:
@@ -35,11 +37,17 @@ class Encoder(nn.Module, ABC):
     channels: tuple[int, ...]  # of its maps
     strides: tuple[int, ...]  # of its maps, in pixels of the image
     multiple: int = 1  # sides of the images it takes are multiples of this
+    mean: tuple[float, ...] = MEAN  # of the images it was trained on, RGB in [0, 1]: what it is given has mean 0 and
+    std: tuple[float, ...] = STD  # deviation 1
     unused: tuple[str, ...] = ()  # beginnings of names in a classifier's weights that it has no place for
 
     @abstractmethod
     def forward(self, image_B3HW: Tensor) -> list[Tensor]:
-        """The maps of normalised images."""
+        """The maps of images normalised with `mean` and `std`."""
+
+    def renamed(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Tensors of a published file by this encoder's names, where a publisher has others."""
+        return dict(tensors)
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,9 @@ from semiseg_cli.core.models.weights import cache_folder
 
 PACKAGES = (
     "torch", "torchvision", "numpy", "opencv-python-headless", "pillow", "scipy", "safetensors", "typer", "rich",
-    "timm", "tensorboard",
+    "timm", "huggingface_hub", "tensorboard",
 )  # fmt: skip
-OPTIONAL = ("timm", "tensorboard")
+OPTIONAL = ("tensorboard",)
 OPENCV = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 PROBE_SECONDS = 180
 LITTLE_DISK = 5e9  # bytes: less than VOC and a few runs take

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from semiseg_cli.core.data.spec import Dataset, Partition, Record
 from semiseg_cli.core.errors import DataError, UsageError, did_you_mean
 from semiseg_cli.core.files import network_of
 from semiseg_cli.core.inference.features import SIDE, Features, extract
-from semiseg_cli.core.models import BACKBONES, MEAN, STD, build_encoder, load_encoder
+from semiseg_cli.core.models import BACKBONES, build_encoder, load_encoder
 from semiseg_cli.core.ops.similarity import Neighbours, chunk_rows
 from semiseg_cli.core.partitions.pairs import (
     Pairs,
@@ -72,9 +72,9 @@ def pair(
         raise UsageError(f"{k} neighbours are not possible: {these}", fix=f"--k {len(known)}")
     count = k or min(K, len(known))
     place = join(device).device
-    net, name, line = _encoder(encoder, weights, note)
+    net, name, line, normalise = _encoder(encoder, weights, note)
     net = net.to(place).eval()
-    mark = _fingerprint(net)
+    mark = _fingerprint(net, normalise)
     meta = {
         "data": dataset.name, **describe_lists(partition), "partition_fingerprint": partition.fingerprint,
         "encoder": name, "encoder_fingerprint": mark, "k": str(count), "metric": "cosine" if cosine else "euclidean",
@@ -92,7 +92,7 @@ def pair(
     name = f"features-{_sha256((mark + files_of(dataset.train)).encode())[:16]}.f16"
     features = Features(path.with_name(name), len(dataset.train), width)
     with interruptible("pairing"), progress("features", len(dataset.train)) as advance:
-        encoded = extract(net, dataset.train, features, mean=MEAN, std=STD, device=place, advance=advance)
+        encoded = extract(net, dataset.train, features, **normalise, device=place, advance=advance)
     with progress("neighbours", len(partition.unlabeled)) as advance:
         index, distance = _neighbours(dataset, partition, features, known, count, cosine, place, advance)
     pairs = Pairs(path, index, distance, meta)
@@ -124,25 +124,26 @@ def _known(dataset: Dataset, partition: Partition, note: Callable[[str], None]) 
     return np.array(places, np.int64)
 
 
-def _encoder(encoder: str, weights: str, note: Callable[[str], None]) -> tuple[Any, str, str]:
-    """Images to maps; its name; and what was loaded, in a line."""
+def _encoder(encoder: str, weights: str, note: Callable[[str], None]) -> tuple[Any, str, str, Any]:
+    """Images to maps; its name; what was loaded, in a line; and the mean and std of what it is shown."""
     if encoder in BACKBONES:
         net = build_encoder(encoder, output_stride=32)
         line = load_encoder(net, encoder, weights, note=note)
         note(line)
-        return net, encoder, line
+        return net, encoder, line, {"mean": net.mean, "std": net.std}
     if not Path(encoder).exists():
         raise UsageError(f"'{encoder}' is neither a backbone nor a checkpoint", fix=did_you_mean(encoder, BACKBONES))
     if weights != "auto":
         raise UsageError(f"{encoder} brings its own weights, so --weights {weights} has no place")
     path = network_of(Path(encoder))
     trained, meta = load_network(path)
-    return trained.encoder, meta["model"]["backbone"], f"encoder {meta['model']['backbone']}: {path}"
+    name = meta["model"]["backbone"]
+    return trained.encoder, name, f"encoder {name}: {path}", meta["normalise"]
 
 
-def _fingerprint(net: nn.Module) -> str:
-    """sha256 of all that decides the features: parameters, statistics, strides, and the size images are shown at."""
-    digest = hashlib.sha256(str(SIDE).encode())
+def _fingerprint(net: nn.Module, normalise: Mapping[str, Sequence[float]]) -> str:
+    """sha256 of all that decides the features: parameters, statistics, strides, and how images are shown."""
+    digest = hashlib.sha256(f"{SIDE} {[list(values) for values in normalise.values()]}".encode())
     for name, module in net.named_modules():
         if isinstance(module, nn.Conv2d):
             digest.update(f"{name} {module.stride} {module.dilation}".encode())

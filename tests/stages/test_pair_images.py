@@ -19,7 +19,8 @@ from semiseg_cli.core.data.decode import decode_image
 from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.errors import CheckpointError, DataError, Interrupted, UsageError
 from semiseg_cli.core.inference import features
-from semiseg_cli.core.models import MEAN, STD, build_segmenter
+from semiseg_cli.core.models import build_segmenter
+from semiseg_cli.core.networks import MEAN, STD
 from semiseg_cli.core.partitions.pairs import read_pairs, write_pairs
 from semiseg_cli.core.partitions.splits import resolve_partition
 from semiseg_cli.stages.pair import pair

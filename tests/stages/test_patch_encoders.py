@@ -40,7 +40,7 @@ def start(patches: type[Patches], configured: Callable[..., Resolved], shapes_ro
 def by_hand(net: torch.nn.Module, image: np.ndarray) -> torch.Tensor:
     """Logits of a 48 px image: resized to 42, aligned corners, and back."""
     rgb = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
-    mean, std = (torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    mean, std = (torch.tensor(v)[:, None, None] for v in (Patches.mean, Patches.std))
     x = F.interpolate((rgb - mean) / std, (42, 42), mode="bilinear", align_corners=True)
     logits = net.decode(net.encode(x), (42, 42)).logits_BKHW
     return F.interpolate(logits, (48, 48), mode="bilinear", align_corners=True)
@@ -50,7 +50,8 @@ def test_from_training_to_a_file(start: Start, shapes_root: Path, tmp_path: Path
     run = start()
     record = load_dataset(shapes_root, "shapes").val[0]
     image = np.array(Image.open(record.image))
-    net, _ = load_network(run / "last.safetensors")
+    net, meta = load_network(run / "last.safetensors")
+    assert meta["normalise"] == {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3]}
     with torch.no_grad():
         expected = by_hand(net, image).argmax(1)[0]
 
@@ -84,6 +85,16 @@ def test_evaluation_shows_it_what_it_takes(
     assert found["images"] == 3
     assert found["miou"] is not None
     assert shown == seen
+
+
+def test_training_shows_it_images_of_its_mean_and_deviation(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown, whole = list[torch.Tensor](), Patches.forward
+    monkeypatch.setattr(Patches, "forward", lambda self, x: shown.append(x) or whole(self, x))
+    start("supervised")
+    mean, std = (torch.tensor(v)[:, None, None] for v in (Patches.mean, Patches.std))
+    levels = (shown[0] * std + mean) * 255
+    assert levels.std() > 10
+    torch.testing.assert_close(levels, levels.round(), rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("method", ["maskmatch", "guidedmix", "s4mim", "stpg", "unimatch"])

@@ -1,7 +1,7 @@
 """Networks: how one is built from a backbone and a decoder.
 
 Importing this module does not import torch. The names are in `names`; what a backbone and a decoder promise is said by
-`Encoder` and `Decoder` in core/types.py.
+`Encoder` and `Decoder` in core/networks.py.
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 __all__ = [
     "BACKBONES",
     "DECODERS",
-    "MEAN",
-    "STD",
     "build_decoder",
     "build_encoder",
     "build_segmenter",
@@ -32,9 +30,6 @@ __all__ = [
     "starts_random",
     "to_download",
 ]
-
-MEAN = (0.485, 0.456, 0.406)  # of ImageNet, RGB in [0, 1]: what every pretrained encoder expects
-STD = (0.229, 0.224, 0.225)
 
 
 def build_segmenter(

@@ -31,6 +31,12 @@ BACKBONES = {
     "resnet101": Backbone(f"{_HERE}.backbones.resnet:resnet101", torchvision="resnet101"),
     "resnet50s": Backbone(f"{_HERE}.backbones.resnet:resnet50s", timm="resnet50s.gluon_in1k"),
     "resnet101s": Backbone(f"{_HERE}.backbones.resnet:resnet101s", timm="resnet101s.gluon_in1k"),
+    "dinov2_s": Backbone(f"{_HERE}.backbones.vit:dinov2_s", timm="vit_small_patch14_dinov2.lvd142m"),
+    "dinov2_b": Backbone(f"{_HERE}.backbones.vit:dinov2_b", timm="vit_base_patch14_dinov2.lvd142m"),
+    "dinov2_l": Backbone(f"{_HERE}.backbones.vit:dinov2_l", timm="vit_large_patch14_dinov2.lvd142m"),
+    "dinov2_s_reg": Backbone(f"{_HERE}.backbones.vit:dinov2_s_reg", timm="vit_small_patch14_reg4_dinov2.lvd142m"),
+    "dinov2_b_reg": Backbone(f"{_HERE}.backbones.vit:dinov2_b_reg", timm="vit_base_patch14_reg4_dinov2.lvd142m"),
+    "dinov2_l_reg": Backbone(f"{_HERE}.backbones.vit:dinov2_l_reg", timm="vit_large_patch14_reg4_dinov2.lvd142m"),
 }
 DECODERS = {  # subclasses of `Decoder`
     "deeplabv3plus": f"{_HERE}.decoders.deeplabv3plus:DeepLabV3Plus",

@@ -45,6 +45,8 @@ def load_encoder(
     tensors, metadata = _read(path)
     if "semiseg" in metadata:
         tensors = _encoder_of_checkpoint(tensors, metadata["semiseg"], backbone, path)
+    else:
+        tensors = encoder.renamed(tensors)
     return _fit(encoder, tensors, backbone, path)
 
 

@@ -17,7 +17,6 @@ from semiseg_cli.core.inference.evaluation import Evaluation, evaluate
 from semiseg_cli.core.inference.options import resolve_window
 from semiseg_cli.core.inference.predictor import Predictor
 from semiseg_cli.core.methods.base import Method
-from semiseg_cli.core.models import MEAN, STD
 from semiseg_cli.core.settings import Config
 from semiseg_cli.core.training.distributed import World
 from semiseg_cli.core.training.step import Train
@@ -91,7 +90,7 @@ class Session:
         dataset = self.dataset
         predictor = Predictor.configured(
             net, config.eval, dataset.window, config.train.amp, device,
-            long_side=dataset.long_side, mean=MEAN, std=STD,
+            long_side=dataset.long_side, mean=net.encoder.mean, std=net.encoder.std,
         )  # fmt: skip
         return evaluate(predictor, dataset, dataset.val, workers=self.workers, progress=progress)
 
@@ -101,6 +100,7 @@ def deployed_meta(
 ) -> dict[str, Any]:
     """What a deployed checkpoint says of itself: enough to evaluate, predict and cite without the run."""
     config, dataset, partition = session.config, session.dataset, session.partition
+    encoder = session.method.deployed().encoder
     return {
         "version": __version__,
         "model": {
@@ -127,7 +127,7 @@ def deployed_meta(
             "labeled": len(partition.labeled),
             "unlabeled": len(partition.unlabeled) if "unlabeled" in session.plan.inputs else 0,
         },
-        "normalise": {"mean": list(MEAN), "std": list(STD)},
+        "normalise": {"mean": list(encoder.mean), "std": list(encoder.std)},
         "method": config.title,
         "config": flat,
         "step": step,

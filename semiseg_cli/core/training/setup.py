@@ -22,7 +22,7 @@ from semiseg_cli.core.methods import load_method
 from semiseg_cli.core.methods.base import Build, Method
 from semiseg_cli.core.methods.plugins import load_plugin
 from semiseg_cli.core.methods.plugins.base import Extended
-from semiseg_cli.core.models import MEAN, STD, load_encoder, starts_random
+from semiseg_cli.core.models import load_encoder, starts_random
 from semiseg_cli.core.ops.sizes import fit_side
 from semiseg_cli.core.partitions.pairs import folder_of, pairs_of
 from semiseg_cli.core.partitions.splits import class_pixels, nothing_known
@@ -131,7 +131,9 @@ def _module(config: Config, builder: Builder, world: World) -> Train:
     amp = train.amp == "bf16" or (train.amp == "auto" and native_bfloat16(world.device))
     strong = load_strong_view(train.strong_view, train.colour)
     views = ViewSettings(strong if train.colour else None, train.cutmix)
-    module = Train(_method(config, builder), seed=train.seed, mean=MEAN, std=STD, amp=amp, views=views)
+    method = _method(config, builder)
+    encoder = method.deployed().encoder  # all networks of a run have the same
+    module = Train(method, seed=train.seed, mean=encoder.mean, std=encoder.std, amp=amp, views=views)
     module = module.to(memory_format=torch.channels_last).to(world.device)
     if world.size > 1 and world.device.type == "cuda":
         module = nn.SyncBatchNorm.convert_sync_batchnorm(module)

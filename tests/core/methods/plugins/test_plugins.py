@@ -22,7 +22,7 @@ from semiseg_cli.core.methods.base import Batch, Clock, StepOutput, Views
 from semiseg_cli.core.methods.plugins import PLUGINS, load_plugin
 from semiseg_cli.core.methods.plugins.base import Extended, PlugIn
 from semiseg_cli.core.methods.plugins.pixel_distributions import inter_pixel_loss
-from semiseg_cli.core.models import MEAN, STD
+from semiseg_cli.core.networks import MEAN, STD
 from semiseg_cli.core.settings import doc, hints
 from semiseg_cli.core.training import loop
 from semiseg_cli.core.training.checkpoint import read

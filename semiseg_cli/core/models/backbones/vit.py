@@ -1,0 +1,114 @@
+"""Plain vision transformers, timm's, as encoders: the token maps after four blocks, all of one stride and width.
+
+Every map goes through the final layer norm; the class token and registers are dropped (DINOv2, Oquab et al., 2023,
+arXiv 2304.07193; the four blocks are those of Meta's heads and of UniMatch V2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from math import ceil
+from typing import Any
+
+import timm
+import torch
+from timm.models import VisionTransformer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from semiseg_cli.core.models.backbones.vit_names import named_by_timm
+from semiseg_cli.core.networks import Encoder
+
+META = 0.1  # DINOv2's offset of grids, in patches
+
+
+class ViT(Encoder):
+    """A transformer over patches, which takes every size that is a multiple of its patch.
+
+    taps: the blocks whose tokens are maps. offset: of the position table's rule, see `resampled`.
+    """
+
+    unused = ("mask_token", "head.", "fc_norm.")
+
+    def __init__(self, net: VisionTransformer, taps: Sequence[int], offset: float | None = None) -> None:
+        super().__init__()
+        self.taps, self.offset = tuple(taps), offset
+        self.grid: tuple[int, int] = net.patch_embed.grid_size  # of the position table
+        self.multiple = int(net.patch_embed.patch_size[0])
+        self.channels, self.strides = (net.embed_dim,) * len(self.taps), (self.multiple,) * len(self.taps)
+        published: Any = net.pretrained_cfg
+        self.mean, self.std = published["mean"], published["std"]
+        self.embeds_class = not net.no_embed_class  # whether the table has entries for class token and registers
+        self.patch_embed, self.norm_pre, self.blocks = net.patch_embed, net.norm_pre, net.blocks[: self.taps[-1] + 1]
+        self.cls_token, self.reg_token, self.pos_embed = net.cls_token, net.reg_token, net.pos_embed
+        self.norm = net.fc_norm if isinstance(net.norm, nn.Identity) else net.norm
+
+    def forward(self, image_B3HW: Tensor) -> list[Tensor]:
+        """Four maps (B, D, H / patch, W / patch)."""
+        x_BDhw = self.patch_embed.proj(image_B3HW)
+        grid = (x_BDhw.shape[2], x_BDhw.shape[3])
+        x_BND, prefix = self._with_positions(self.patch_embed.norm(x_BDhw.flatten(2).transpose(1, 2)), grid)
+        x_BND, maps = self.norm_pre(x_BND), []
+        for index, block in enumerate(self.blocks):
+            x_BND = block(x_BND)
+            maps += [self.norm(x_BND)[:, prefix:].transpose(1, 2).unflatten(2, grid)] * self.taps.count(index)
+        return maps
+
+    def _with_positions(self, x_BND: Tensor, grid: tuple[int, int]) -> tuple[Tensor, int]:
+        """Class token, registers and patches with their positions, and how many come before the patches."""
+        tokens = [token.expand(len(x_BND), -1, -1) for token in (self.cls_token, self.reg_token) if token is not None]
+        prefix = sum(token.shape[1] for token in tokens)
+        if self.pos_embed is None:
+            return torch.cat([*tokens, x_BND], 1), prefix
+        known = prefix if self.embeds_class else 0
+        table_ND = self.pos_embed[0].float()
+        places = resampled(table_ND[known:].unflatten(0, self.grid), grid, self.offset).flatten(0, 1)
+        x_BND = x_BND + places
+        if not tokens:
+            return x_BND, prefix
+        first = torch.cat(tokens, 1)
+        return torch.cat([first + table_ND[:known] if known else first, x_BND], 1), prefix
+
+    def renamed(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return named_by_timm(tensors, merged=not self.embeds_class)
+
+
+def resampled(table_hwD: Tensor, grid: tuple[int, int], offset: float | None) -> Tensor:
+    """A position table at another grid, bicubic; as it is at its own.
+
+    offset: None resizes to the grid, with antialiasing, as timm does for all and Meta for models with registers. A
+    number is Meta's rule for DINOv2 without them: each axis is scaled by (grid + offset) / own, that factor and not the
+    sizes decides where is sampled, and there is no antialiasing. A model belongs to the rule it was trained with.
+    Both axes are products with a small matrix: their gradients repeat exactly, also where resizing's do not.
+    """
+    if table_hwD.shape[:2] == grid:
+        return table_hwD
+    with torch.autocast(table_hwD.device.type, enabled=False):
+        down = _resizing(table_hwD.shape[0], grid[0], offset, table_hwD)
+        across = _resizing(table_hwD.shape[1], grid[1], offset, table_hwD)
+        return torch.einsum("hi,ijD,wj->hwD", down, table_hwD, across)
+
+
+def _resizing(own: int, side: int, offset: float | None, like: Tensor) -> Tensor:
+    """The matrix (side, own) that resizes a line of `own` values: what resizing makes of unit vectors."""
+    units = torch.eye(own, device=like.device, dtype=like.dtype)[None, None]  # an image, resized in height alone
+    if offset is None:
+        return F.interpolate(units, size=(side, own), mode="bicubic", antialias=True)[0, 0]
+    return F.interpolate(units, scale_factor=((side + offset) / own, 1.0), mode="bicubic")[0, 0]
+
+
+def quarters(depth: int) -> tuple[int, ...]:
+    """The last block of every quarter of a transformer."""
+    return tuple(ceil(depth * part / 4) - 1 for part in (1, 2, 3, 4))
+
+
+def _dinov2(size: str, registers: bool, output_stride: int) -> ViT:
+    """DINOv2's encoders. The output stride has no meaning for them."""
+    net: Any = timm.create_model(f"vit_{size}_patch14_{'reg4_' * registers}dinov2", num_classes=0)
+    taps = (4, 11, 17, 23) if size == "large" else (2, 5, 8, 11)  # 4, not 5: what Meta's heads were trained with
+    return ViT(net, taps, None if registers else META)
+
+
+dinov2_s, dinov2_b, dinov2_l = (partial(_dinov2, size, False) for size in ("small", "base", "large"))
+dinov2_s_reg, dinov2_b_reg, dinov2_l_reg = (partial(_dinov2, size, True) for size in ("small", "base", "large"))
