@@ -1,9 +1,9 @@
 """Class probabilities of whole images or of overlapping windows, over several scales and mirrored if asked.
 
-The windows are those of the field's Cityscapes protocol, a step of int(stride * side), softmax summed where they overlap,
-but that the last ones at the right and lower border are moved back instead of truncated: a window of a few pixels has
-no context to judge them by. A 1024x2048 image at 801 and 2/3 gives 8 windows. Where a network takes multiples of 14
-pixels only, say, windows have such sides (798).
+The windows are those of the field's Cityscapes protocol, a step of int(stride * side), softmax summed where they
+overlap, but that the last ones at the right and lower border are moved back instead of truncated: a window of a few
+pixels has no context to judge them by. A 1024x2048 image at 801 and 2/3 gives 8 windows. Where a network takes
+multiples of 14 pixels only, say, windows have such sides (798).
 Windows of equal shape, of all images of the batch, share one forward: in eval mode that changes nothing but rounding.
 """
 

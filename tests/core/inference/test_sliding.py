@@ -108,7 +108,7 @@ def test_the_last_window_has_the_context_of_the_others(stride: float) -> None:
     """A network that judges a pixel by the 9x9 around it, on images one pixel larger than a window or two."""
     blur = nn.Conv2d(3, 2, 9, padding=4, bias=False, dtype=torch.float64)
     with torch.no_grad():
-        blur.weight.copy_(torch.tensor([1.0, -1.0])[:, None, None, None].expand(2, 3, 9, 9) / 243)
+        blur.weight.copy_(torch.tensor([1 / 243, -1 / 243], dtype=torch.float64)[:, None, None, None])
     image = images(1, 41, 61)
     found = predict(blur, image, window=20, stride=stride)
     pixels = F.pad(image, (4, 4, 4, 4)).unfold(2, 9, 1).unfold(3, 9, 1).mean((1, 4, 5))
