@@ -24,7 +24,7 @@ class Out:
 
     logits_BKHW: Tensor
     context: Tensor  # output of the context module (ASPP, a pyramid), at the encoder's last stride
-    fused: Tensor  # input of the classifier, at stride 4
+    fused: Tensor  # input of the classifier: at stride 4, or at an eighth of a patch
     maps: tuple[Tensor, ...] = ()  # what the encoder gave, finest first
 
 
@@ -64,7 +64,7 @@ def _is_pyramid(strides: Sequence[int]) -> bool:
 
 
 PYRAMID = Need("a pyramid: strides of 4, 8, 16 and 32, perhaps held at 8 or 16", _is_pyramid)
-EQUAL = Need("maps of one stride", lambda strides: len(set(strides)) == 1)
+EQUAL = Need("four maps of one stride", lambda strides: len(strides) == 4 and len(set(strides)) == 1)
 
 
 class Decoder(nn.Module, ABC):

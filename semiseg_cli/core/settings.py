@@ -154,8 +154,10 @@ class ModelConfig(BaseSettings):
     section = "model"
 
     backbone: Doc[str, "encoder"] = "resnet50"
-    decoder: Doc[str, "decoder"] = "deeplabv3plus"
-    output_stride: Doc[Literal[8, 16, 32], "input size over the last feature map's size"] = 16
+    decoder: Doc[str, "decoder; auto: the one for the encoder, deeplabv3plus for a pyramid, dpt for patches"] = "auto"
+    output_stride: Doc[
+        Literal[8, 16, 32], "input size over the last feature map's size; of an encoder of patches it is the patch"
+    ] = 16
     weights: Doc[str, "encoder weights: imagenet, none or a safetensors file; auto: imagenet if it exists"] = "auto"
     upsampling: Doc[
         Literal["bilinear", "corners", "nearest"],

@@ -122,3 +122,7 @@ def whole(backbone: str, decoder: str, output_stride: int) -> None:
     second = build_decoder(backbone, decoder, 3, output_stride=output_stride)
     assert second.state_dict().keys() == net.decoder.state_dict().keys()
     assert second(maps, size).logits_BKHW.shape == (2, 3, *size)
+
+
+def test_an_encoder_of_patches_and_its_decoder(patches):
+    whole("patches", "dpt", 16)

@@ -6,14 +6,16 @@ Importing this module does not import torch. The names are in `names`; what a ba
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.models.names import BACKBONES, DECODERS
 from semiseg_cli.core.models.weights import imagenet_url, load_encoder, starts_random, to_download
 from semiseg_cli.core.registry import load_named
+from semiseg_cli.core.settings import ModelConfig, unread
 
 if TYPE_CHECKING:
     from semiseg_cli.core.models.segmenter import Segmenter
@@ -25,11 +27,37 @@ __all__ = [
     "build_decoder",
     "build_encoder",
     "build_segmenter",
+    "described",
     "imagenet_url",
     "load_encoder",
     "starts_random",
     "to_download",
 ]
+
+
+def described(model: ModelConfig) -> ModelConfig:
+    """The settings with the decoder's name where they say `auto`: the first of those that fit the encoder.
+
+    Raises UsageError for a decoder that does not fit, and for an output stride where the encoder has no such thing.
+    """
+    import torch
+
+    from semiseg_cli.core.networks import EQUAL
+
+    with torch.device("meta"):  # only what it states is wanted
+        strides = build_encoder(model.backbone, output_stride=model.output_stride).strides
+    patches = EQUAL.fits(strides)
+    if model.decoder == "auto":
+        model = replace(model, decoder=[*_fitting(strides), *DECODERS][0])
+    try:
+        _check_fit(model.decoder, model.backbone, strides)
+    except UsageError as misfit:
+        if patches and model.output_stride != ModelConfig.output_stride:  # the next thing to be refused
+            misfit.fix += f" --set model.output_stride={ModelConfig.output_stride}"
+        raise
+    if patches:
+        unread(model, "output_stride", f"all maps of {model.backbone} have the stride {strides[0]}")
+    return model
 
 
 def build_segmenter(
@@ -86,20 +114,28 @@ def _decoder(
 ) -> Decoder:
     from semiseg_cli.core.models.decoders.blocks import Upsample
 
+    _check_fit(decoder, backbone, encoder.strides)
     kind = _decoder_class(decoder)
-    if not kind.need.fits(encoder.strides):
-        fitting = [name for name in DECODERS if _decoder_class(name).need.fits(encoder.strides)]
-        raise UsageError(
-            f"decoder {decoder} needs {kind.need.words}",
-            why=f"the maps of {backbone} have the strides {', '.join(map(str, encoder.strides))}",
-            fix=f"--set model.decoder={fitting[0]}" if fitting else "another --backbone",
-        )
     with _seeded(seed, 1 + head_seed):
         head = kind(encoder.channels, encoder.strides, classes)
     for module in head.modules():
         if isinstance(module, Upsample):
             module.mode = upsampling
     return head
+
+
+def _check_fit(decoder: str, backbone: str, strides: Sequence[int]) -> None:
+    need, fitting = _decoder_class(decoder).need, _fitting(strides)
+    if not need.fits(strides):
+        raise UsageError(
+            f"decoder {decoder} needs {need.words}",
+            why=f"the maps of {backbone} have the strides {', '.join(map(str, strides))}",
+            fix=f"--set model.decoder={fitting[0]}" if fitting else "another --backbone",
+        )
+
+
+def _fitting(strides: Sequence[int]) -> list[str]:
+    return [name for name in DECODERS if _decoder_class(name).need.fits(strides)]
 
 
 def _decoder_class(decoder: str) -> type[Decoder]:

@@ -38,8 +38,10 @@ BACKBONES = {
     "dinov2_b_reg": Backbone(f"{_HERE}.backbones.vit:dinov2_b_reg", timm="vit_base_patch14_reg4_dinov2.lvd142m"),
     "dinov2_l_reg": Backbone(f"{_HERE}.backbones.vit:dinov2_l_reg", timm="vit_large_patch14_reg4_dinov2.lvd142m"),
 }
-DECODERS = {  # subclasses of `Decoder`
+DECODERS = {  # subclasses of `Decoder`; of those that fit an encoder the first is what `auto` means
     "deeplabv3plus": f"{_HERE}.decoders.deeplabv3plus:DeepLabV3Plus",
     "mitrans": f"{_HERE}.decoders.mitrans:MITransDecoder",
     "mitrans_local": f"{_HERE}.decoders.mitrans:MITransLocal",
+    "upernet": f"{_HERE}.decoders.upernet:UPerNet",
+    "dpt": f"{_HERE}.decoders.dpt:DPT",
 }

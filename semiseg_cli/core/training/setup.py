@@ -22,7 +22,7 @@ from semiseg_cli.core.methods import load_method
 from semiseg_cli.core.methods.base import Build, Method
 from semiseg_cli.core.methods.plugins import load_plugin
 from semiseg_cli.core.methods.plugins.base import Extended
-from semiseg_cli.core.models import load_encoder, starts_random
+from semiseg_cli.core.models import described, load_encoder, starts_random
 from semiseg_cli.core.ops.sizes import fit_side
 from semiseg_cli.core.partitions.pairs import folder_of, pairs_of
 from semiseg_cli.core.partitions.splits import class_pixels, nothing_known
@@ -55,6 +55,7 @@ def open_session(
     labeled pixel is of a known class.
     """
     config = with_steps(config, len(partition.unlabeled) or len(partition.labeled))
+    config = replace(config, model=described(config.model))
     if partition.hint:
         note(partition.hint)
     frequencies = known_classes(config, dataset, partition, note)

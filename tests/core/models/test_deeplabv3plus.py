@@ -98,7 +98,7 @@ def test_aligned_corners_are_there_for_who_wants_the_published_networks():
     assert not torch.allclose(register(image[..., :60]), corners(image[..., :60]), atol=1e-3)
 
 
-@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize("decoder", [name for name in DECODERS if name != "dpt"])
 def test_nearest_upsampling_throughout(decoder):
     """The mode changes no weight; logits of nearest upsampling are copies of those at stride 4."""
     smooth, nearest = (build_segmenter("tiny", decoder, 3, upsampling=mode).eval() for mode in ("bilinear", "nearest"))

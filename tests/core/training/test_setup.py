@@ -12,7 +12,7 @@ from torch import nn
 
 from semiseg_cli.core.config.layers import Resolved
 from semiseg_cli.core.data.index import load_dataset
-from semiseg_cli.core.errors import CheckpointError
+from semiseg_cli.core.errors import CheckpointError, UsageError
 from semiseg_cli.core.models import build_segmenter
 from semiseg_cli.core.partitions.splits import resolve_partition
 from semiseg_cli.core.settings import Config
@@ -73,6 +73,39 @@ def test_a_run_cannot_start_from_another_network(
         opened(configured("supervised").config, file)
     assert caught.value.why == why
     assert caught.value.fix == fix.replace("FILE", str(file))
+
+
+def test_the_decoder_is_the_encoders_if_it_is_not_said(
+    configured: Configured, opened: Callable[..., Session], patches: type[nn.Module]
+) -> None:
+    for backbone, decoder in (("tiny", "deeplabv3plus"), ("patches", "dpt")):
+        config = configured("supervised", {"model.backbone": backbone, "train.crop": 42}).config
+        assert config.model.decoder == "auto"
+        session = opened(config)
+        assert session.config.model.decoder == decoder
+        assert type(session.method.net.decoder).__module__.endswith(f".{decoder}")
+    config = configured("supervised", {"model.decoder": "mitrans"}).config
+    assert opened(config).config.model.decoder == "mitrans"
+
+
+@pytest.mark.parametrize(
+    ("changes", "what", "fix"),
+    [
+        ({"model.output_stride": 32}, "model.output_stride = 32 .* all maps of patches have the stride 14",
+         "--set model.output_stride=16"),
+        ({"model.decoder": "mitrans", "model.output_stride": 32}, "decoder mitrans needs a pyramid",
+         "--set model.decoder=dpt --set model.output_stride=16"),
+        ({"model.decoder": "upernet"}, "decoder upernet needs a pyramid", "--set model.decoder=dpt"),
+    ],
+)  # fmt: skip
+def test_an_output_stride_that_an_encoder_of_patches_would_ignore_is_refused(
+    configured: Configured, opened: Callable[..., Session], patches: type[nn.Module], changes: dict[str, Any],
+    what: str, fix: str,
+) -> None:  # fmt: skip
+    config = configured("supervised", {"model.backbone": "patches", "train.crop": 42, **changes}).config
+    with pytest.raises(UsageError, match=what) as caught:
+        opened(config)
+    assert caught.value.fix == fix
 
 
 def test_a_run_cannot_start_from_a_state(

@@ -16,7 +16,7 @@ from semiseg_cli.core.ops.register import enlarge
 class Upsample(nn.Module):
     """Enlarges maps to a size; `build_segmenter` sets the mode: bilinear (in register), corners (aligned) or nearest.
 
-    strided: False for maps that are means over parts of another, whose corners are always aligned.
+    strided: False where corners are always aligned: maps that are means over parts of another, and those of patches.
     """
 
     mode = "bilinear"
