@@ -18,7 +18,7 @@ from benchmarks.parts import Found, Part
 from benchmarks.published import published_step
 from benchmarks.rows import BASE, COMPARED, STEPS, TINY, TINY_PUBLISHED, TRAININGS, Published, Row, Training
 from semiseg_cli.core.config.layers import resolve
-from semiseg_cli.core.config.presets import choose, load_preset
+from semiseg_cli.core.config.presets import choose, load_preset, over_preset
 from semiseg_cli.core.data.index import default_name, load_dataset
 from semiseg_cli.core.data.spec import Dataset
 from semiseg_cli.core.runs import read_metrics
@@ -100,7 +100,7 @@ class Lab:
         preset = choose(load_dataset(options.data, name).kind)
         settings = row.settings | (TINY | {"train.steps": 2} if options.tiny else {})
         settings |= {"data.name": name, "data.labeled": options.labeled, "model.weights": options.weights}
-        resolved = resolve([(f"preset {preset}", load_preset(preset, method)), (ORIGIN, settings)])
+        resolved = over_preset(preset, load_preset(preset, method), [(ORIGIN, settings)])
         run = self.folder / row.name
         result = train(resolved, data_root=options.data, runs_root=self.folder, out=run, device=options.device)
         rate = median(line["images_per_second"] for line in read_metrics(run) if "images_per_second" in line)

@@ -28,7 +28,7 @@ from semiseg_cli.stages.prepare import prepare_shapes
 hypothesis.settings.register_profile("semiseg", deadline=None)  # a busy machine is not a failure
 hypothesis.settings.load_profile("semiseg")
 
-pytest_plugins = ("fake_patches", "fake_protocols", "park")
+pytest_plugins = ("fake_patches", "fake_protocols", "fake_small", "park")
 
 CLASSES = 4  # of the micro-batches
 
@@ -98,10 +98,12 @@ def host_batch() -> Callable[..., dict[str, Tensor]]:
 @pytest.fixture(scope="session")
 def train_module() -> Callable[..., Train]:
     """`Train` around a method on the `tiny` backbone: `train_module("unimatch", tau=0.0)`. prepare: as in `Builder`."""
+    tiny = {"backbone": "tiny", "decoder": "deeplabv3plus", "output_stride": 16}
 
-    def make(method: str | type[Method], seed: int = 0, prepare: Any = None, **settings: Any) -> Train:
+    def make(
+        method: str | type[Method], seed: int = 0, prepare: Any = None, spec: dict[str, Any] = tiny, **settings: Any
+    ) -> Train:
         cls = load_method(method) if isinstance(method, str) else method
-        spec = {"backbone": "tiny", "decoder": "deeplabv3plus", "output_stride": 16}
         built = cls(cls.Settings(**settings), Builder(spec, CLASSES, seed=seed, prepare=prepare))
         return Train(built, seed=seed, mean=MEAN, std=STD, views=ViewSettings(Photometric())).train()
 

@@ -33,7 +33,7 @@ class BadSetting(UsageError):
         self.set_by(origin)
 
     def set_by(self, origin: str) -> None:
-        self.why = f"it was set by: {origin}" if origin else ""
+        self.origin, self.why = origin, f"it was set by: {origin}" if origin else ""
 
 
 class Unread(BadSetting):

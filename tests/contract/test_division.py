@@ -5,19 +5,20 @@ Run as a script with a folder, this file is one of two processes; the environmen
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from fake_small import SMALL, known
 from safetensors.torch import load_file, save_file
+from steps import fed, whole_step
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
+from two import in_two_processes
 
 from semiseg_cli.core.methods import METHODS, load_method
 from semiseg_cli.core.ops.draws import neighbours
@@ -27,11 +28,6 @@ from semiseg_cli.core.training.step import Builder, Step, Train
 from semiseg_cli.core.types import Clock
 from semiseg_cli.core.views.device import ViewSettings
 from semiseg_cli.core.views.photometric import Photometric
-
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
-
-from steps import fed, whole_step  # noqa: E402  (as a script, this file has no conftest)
 
 BATCH, SIDE, CLASSES, CLOCK = 4, 33, 4, Clock(9, 10)
 
@@ -44,10 +40,9 @@ def settings(name: str) -> dict[str, Any]:
 
 def module(name: str) -> Train:
     """In float64, with batch norms that stay as they are."""
-    spec = {"backbone": "tiny", "decoder": "deeplabv3plus", "output_stride": 16}
     weights = torch.tensor([0.4, 1.0, 2.0, 0.6], dtype=torch.float64)
     cls = load_method(name)
-    built = cls(cls.Settings(**settings(name)), Builder(spec, CLASSES, class_weights=weights))
+    built = cls(cls.Settings(**settings(name)), Builder(SMALL, CLASSES, class_weights=weights))
     views = ViewSettings(Photometric(), cutmix=1.0)
     train = Train(built, seed=0, mean=(0.5,) * 3, std=(0.2,) * 3, views=views).double().train()
     for norm in (m for m in train.modules() if isinstance(m, _BatchNorm)):
@@ -108,42 +103,34 @@ def divisions(name: str) -> tuple[int, ...]:
     return (2, 1) if "mix" in inputs or "unlabeled" not in inputs else (2,)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _known(small_network: None) -> None: ...
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The gradients that two processes have, with two images each, and with two micro-batches of one image each."""
     folder = tmp_path_factory.mktemp("division")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "PYTHONPATH": str(ROOT)}
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(folder)],
-            env={**os.environ, **shared, "OMP_NUM_THREADS": "1", "RANK": str(rank), "LOCAL_RANK": str(rank)},
-        )
-        for rank in range(2)
-    ]
-    try:
-        assert [process.wait(timeout=180) for process in ranks] == [0, 0]
-    finally:
-        for process in ranks:
-            process.kill()
+    in_two_processes(__file__, folder)
     return folder
+
+
+@cache
+def undivided(name: str) -> dict[str, Tensor]:
+    return gradients(name, BATCH, World())
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_micro_batches(name: str) -> None:
-    whole = gradients(name, BATCH, World())
     for micro in divisions(name):
-        same(whole, gradients(name, micro, World()))
+        same(undivided(name), gradients(name, micro, World()))
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_processes(name: str, folder: Path) -> None:
-    whole = gradients(name, BATCH, World())
     for micro in divisions(name):
         for rank in range(2):
-            same(whole, load_file(folder / f"{name}-{micro}-{rank}.safetensors"))
+            same(undivided(name), load_file(folder / f"{name}-{micro}-{rank}.safetensors"))
 
 
 def test_the_strong_supervised_view_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +145,7 @@ def test_the_strong_supervised_view_too(monkeypatch: pytest.MonkeyPatch) -> None
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    with joined("cpu") as world:
+    with known(), joined("cpu") as world:
         for name in METHODS:
             for micro in divisions(name):
                 found = {key: value.contiguous() for key, value in gradients(name, micro, world).items()}

@@ -15,7 +15,7 @@ from typing import Any
 from semiseg_cli.core.config.names import SECTIONS, Flat, typed
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.methods.plugins import load_plugins
-from semiseg_cli.core.settings import BadSetting, Config
+from semiseg_cli.core.settings import BadSetting, Config, TrainConfig, Unread
 
 DEFAULT_METHOD = "unimatch"
 
@@ -33,7 +33,7 @@ class Resolved:
 def resolve(layers: Sequence[Layer], load_method: Callable[[str], Any] | None = None) -> Resolved:
     """Merge layers (weakest first) over the defaults and the method's defaults; check names, types and ranges.
 
-    `load_method` maps a method's name to its class (`Settings`, `defaults`, `check`); the registry's by default.
+    `load_method` maps a method's name to its class (`Settings`, `defaults`, `check`, `unread`); else the registry.
     Raises UsageError for an unknown name and BadSetting for a value that does not fit.
     """
     origin, name = strongest(layers, "method.name", DEFAULT_METHOD)
@@ -46,12 +46,21 @@ def resolve(layers: Sequence[Layer], load_method: Callable[[str], Any] | None = 
         own = {plugin: made.pop(plugin) for plugin in plugins}
         config = Config(method_name=name, plugins=own, **made)
         method.check(config)
+        _refuse_unread(config, method)
         for plugin, cls in plugins.items():
             cls.check(own[plugin], config)
     except BadSetting as bad:
         bad.set_by(origins.get(bad.setting, ""))
         raise
     return Resolved(config, {**origins, "method.name": origin})
+
+
+def _refuse_unread(config: Config, method: Any) -> None:
+    """Raise Unread for a setting of `train` that the method does not read, and that is not as it would be unsaid."""
+    for name, where in method.unread(config.method).items():
+        default = method.defaults.get(f"train.{name}", getattr(TrainConfig, name))
+        if (value := getattr(config.train, name)) != default:
+            raise Unread(f"train.{name}", value, default, where)
 
 
 def _merge(layers: Sequence[Layer], sections: Mapping[str, type]) -> tuple[Flat, dict[str, str]]:

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import itertools
 import tomllib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from semiseg_cli.core.config.layers import DEFAULT_METHOD, Resolved, parse_set, resolve, strongest
+from semiseg_cli.core.config.layers import DEFAULT_METHOD, Layer, Resolved, parse_set, resolve, strongest
 from semiseg_cli.core.config.names import TYPED, Flat
 from semiseg_cli.core.config.toml import flat, read_toml
 from semiseg_cli.core.errors import UsageError, did_you_mean
 from semiseg_cli.core.methods import METHODS
 from semiseg_cli.core.methods.plugins import PLUGINS
+from semiseg_cli.core.settings import Unread
 
 FOLDER = resources.files("semiseg_cli") / "presets"
 LOCAL = "semiseg.toml"  # in the working directory
@@ -98,10 +99,21 @@ def gather(
     _, asked = strongest(layers, "data.name", "")
     name, kind = dataset(asked)
     chosen = preset or choose(kind, strongest(layers, "model.backbone", "")[1])
-    layers.insert(0, (f"preset {chosen}", load_preset(chosen, method, added)))
     if not asked:
         layers.append(("chosen: what is prepared", {"data.name": name}))
-    return resolve(layers)
+    return over_preset(chosen, load_preset(chosen, method, added), layers)
+
+
+def over_preset(name: str, preset: Mapping[str, Any], layers: Sequence[Layer]) -> Resolved:
+    """Resolve `layers` over a preset. It is for all methods: what it says and this one does not read is left out."""
+    said, label = dict(preset), f"preset {name}"
+    while True:
+        try:
+            return resolve([(label, said), *layers])
+        except Unread as idle:
+            if idle.origin != label:
+                raise
+            del said[idle.setting]
 
 
 def _description(text: str) -> str:

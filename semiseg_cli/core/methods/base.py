@@ -169,6 +169,14 @@ class Method(nn.Module, ABC, Generic[AnyBatch]):
         `config.method` holds the method's settings; a patch larger than `config.train.crop` is such a case.
         """
 
+    @classmethod
+    def unread(cls, settings: Any) -> Mapping[str, str]:
+        """Settings of `train` that no step reads, each with the words that complete "nothing reads it where ...".
+
+        Another value than its default, or than `defaults` has, is refused.
+        """
+        return {}
+
     def groups(self) -> list[Group]:
         """Trained parameters: encoders at `train.lr`, everything else at the head's rate."""
         encoder: list[nn.Parameter] = []

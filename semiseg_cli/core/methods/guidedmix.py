@@ -104,6 +104,10 @@ class GuidedMix(SemiSupervised):
     def inputs(cls, settings: Any) -> frozenset[str]:
         return frozenset({"unlabeled", "paired"} if settings.pairing == "precomputed" else {"unlabeled"})
 
+    @classmethod
+    def unread(cls, settings: Any) -> Mapping[str, str]:
+        return dict.fromkeys(("cutmix", "colour", "strong_view"), "method.name is guidedmix, which has no strong view")
+
     def label_step(self, batch: SemiBatch, views: Views) -> StepOutput:
         """The classifier as well."""
         logits_l, pooled_l = self._predict(views.weak(batch.labeled))

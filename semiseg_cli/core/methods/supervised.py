@@ -7,6 +7,7 @@ augmentation of the others, CutMix included, to tell the gain of unlabeled image
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated as Doc
 from typing import Any
@@ -31,6 +32,10 @@ class Supervised(Method[Batch]):
     @classmethod
     def inputs(cls, settings: Any) -> frozenset[str]:
         return frozenset({"mix"} if settings.strong else set())
+
+    @classmethod
+    def unread(cls, settings: Any) -> Mapping[str, str]:
+        return {} if settings.strong else dict.fromkeys(("cutmix", "colour", "strong_view"), "method.strong is false")
 
     def step(self, batch: Batch, views: Views) -> StepOutput:
         labeled, others = batch.labeled, batch.labeled_partner

@@ -26,7 +26,7 @@ from semiseg_cli.core.models import described, load_encoder, starts_random
 from semiseg_cli.core.ops.sizes import fit_side
 from semiseg_cli.core.partitions.pairs import folder_of, pairs_of
 from semiseg_cli.core.partitions.splits import class_pixels, nothing_known
-from semiseg_cli.core.settings import Config, ModelConfig
+from semiseg_cli.core.settings import Config, ModelConfig, TrainConfig
 from semiseg_cli.core.training.checkpoint import fit as fit_tensors
 from semiseg_cli.core.training.checkpoint import read_network
 from semiseg_cli.core.training.distributed import World, same_start
@@ -130,16 +130,20 @@ def _module(config: Config, builder: Builder, world: World) -> Train:
     """The method with all that its step needs, on the device of the run."""
     train = config.train
     amp = train.amp == "bf16" or (train.amp == "auto" and native_bfloat16(world.device))
-    strong = load_strong_view(train.strong_view, train.colour)
-    views = ViewSettings(strong if train.colour else None, train.cutmix)
     method = _method(config, builder)
     encoder = method.deployed().encoder  # all networks of a run have the same
+    views = view_settings(train)
     module = Train(method, seed=train.seed, mean=encoder.mean, std=encoder.std, amp=amp, views=views)
     module = module.to(memory_format=torch.channels_last).to(world.device)
     if world.size > 1 and world.device.type == "cuda":
         module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
     same_start(module, world)
     return module
+
+
+def view_settings(train: TrainConfig) -> ViewSettings:
+    strong = load_strong_view(train.strong_view, train.colour)
+    return ViewSettings(strong if train.colour else None, train.cutmix)
 
 
 def narrow_view(dataset: Dataset, crop: int, note: Callable[[str], None]) -> None:

@@ -13,7 +13,7 @@ from semiseg_cli.core.config.layers import Resolved, flatten, parse_set, refuse_
 from semiseg_cli.core.config.toml import flat, to_toml
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.methods import METHODS
-from semiseg_cli.core.settings import BadSetting, BaseSettings, Config, Probability, require
+from semiseg_cli.core.settings import BadSetting, BaseSettings, Config, Probability, Unread, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,10 @@ class Method:
     @classmethod
     def check(cls, config: Config) -> None:
         require(config.method.limit != config.train.crop, "method.limit", config.method.limit, "not the crop")
+
+    @classmethod
+    def unread(cls, settings: Settings) -> dict[str, str]:
+        return {"momentum": "method.partner is self"} if settings.partner == "self" else {}
 
 
 def resolved(*layers: tuple[str, dict[str, Any]]) -> Resolved:
@@ -58,6 +62,16 @@ def test_a_method_checks_what_is_only_impossible_together() -> None:
         resolved(("a", {"method.limit": 64}), ("b", {"train.crop": 64}))
     assert caught.value.why == "it was set by: a"
     assert resolved(("a", {"method.limit": 64}), ("b", {"train.crop": 65})).config.method.limit == 64
+
+
+def test_what_a_method_does_not_read_is_refused_away_from_its_default() -> None:
+    alone = {"method.partner": "self"}
+    assert resolved(("a", alone)).config.train.momentum == 0.5  # as the method has it
+    said = r"train\.momentum = 0\.9 .* it must be 0\.5, its default, where method\.partner"
+    with pytest.raises(Unread, match=said) as bad:
+        resolved(("a", alone), ("b", {"train.momentum": 0.9}))
+    assert bad.value.why == "it was set by: b"
+    assert resolved(("a", {"train.momentum": 0.9})).config.train.momentum == 0.9
 
 
 def test_epochs_and_steps_take_each_other_back_and_epochs_become_steps() -> None:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from semiseg_cli.core.config.layers import resolve
-from semiseg_cli.core.config.presets import choose, for_method, gather, load_preset, presets
+from semiseg_cli.core.config.presets import choose, for_method, gather, load_preset, over_preset, presets
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.methods import METHODS
+from semiseg_cli.core.settings import Unread
 
 
 def shapes(name: str) -> tuple[str, str]:
@@ -33,8 +33,20 @@ def test_every_preset_resolves_for_every_method(name: str, method: str) -> None:
     layer = load_preset(name, method)
     assert "method.name" not in layer, "a preset suits methods, it does not choose one"
     assert "data.name" not in layer
-    found = resolve([(f"preset {name}", layer), ("command line", {"method.name": method})])
+    found = over_preset(name, layer, [("command line", {"method.name": method})])
     assert found.config.method_name == method
+
+
+def test_what_a_preset_says_and_a_method_does_not_read_is_left_out(tmp_path: Path) -> None:
+    assert load_preset("small", "supervised")["train.cutmix"] == 1
+    found = gather({"method.name": "supervised"}, dataset=photos, directory=tmp_path)
+    assert (found.config.train.cutmix, found.origins["train.cutmix"]) == (0.5, "default")
+    strong = gather({"method.name": "supervised"}, ["method.strong=true"], dataset=photos, directory=tmp_path)
+    assert (strong.config.train.cutmix, strong.origins["train.cutmix"]) == (1, "preset small")
+    for method in ("supervised", "guidedmix"):
+        with pytest.raises(Unread, match=r"train\.cutmix = 0\.7") as caught:  # what somebody typed is not
+            gather({"method.name": method}, ["train.cutmix=0.7"], dataset=photos, directory=tmp_path)
+        assert caught.value.why == "it was set by: --set"
 
 
 def test_an_unknown_preset_gets_a_hint() -> None:

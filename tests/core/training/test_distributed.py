@@ -6,9 +6,6 @@ Run as a script with a folder, this file is one of the two processes; the enviro
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
@@ -19,14 +16,13 @@ import torch
 from company import IMAGES, aggregated, s4mim, sums
 from safetensors.torch import load_file, save_file
 from toy import CONFIG, PLAN, Diary, TwoPasses, batches, wrapped
+from two import in_two_processes
 
 from semiseg_cli.core.errors import DeviceError, Diverged, Interrupted
 from semiseg_cli.core.training import distributed
 from semiseg_cli.core.training.distributed import World, any_process, barrier, join, joined
 from semiseg_cli.core.training.loop import fit
 from semiseg_cli.core.training.optim import build_optimizer
-
-ROOT = Path(__file__).parents[3]
 
 
 def run(world: World, micro: int, diary: Diary, bad_step: int = -1) -> dict[str, torch.Tensor]:
@@ -64,22 +60,7 @@ def in_company(folder: Path, world: World) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes left behind."""
     folder = tmp_path_factory.mktemp("two")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "PYTHONPATH": str(ROOT)}
-    environment = {**os.environ, **shared, "OMP_NUM_THREADS": "1"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(folder)], env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-        )
-        for rank in range(2)
-    ]
-    try:
-        assert [process.wait(timeout=120) for process in processes] == [0, 0]
-    finally:
-        for process in processes:
-            process.kill()
+    in_two_processes(__file__, folder)
     return folder
 
 

@@ -75,6 +75,7 @@ class Extended(Method[Any]):
             for plugin in self._each():
                 whole = whole.plus(plugin.step(out, batch, views))
             yield whole
+            del out, whole  # what they hold would lie beside the next pass
 
     def after_step(self, clock: Clock) -> None:
         self.method.after_step(clock)

@@ -106,6 +106,7 @@ class S4MIM(SemiSupervised):
             yield first.plus(self.masked(views, streams))
         else:
             yield first
+            del first  # its graph would lie beside phase II's
             yield self.masked(views, streams)
 
     def baseline(self, batch: SemiBatch, views: Views) -> tuple[StepOutput, Streams | None]:

@@ -63,7 +63,7 @@ from semiseg_cli.core.methods.stpg.hashing import from_uniform
 from semiseg_cli.core.methods.stpg.mismatch import SETS, mismatch_scores, pixel_sets
 from semiseg_cli.core.methods.stpg.settings import STPGSettings
 from semiseg_cli.core.ops.losses import by_confidence, pseudo_label_loss, pseudo_stats
-from semiseg_cli.core.settings import Config, Unread, require
+from semiseg_cli.core.settings import Config, require
 
 IGNORE = 255
 
@@ -90,8 +90,11 @@ class STPG(SemiSupervised):
     def check(cls, config: Config) -> None:
         asked = config.method.colour and config.train.colour == 0
         require(not asked, "method.colour", True, "false where train.colour = 0 takes all colour augmentation away")
-        if config.train.cutmix != 1:  # runs from before have what was ignored then
-            raise Unread("train.cutmix", config.train.cutmix, 1.0, "method.name is stpg, all images being mixed")
+
+    @classmethod
+    def unread(cls, settings: Any) -> Mapping[str, str]:
+        mixed = {"cutmix": "method.name is stpg, all images being mixed"}
+        return mixed | ({} if settings.colour else dict.fromkeys(("colour", "strong_view"), "method.colour is false"))
 
     def __init__(self, settings: STPGSettings, build: Build) -> None:
         super().__init__(settings, build)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +17,9 @@ from torch import Tensor, nn
 
 from semiseg_cli.core.data.loader import Plan
 from semiseg_cli.core.methods.base import StepOutput
+from semiseg_cli.core.methods.plugins import load_plugin
+from semiseg_cli.core.methods.plugins.base import Extended
+from semiseg_cli.core.methods.s4mim.method import S4MIM
 from semiseg_cli.core.training.distributed import World
 from semiseg_cli.core.training.loop import Meter, one_step
 from semiseg_cli.core.training.optim import build_optimizer, set_learning_rates
@@ -227,6 +232,37 @@ def test_the_pixel_decoders_clock_starts_when_it_does(
     assert torch.equal(heads[0], heads[2])
     moved = (heads[3] - heads[2]).abs()
     assert moved.max().item() == pytest.approx(0.001, rel=0.01)  # a first step of AdamW: the rate, whatever g
+
+
+@pytest.mark.parametrize("added", [(), ("masked",)], ids=["alone", "with a plug-in"])
+def test_the_graph_of_the_first_phase_is_gone_before_the_second(
+    added: tuple[str, ...],
+    train_module: Callable[..., Train],
+    host_batch: Callable[..., dict[str, Tensor]],
+    configured: Callable,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    train, plan = train_module("s4mim", tau=0.0), PLAN
+    plugins = {name: load_plugin(name)(load_plugin(name).Settings(), train.method.build) for name in added}
+    train.method = Extended(train.method, plugins) if plugins else train.method
+    kept: list[weakref.ref[Tensor]] = []
+    alive: list[bool] = []
+
+    def baseline(method: S4MIM, *given: Any, whole: Any = S4MIM.baseline) -> Any:
+        first, streams = whole(method, *given)
+        kept.extend(weakref.ref(x) for x in (*first.losses.values(), *(term.logits_BKHW for term in first.terms)))
+        return first, streams
+
+    def masked(method: S4MIM, *given: Any, whole: Any = S4MIM.masked) -> Any:
+        alive.extend(each() is not None for each in kept)
+        return whole(method, *given)
+
+    monkeypatch.setattr(S4MIM, "baseline", baseline)
+    monkeypatch.setattr(S4MIM, "masked", masked)
+    optimizer = build_optimizer(train.method.groups(), configured("s4mim").config.train)
+    one_step(train, optimizer, iter([fed(train, host_batch())]), plan, Clock(3, 4), 0.0, Meter(), World())
+    assert len(alive) == 5
+    assert not any(alive)
 
 
 def test_the_pixel_decoder_is_saved_for_resuming_and_not_deployed(case: Callable[..., Case]) -> None:
