@@ -9,6 +9,7 @@ from typing import Any
 from semiseg_cli.core import runs
 from semiseg_cli.core.config.layers import flatten
 from semiseg_cli.core.files import STATE
+from semiseg_cli.core.inference.evaluation import Evaluation
 from semiseg_cli.core.training.checkpoint import save_network, save_state
 from semiseg_cli.core.training.distributed import barrier
 from semiseg_cli.core.training.session import Session, deployed_meta
@@ -53,7 +54,7 @@ class Recorder:
             self.told.add("largest_class")
             self.screen.note(
                 f"step {row['step']}: {row['largest_class']:.0%} of the kept pseudo-labels are one class. "
-                "If this lasts, lower train.lr, or set train.class_weights=sqrt or a longer method.warmup"
+                f"If this lasts, {self._against_one_class()}"
             )
         unseen = [name for name, share in row.get("unseen", {}).items() if share == 1]
         if unseen and row["epoch"] >= 1 and "unseen" not in self.told:
@@ -62,6 +63,34 @@ class Recorder:
                 f"step {row['step']}: no labeled pixel yet of: {', '.join(unseen)}. Training goes on; what needs a "
                 "label of a class (its anchor, its memory) waits for the first one"
             )
+
+    def _against_one_class(self) -> str:
+        """What can be tried where a network knows few of the classes; nothing that is set already."""
+        config = self.session.config
+        remedies = ["lower train.lr"]
+        if config.train.class_weights == "none":
+            remedies.append("set train.class_weights=sqrt")
+        if hasattr(config.method, "warmup"):
+            remedies.append(f"give it a longer method.warmup (now {config.method.warmup:g})")
+        return " or ".join(remedies)
+
+    def _tell_unfound(self, step: int, found: Evaluation) -> None:
+        """Name the labeled classes that nothing is found of, once the run should know them, and at its end."""
+        steps, shares = self.session.config.train.steps, found.frequency
+        unfound = [name for name, value in found.by_class["iou"].items() if value == 0 and shares[name]]
+        when = "end" if step == steps else "half"
+        if not unfound or 2 * step < steps or f"unfound {when}" in self.told:
+            return
+        self.told.add(f"unfound {when}")
+        names = ", ".join(unfound[:8]) + (f" and {len(unfound) - 8} more" if len(unfound) > 8 else "")
+        advice = f"If this lasts, {self._against_one_class()}, or " if step < steps else "Train longer, "
+        self.screen.note(f"step {step}: nothing is found of: {names} (IoU 0). {advice}label more of it")
+
+    def owes_evaluation(self) -> bool:
+        """Whether the run was saved after a step whose evaluation a file that could not be read prevented."""
+        train, step = self.session.config.train, self.step
+        due = step == train.steps or (train.eval_every and step % train.eval_every == 0)
+        return bool(step and due and (self.last or {}).get("step") != step)
 
     def evaluate(self, step: int) -> None:
         records, world = self.session.dataset.val, self.session.world
@@ -75,6 +104,7 @@ class Recorder:
             if self.run:
                 save_network(self.run / "best.safetensors", self.session.method.deployed(), self._meta(step, True))
         self.screen.evaluated({**self.last, "best_miou": self.best["miou"]})
+        self._tell_unfound(step, found)
         self._append({**self.last, "best_miou": self.best["miou"]})
 
     def save(self, step: int) -> None:

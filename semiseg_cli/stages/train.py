@@ -14,7 +14,7 @@ from semiseg_cli.core.commands import command
 from semiseg_cli.core.config.layers import Resolved, refuse_changes
 from semiseg_cli.core.data.again import naming_bad_files
 from semiseg_cli.core.data.loader import close
-from semiseg_cli.core.errors import CheckpointError, Diverged, Interrupted
+from semiseg_cli.core.errors import CheckpointError, DataError, Diverged, Interrupted
 from semiseg_cli.core.files import STATE, resuming
 from semiseg_cli.core.places import find_root, remember
 from semiseg_cli.core.settings import Config
@@ -184,6 +184,8 @@ def _go(
     try:
         with runs.recording(run) if run else nullcontext(), naming_bad_files(session.dataset):
             hooks = Hooks(recorder.log, recorder.show, recorder.evaluate, recorder.save, stop, recorder.advance)
+            if recorder.owes_evaluation():
+                recorder.evaluate(start)
             plan = replace(session.plan, start=start)
             batches = session.batches(plan)
             try:
@@ -204,6 +206,11 @@ def _go(
         raise Interrupted(f"stopped within step {recorder.step + 1}; {recorder.kept()}", fix=fix) from None
     except Diverged as end:
         end.why += f"; {recorder.kept()}"
+        raise
+    except DataError as end:
+        end.why = "; ".join(filter(None, (end.why, recorder.kept())))
+        if run and recorder.saved is not None:
+            end.fix += f"; then {resuming(run, session.dataset.root.parent)}"
         raise
     finally:
         screen.stop()

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from semiseg_cli.core.data.loader import HostBatch, Plan
-from semiseg_cli.core.errors import Diverged, Interrupted
+from semiseg_cli.core.errors import DataError, Diverged, Interrupted
 from semiseg_cli.core.settings import TrainConfig
 from semiseg_cli.core.training.distributed import World, any_process, average_gradients
 from semiseg_cli.core.training.optim import set_learning_rates
@@ -89,14 +89,20 @@ def fit(
 ) -> None:
     """Run steps `plan.start` to `plan.steps`.
 
-    Raises Diverged when a loss is not finite, Interrupted after saving when `hooks.stopping` says so.
+    Raises Diverged when a loss is not finite, Interrupted after saving when `hooks.stopping` says so, and what the
+    loader or the evaluation meets after saving what was done, but in several processes, where the others do not know.
     """
     train.train()
     meter, began, counted = Meter(), time.perf_counter(), 0
     for step in range(plan.start, plan.steps):
         clock = Clock(step, plan.steps, step * plan.batch / max(epoch_images, 1))
         lr = set_learning_rates(optimizer, step, config)
-        one_step(train, optimizer, batches, plan, clock, config.grad_clip, meter, world)
+        try:
+            one_step(train, optimizer, batches, plan, clock, config.grad_clip, meter, world)
+        except DataError:  # before anything of this step was done
+            if step > plan.start and world.size == 1 and meter.finite():
+                hooks.save(step)
+            raise
         done, counted = step + 1, counted + 1
         hooks.advance(done)
 
@@ -119,7 +125,12 @@ def fit(
             meter, counted, began = Meter(), 0, now
         pause = time.perf_counter()
         if evaluate:
-            hooks.evaluate(done)
+            try:
+                hooks.evaluate(done)
+            except DataError:
+                if world.size == 1:
+                    hooks.save(done)
+                raise
         if save or stop:
             hooks.save(done)
         began += time.perf_counter() - pause
