@@ -25,7 +25,7 @@ PACKAGES = (
 )  # fmt: skip
 OPTIONAL = ("tensorboard",)
 OPENCV = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
-PROBE_SECONDS = 180
+FITNESS_SECONDS = 180
 LITTLE_DISK = 5e9  # bytes: less than VOC and a few runs take
 
 Problem = dict[str, str]
@@ -41,7 +41,7 @@ def examine(data_root: Path, runs_root: Path) -> dict[str, Any]:
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in PACKAGES},
         "environment": {name: value for name, value in os.environ.items() if name.startswith("SEMISEG_")},
-        "libraries": _probe(),
+        "libraries": _fitness(),
         "cpu": {"name": _cpu(), "cores": _cores(), "bf16": "avx512_bf16" in _cpuinfo()},
         "opencv": _guarded(_opencv),
         "decode": _guarded(_decode),
@@ -87,17 +87,17 @@ def _problems(found: dict[str, Any]) -> list[Problem]:
     return problems
 
 
-def _probe() -> dict[str, Any]:
-    """`stages.probe` in a process of its own."""
+def _fitness() -> dict[str, Any]:
+    """`stages.fitness` in a process of its own."""
     nothing: dict[str, Any] = {
         "torch": None, "torchvision": None, "fit": False, "cuda": None, "threads": 0, "devices": []
     }  # fmt: skip
-    command = [sys.executable, "-m", "semiseg_cli.stages.probe"]
+    command = [sys.executable, "-m", "semiseg_cli.stages.fitness"]
     place = str(Path(__file__).parents[2])
     path = os.pathsep.join([place, *filter(None, [os.environ.get("PYTHONPATH")])])
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=PROBE_SECONDS, env={**os.environ, "PYTHONPATH": path}
+            command, capture_output=True, text=True, timeout=FITNESS_SECONDS, env={**os.environ, "PYTHONPATH": path}
         )
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]

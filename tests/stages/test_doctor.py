@@ -13,8 +13,8 @@ import torch
 from semiseg_cli.cli import console, main
 from semiseg_cli.cli.doctor import _device as device_line
 from semiseg_cli.stages import doctor
+from semiseg_cli.stages.fitness import _device, fitness
 from semiseg_cli.stages.prepare import prepare_shapes
-from semiseg_cli.stages.probe import _device, probe
 
 WORKING = {"torch": "2.15", "torchvision": "0.29", "fit": True, "cuda": None, "threads": 2, "devices": [], "error": ""}
 
@@ -35,7 +35,7 @@ def stand_in(folder: Path, name: str, code: str) -> None:
 
 
 def test_the_libraries_here_work() -> None:
-    found = probe()
+    found = fitness()
     assert found["fit"], found["error"]
     assert found["torch"].startswith("2.")
     assert all(device["works"] for device in found["devices"])
@@ -44,7 +44,7 @@ def test_the_libraries_here_work() -> None:
 def test_a_sound_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(doctor, "_probe", lambda: WORKING)
+    monkeypatch.setattr(doctor, "_fitness", lambda: WORKING)
     monkeypatch.setattr(doctor, "LITTLE_DISK", 0)
     monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
     prepare_shapes(tmp_path / "data", labeled=2, unlabeled=1, val=1, size=48)
@@ -86,7 +86,7 @@ def test_broken_libraries_are_told_and_the_rest_is_shown(
 def test_what_else_can_be_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     versions = {"opencv-python": "5.0", "opencv-python-headless": "5.0", "torch": "2.15", "torchvision": "0.29"}
     broken = {"name": "H200", "works": False, "error": "RuntimeError: no kernel image"}
-    monkeypatch.setattr(doctor, "_probe", lambda: WORKING | {"devices": [broken]})
+    monkeypatch.setattr(doctor, "_fitness", lambda: WORKING | {"devices": [broken]})
     monkeypatch.setattr(doctor, "_version", lambda name: None if name == "scipy" else versions.get(name, "1"))
     monkeypatch.setattr(doctor, "LITTLE_DISK", 1e30)
     (tmp_path / "data" / "odd").mkdir(parents=True)
@@ -101,22 +101,22 @@ def test_what_else_can_be_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_driver_without_a_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_probe", lambda: WORKING)
+    monkeypatch.setattr(doctor, "_fitness", lambda: WORKING)
     monkeypatch.setattr(doctor.shutil, "which", lambda name: "/usr/bin/nvidia-smi")
     found = whats(doctor.examine(tmp_path, tmp_path))
     assert "there is an NVIDIA driver, but torch finds no device (it is a CPU build)" in found
 
 
-def test_a_probe_that_never_ends_or_says_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(doctor, "PROBE_SECONDS", 0.01)
-    assert "TimeoutExpired" in doctor._probe()["error"]
+def test_a_check_that_never_ends_or_says_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(doctor, "FITNESS_SECONDS", 0.01)
+    assert "TimeoutExpired" in doctor._fitness()["error"]
 
 
 def test_opencv_that_does_not_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> dict[str, Any]:
         raise ImportError("libGL.so.1: cannot open shared object file")
 
-    monkeypatch.setattr(doctor, "_probe", lambda: WORKING)
+    monkeypatch.setattr(doctor, "_fitness", lambda: WORKING)
     monkeypatch.setattr(doctor, "_opencv", broken)
     assert "OpenCV does not work: ImportError: libGL" in whats(doctor.examine(tmp_path, tmp_path))
 

@@ -1,4 +1,4 @@
-"""Whether torch and torchvision work, as one JSON line: `python -m semiseg_cli.stages.probe`.
+"""Whether torch and torchvision work, as one JSON line: `python -m semiseg_cli.stages.fitness`.
 
 A process of its own, because libraries that do not fit together can end the process that imports them.
 """
@@ -9,7 +9,7 @@ import json
 from typing import Any
 
 
-def probe() -> dict[str, Any]:
+def fitness() -> dict[str, Any]:
     """Versions, a call that needs both libraries, and what the devices are. Errors are told, never raised."""
     found: dict[str, Any] = {"torch": None, "torchvision": None, "fit": False, "error": "", "devices": []}
     try:
@@ -43,4 +43,4 @@ def _device(torch: Any, index: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(probe()))
+    print(json.dumps(fitness()))
