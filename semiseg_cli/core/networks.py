@@ -65,6 +65,7 @@ def _is_pyramid(strides: Sequence[int]) -> bool:
 
 PYRAMID = Need("a pyramid: strides of 4, 8, 16 and 32, perhaps held at 8 or 16", _is_pyramid)
 EQUAL = Need("four maps of one stride", lambda strides: len(strides) == 4 and len(set(strides)) == 1)
+ANY = Need("maps", lambda strides: True)
 
 
 class Decoder(nn.Module, ABC):

@@ -44,4 +44,6 @@ DECODERS = {  # subclasses of `Decoder`; of those that fit an encoder the first 
     "mitrans_local": f"{_HERE}.decoders.mitrans:MITransLocal",
     "upernet": f"{_HERE}.decoders.upernet:UPerNet",
     "dpt": f"{_HERE}.decoders.dpt:DPT",
+    "linear": f"{_HERE}.decoders.heads:Linear",
+    "mlp": f"{_HERE}.decoders.heads:MLP",
 }

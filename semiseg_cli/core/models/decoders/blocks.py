@@ -16,18 +16,21 @@ from semiseg_cli.core.ops.register import enlarge
 class Upsample(nn.Module):
     """Enlarges maps to a size; `build_segmenter` sets the mode: bilinear (in register), corners (aligned) or nearest.
 
-    strided: False where corners are always aligned: maps that are means over parts of another, and those of patches.
+    strided: False where corners are always aligned: maps that are means over parts of another, and DPT's.
+    patches: values belong to the middles of patches, not to every so many pixels from the first on.
     """
 
     mode = "bilinear"
 
-    def __init__(self, strided: bool = True) -> None:
+    def __init__(self, strided: bool = True, patches: bool = False) -> None:
         super().__init__()
-        self.strided = strided
+        self.strided, self.patches = strided, patches
 
     def forward(self, x_BChw: Tensor, size: tuple[int, int]) -> Tensor:
         if self.mode == "nearest":
             return F.interpolate(x_BChw, size, mode="nearest")
+        if self.mode == "bilinear" and self.patches:
+            return F.interpolate(x_BChw, size, mode="bilinear", align_corners=False)
         if self.mode == "bilinear" and self.strided:
             return enlarge(x_BChw, size)
         return F.interpolate(x_BChw, size, mode="bilinear", align_corners=True)
