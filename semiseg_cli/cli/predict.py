@@ -32,6 +32,20 @@ def predict(
     no_overlay: Annotated[
         bool, typer.Option("--no-overlay", help="index PNGs only, no tinted images", rich_help_panel=OUTPUT)
     ] = False,
+    confidence: Annotated[
+        bool,
+        typer.Option(
+            "--confidence", help="the labels' probabilities as 16-bit PNGs (65535 is 1)", rich_help_panel=OUTPUT
+        ),
+    ] = False,
+    probabilities: Annotated[
+        bool,
+        typer.Option(
+            "--probabilities",
+            help="of all classes as .npz: float16 (height, width, classes); large",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
     window: options.Window = "auto",
     long_side: Annotated[
         int | None,
@@ -52,7 +66,8 @@ def predict(
 ) -> None:
     """Label images: an index PNG and a tinted overlay for each, as large and as upright as the image is seen.
 
-    An image that cannot be read is left out, named at the end, and makes the exit code 3.
+    A GeoTIFF gets its labels as a GeoTIFF besides. An image that cannot be read is left out, named at the end, and
+    makes the exit code 3.
     """
     console.state.quiet = quiet
     how = options.inference(window, scales, flip)
@@ -65,6 +80,8 @@ def predict(
         how,
         out=out,
         overlay=not no_overlay,
+        confidence=confidence,
+        probabilities=probabilities,
         long_side=long_side,
         device=device,
         progress=console.progress,
@@ -83,7 +100,8 @@ def predict(
 def _summary(found: dict[str, Any]) -> str:
     many = found["images"] != 1
     lines = [f"{found['images']} image{'s' * many} predicted: labels in {found['labels']}"]
-    if found["overlays"]:
-        lines.append(f"overlays in {found['overlays']}")
+    lines += [f"{what} in {found[what]}" for what in ("overlays", "confidence", "probabilities") if found[what]]
+    if found["geotiff"]:
+        lines.append(f"labels of GeoTIFFs, lying where they lie, in {found['geotiff']}")
     lines.append("  ".join(f"{index} {name}" for index, name in enumerate(found["classes"])))
     return "\n".join(lines)

@@ -1,15 +1,11 @@
 """Predict files and folders of photos: index PNGs and overlays, at the size and the orientation people see them in.
 
 Images stream through: a few are decoded ahead, those of equal shape share forwards, and all is written before the next
-are read, so that a folder of any length takes the memory of a handful. Below the output folder:
-    labels/<path>.png     class indices, a palette PNG
-    overlays/<path>.jpg   the image, tinted with the colours of its classes
-    classes.json          what the indices mean, as `prepare folder --classes` reads it
+are read, so that a folder of any length takes the memory of a handful. What is written says `predicted_files.py`.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,29 +14,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
-import numpy as np
-
 from semiseg_cli.core.commands import command
-from semiseg_cli.core.data.imaging import write_image
 from semiseg_cli.core.data.photos import SUFFIXES, read_image
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.errors import DataError, UsageError
-from semiseg_cli.core.files import NETWORKS, network_of, write_text
+from semiseg_cli.core.files import NETWORKS, network_of
 from semiseg_cli.core.finding import NEWEST
 from semiseg_cli.core.inference.options import AS_TRAINED, Inference
-from semiseg_cli.core.inference.predictions import Array, predictions, save_index
+from semiseg_cli.core.inference.predictions import Array, predictions
 from semiseg_cli.core.inference.predictor import Predictor
 from semiseg_cli.core.sources.classes import default_palette
 from semiseg_cli.core.training.checkpoint import load_network
 from semiseg_cli.core.training.distributed import join
+from semiseg_cli.stages.predicted_files import WRITTEN, Output, Prediction
 from semiseg_cli.stages.progress import Progress, silent
 
 AHEAD = 4  # images decoded while others are predicted
 CHUNK_PIXELS = 2**24  # of decoded images that are sorted by shape and predicted together
-LABELS, OVERLAYS = "labels", "overlays"
-
-Colours = Sequence[Sequence[int]]
 
 
 class Photo(NamedTuple):
@@ -59,6 +49,8 @@ def predict_images(
     *,
     out: Path,
     overlay: bool = True,
+    confidence: bool = False,
+    probabilities: bool = False,
     long_side: int | None = None,
     device: str = "auto",
     progress: Progress = silent,
@@ -66,7 +58,8 @@ def predict_images(
 ) -> dict[str, Any]:
     """Predict `images` (files, and folders with their subfolders) into `out`; the result of `semiseg predict`.
 
-    checkpoint: a file, or a run directory. how: with a window of `auto`, very large images go through windows.
+    checkpoint: a file, or a run directory. how: with a window of `auto`, very large images go through windows. overlay,
+    confidence, probabilities: what is written beside the labels.
     long_side: the network sees larger images reduced to it, 0: as they are, None: as its training images were.
     note: is told in a line what is worth knowing. Raises DataError where there is nothing to predict, where two images
     would be written to one file, and where `out` cannot be written. An unreadable image is listed in `failed`.
@@ -79,8 +72,8 @@ def predict_images(
     predictor = Predictor.of(net, meta, place, how)
     if long_side is not None:
         predictor = replace(predictor, long_side=long_side)
-    palette = full_palette(data, note)
-    _prepare_output(out, data, palette)
+    output = Output(out, full_palette(data, note), overlay, confidence, probabilities)
+    output.begin(data)
     failed: list[str] = []
     with progress("predicting", len(files)) as advance:
 
@@ -93,15 +86,13 @@ def predict_images(
                     yield photo
 
         for chunk in _chunks(readable()):
-            for photo, label in _labels(predictor, chunk):
-                _write(photo, label, out, palette, overlay)
+            for photo, prediction in _predicted(predictor, chunk):
+                output.write(photo.id, photo.path, photo.image, prediction)
                 advance()
     return {
         "images": len(files) - len(failed),
         "failed": failed,
-        "out": str(out),
-        "labels": str(out / LABELS),
-        "overlays": str(out / OVERLAYS) if overlay else None,
+        **output.places(),
         "classes": data["classes"],
         "checkpoint": str(checkpoint),
         "window": predictor.window,
@@ -136,14 +127,14 @@ def find_images(images: Sequence[Path], out: Path) -> dict[str, Path]:
         if not given.exists():
             raise DataError(f"there is no file or folder {given}", fix="semiseg predict CKPT photos/")
         place = given.resolve()
-        written = [(out / part).resolve() for part in (LABELS, OVERLAYS)]
+        written = [(out / part).resolve() for part in WRITTEN]
         if place == out.resolve() or any(place.is_relative_to(folder) for folder in written):
             fix = "give the predictions a folder of their own: -o predictions"
             raise UsageError(f"{given} is both read and written", fix=fix)
         for path in _below(given, out) if given.is_dir() else [given]:
             id = (path.relative_to(given) if given.is_dir() else Path(path.name)).with_suffix("").as_posix()
             if id in found and found[id].resolve() != path.resolve():
-                why = f"both would be written to {out / LABELS / id}.png"
+                why = f"both would be written to {out / 'labels' / id}.png"
                 raise DataError(f"{found[id]} and {path} collide", why=why, fix="rename one, or predict them apart")
             found[id] = path
     if not found:
@@ -171,15 +162,6 @@ def _below(folder: Path, out: Path) -> Iterator[Path]:
         for name in sorted(names):
             if name[0] != "." and Path(name).suffix.lower() in SUFFIXES:
                 yield Path(place, name)
-
-
-def _prepare_output(out: Path, data: Mapping[str, Any], palette: Colours) -> None:
-    content = {"names": data["classes"], "palette": palette, "ignore_index": data.get("ignore", 255)}
-    try:
-        (out / LABELS).mkdir(parents=True, exist_ok=True)
-        write_text(out / "classes.json", json.dumps(content, ensure_ascii=False) + "\n")
-    except OSError as error:
-        raise DataError(f"cannot write into {out}", why=str(error), fix="choose another folder: -o DIR") from error
 
 
 def _decoded(files: Mapping[str, Path], predictor: Predictor) -> Iterator[tuple[Path, Photo | DataError]]:
@@ -218,24 +200,14 @@ def _chunks(photos: Iterable[Photo]) -> Iterator[list[Photo]]:
         yield chunk
 
 
-def _labels(predictor: Predictor, photos: Sequence[Photo]) -> Iterator[tuple[Photo, Array]]:
-    """Every photo with its class indices, uint8, at the size of its image."""
+def _predicted(predictor: Predictor, photos: Sequence[Photo]) -> Iterator[tuple[Photo, Prediction]]:
+    """Every photo with what is predicted of it, at the size of its image."""
     by_id = {photo.id: photo for photo in photos}
     records = [Record(photo.id, photo.path, None, *photo.image.shape[:2]) for photo in photos]
     for part in predictions(predictor, records, load=lambda record: (by_id[record.id].seen, None)):
-        for record, label in zip(part.records, part.label_BHW.cpu().numpy(), strict=True):
-            yield by_id[record.id], label
-
-
-def _write(photo: Photo, label: Array, out: Path, palette: Colours, overlay: bool) -> None:
-    save_index(out / LABELS / f"{photo.id}.png", label, palette)
-    if overlay:
-        colours = np.asarray(palette, np.uint8)[label]
-        path = out / OVERLAYS / f"{photo.id}.jpg"
-        try:
-            write_image(path, np.asarray(cv2.addWeighted(photo.image, 0.5, colours, 0.5, 0.0), np.uint8))
-        except OSError as error:
-            raise DataError(f"cannot write {path}", why=str(error), fix="free some disk space") from error
+        labels, confs = part.label_BHW.cpu().numpy(), part.conf_BHW.cpu().numpy()
+        for place, record in enumerate(part.records):
+            yield by_id[record.id], Prediction(labels[place], confs[place], part.probs_BKhw[place : place + 1])
 
 
 def _pixels(image: Array) -> int:

@@ -56,6 +56,16 @@ def test_another_folder_and_no_overlays(typed: Any, tmp_path: Path) -> None:
     assert sorted(file.name for file in (tmp_path / "d").iterdir()) == ["classes.json", "labels"]
 
 
+def test_confidence_and_probabilities_as_typed(typed: Any, tmp_path: Path) -> None:
+    said = typed("-o", "d", "--confidence", "--probabilities", "--no-overlay").out
+    assert "confidence in d/confidence" in said
+    assert "probabilities in d/probabilities" in said
+    probs = np.load(tmp_path / "d" / "probabilities" / "a.npz")["probabilities"]
+    found = cv2.imread(str(tmp_path / "d" / "confidence" / "a.png"), cv2.IMREAD_UNCHANGED)
+    assert found.dtype == np.uint16
+    np.testing.assert_allclose(found / 65535, probs.max(2), atol=1e-3)
+
+
 @pytest.mark.parametrize("words", ["--window none", "--long-side 48", "--scales 1/2,1", "--flip"])
 def test_an_option_changes_the_labels(typed: Any, tmp_path: Path, words: str) -> None:
     typed("-o", "plain")

@@ -20,6 +20,7 @@ from semiseg_cli.core.models import build_segmenter
 from semiseg_cli.core.sources.classes import read_classes
 from semiseg_cli.core.training.checkpoint import load_network, save_network
 from semiseg_cli.stages import predict as stage
+from semiseg_cli.stages import predicted_files
 from semiseg_cli.stages.predict import full_palette, predict_images
 
 CLASSES = ["sky", "tree", "road"]
@@ -187,8 +188,8 @@ def test_only_a_handful_of_images_is_in_memory(
         blocks(40, 40, number).save(folder / f"{number:02}.png")
     events: list[int] = []
     monkeypatch.setattr(stage, "read_image", lambda path: (events.append(1), read_image(path))[1])
-    save = stage.save_index
-    monkeypatch.setattr(stage, "save_index", lambda *a: (save(*a), events.append(-1)))
+    save = predicted_files.save_index
+    monkeypatch.setattr(predicted_files, "save_index", lambda *a: (save(*a), events.append(-1)))
     monkeypatch.setattr(stage, "CHUNK_PIXELS", 5 * 40 * 40)
     assert predict(ckpt, folder, out=tmp_path / "out")["images"] == 40
     assert len(events) == 80

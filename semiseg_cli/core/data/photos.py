@@ -7,15 +7,16 @@ works where nothing else is installed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin
 
+from semiseg_cli.core.data.georeference import tiff_tags
 from semiseg_cli.core.errors import DataError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".gif"})
@@ -40,6 +41,8 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 
     Of several frames the first counts. Raises DataError for an unreadable or truncated file.
     """
+    if tags := tiff_tags(path):
+        _three_channels(tags, str(path))  # before Pillow, which knows few kinds of these files
     with opened(path) as image:
         return rgb_of(image, str(path))
 
@@ -48,8 +51,10 @@ def rgb_of(image: Image.Image, name: str) -> NDArray[np.uint8]:
     """The same of an open image. `name`: what messages call it.
 
     Grey is repeated, transparency dropped, a palette or CMYK converted, 16 bits cut to the upper 8. Raises DataError
-    for floating-point pixels.
+    for floating-point pixels and for more than three channels.
     """
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        _three_channels(image.tag_v2, name)
     upright = ImageOps.exif_transpose(image)
     if upright.mode.startswith("I"):
         values = np.array(upright).astype(np.int32)
@@ -59,6 +64,19 @@ def rgb_of(image: Image.Image, name: str) -> NDArray[np.uint8]:
     if upright.mode == "F":
         raise DataError(f"{name} has floating-point pixels", fix="save it with 8 or 16 bits a channel")
     return np.array(upright.convert("RGB"))
+
+
+def _three_channels(tags: Mapping[int, Any], name: str) -> None:
+    """DataError where a TIFF has channels beside grey or red, green, blue and one that is declared transparency."""
+    channels, kind, extra = (tags.get(tag, default) for tag, default in ((277, 1), (262, 1), (338, ())))
+    alpha = len(extra) == 1 and extra[0] in (1, 2)
+    if kind in (0, 1, 2) and channels - alpha > (3 if kind == 2 else 1):
+        rest = f"{channels} channels" if kind == 2 else f"{channels} channels of grey"
+        raise DataError(
+            f"{name} has {rest}; an image here has three, red, green and blue, or one",
+            why="a network from photos has no place for others, such as infrared",
+            fix=f"choose three: gdal_translate -b 1 -b 2 -b 3 {Path(name).name} rgb.tif",
+        )
 
 
 def as_rgb(image: Any) -> NDArray[np.uint8]:

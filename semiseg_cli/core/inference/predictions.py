@@ -7,22 +7,26 @@ from __future__ import annotations
 
 import os
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from semiseg_cli.core.data.decode import decode_image
+from semiseg_cli.core.data.georeference import Tags
 from semiseg_cli.core.data.loader import begin_worker
 from semiseg_cli.core.data.photos import reduced
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.errors import BadFile, DataError, SemisegError
-from semiseg_cli.core.inference.enlarging import decided
+from semiseg_cli.core.inference.enlarging import bands, decided
 from semiseg_cli.core.inference.predictor import Predictor
 
 Array = np.ndarray[Any, np.dtype[np.uint8]]
@@ -94,18 +98,50 @@ def save_predictions(part: Predicted, folder: Path, palette: Sequence[Sequence[i
         save_index(folder / f"{record.id}.png", label, palette)
 
 
-def save_index(path: Path, label_HW: Array, palette: Sequence[Sequence[int]]) -> None:
-    """Write class indices as an 8-bit palette PNG in one step, and the folder it needs; DataError where it cannot."""
+def save_index(path: Path, label_HW: Array, palette: Sequence[Sequence[int]], tags: Tags | None = None) -> None:
+    """Write class indices as an 8-bit palette PNG, or with `tags` as a palette TIFF that lies where they say."""
     colours = [value for colour in palette for value in colour]
     colours += [0] * (3 * 256 - len(colours))  # a shorter palette would be written with fewer bits
     image = Image.fromarray(label_HW)
     image.putpalette(colours)
+    with written_whole(path) as name:
+        if tags is None:
+            image.save(name, format="PNG")
+        else:
+            image.save(name, format="TIFF", tiffinfo=tags, compression="tiff_lzw")
+
+
+def save_confidence(path: Path, conf_HW: NDArray[np.float32]) -> None:
+    """Write probabilities as a 16-bit grey PNG: 0 is 0, 65535 is 1."""
+    with written_whole(path) as name:
+        Image.fromarray(np.rint(conf_HW.clip(0, 1) * 65535).astype(np.uint16)).save(name, format="PNG")
+
+
+def save_probabilities(path: Path, probs_1Khw: Tensor, size: tuple[int, int]) -> None:
+    """Write the probabilities of all classes at an image's size (height, width): `probabilities` in an .npz.
+
+    float16 (H, W, K), rows as they come from `bands`, so that they are never in memory as a whole.
+    """
+    head = {"descr": "<f2", "fortran_order": False, "shape": (*size, probs_1Khw.shape[1])}
+    with (
+        written_whole(path) as name,
+        zipfile.ZipFile(name, "w") as archive,
+        archive.open("probabilities.npy", "w", force_zip64=True) as file,
+    ):
+        np.lib.format.write_array_header_1_0(file, head)
+        for _, band_1KrW in bands(probs_1Khw, size):
+            file.write(band_1KrW[0].permute(1, 2, 0).half().cpu().numpy().tobytes())
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[str]:
+    """A file to write that becomes `path` in one step, in the folder it needs; DataError where that cannot be."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".png")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
         os.close(handle)
         try:
-            image.save(name, format="PNG")
+            yield name
             os.chmod(name, 0o644)
             os.replace(name, path)
         finally:

@@ -1,5 +1,7 @@
 """Photos as people have them: any orientation, mode and depth, whole or not; reduced as means over areas."""
 
+import struct
+
 import cv2
 import numpy as np
 import pytest
@@ -117,3 +119,39 @@ def test_a_path_a_picture_and_an_array_are_the_same_photo(tmp_path):
     for other in (PHOTO[:, :, 0], PHOTO.astype(np.float32), PHOTO[None]):
         with pytest.raises(ValueError, match="height, width, 3"):
             as_rgb(other)
+
+
+def tiff(path, bands, extra=None, photometric=2):
+    """An uncompressed TIFF of 2x3 pixels and so many channels, as other programs write it."""
+    pixels = np.arange(6 * bands, dtype=np.uint8).tobytes()
+    tags = {256: (3, (3,)), 257: (3, (2,)), 258: (3, (8,) * bands), 259: (3, (1,)), 262: (3, (photometric,)),
+            273: (4, (8,)), 277: (3, (bands,)), 278: (3, (2,)), 279: (4, (len(pixels),))}  # fmt: skip
+    if extra is not None:
+        tags[338] = (3, extra)
+    ifd, rest = struct.pack("<H", len(tags)), b""
+    begin = 8 + len(pixels) + len(pixels) % 2
+    after = begin + 2 + 12 * len(tags) + 4
+    for tag, (kind, values) in sorted(tags.items()):
+        data = struct.pack(f"<{len(values)}{'H' if kind == 3 else 'I'}", *values)
+        if len(data) > 4:
+            rest, data = rest + data, struct.pack("<I", after + len(rest))
+        ifd += struct.pack("<HHI", tag, kind, len(values)) + data.ljust(4, b"\0")
+    pad = b"\0" * (len(pixels) % 2)
+    path.write_bytes(b"II*\0" + struct.pack("<I", begin) + pixels + pad + ifd + b"\0" * 4 + rest)
+
+
+@pytest.mark.parametrize(
+    ("bands", "extra", "photometric"), [(4, (0,), 2), (4, None, 2), (5, (1, 0), 2), (8, (0,) * 5, 2), (4, (0,) * 3, 1)]
+)
+def test_more_than_three_channels_are_refused_in_words(tmp_path, bands, extra, photometric):
+    tiff(tmp_path / "a.tif", bands, extra, photometric)
+    with pytest.raises(DataError, match=rf"a\.tif has {bands} channels") as caught:
+        read_image(tmp_path / "a.tif")
+    assert "gdal_translate" in caught.value.fix
+
+
+@pytest.mark.parametrize(("bands", "extra", "photometric"), [(3, None, 2), (4, (2,), 2), (1, None, 1)])
+def test_three_channels_transparency_and_grey_are_photos(tmp_path, bands, extra, photometric):
+    tiff(tmp_path / "a.tif", bands, extra, photometric)
+    stored = np.arange(6 * bands, dtype=np.uint8).reshape(2, 3, bands)[:, :, :3]
+    assert np.array_equal(read_image(tmp_path / "a.tif"), np.broadcast_to(stored, (2, 3, 3)))

@@ -1,0 +1,91 @@
+"""The files of `semiseg predict`. Below its output folder:
+
+    labels/<path>.png          class indices, a palette PNG
+    overlays/<path>.jpg        the image, tinted with the colours of its classes
+    confidence/<path>.png      probability of that class, 16-bit grey (65535 is 1), if asked for
+    probabilities/<path>.npz   of all classes, float16 (height, width, classes) under `probabilities`, if asked for
+    geotiff/<path>.tif         of a GeoTIFF: class indices again, lying where the image lies
+    classes.json               what the indices mean, as `prepare folder --classes` reads it
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from semiseg_cli.core.data.georeference import georeference
+from semiseg_cli.core.data.imaging import write_image
+from semiseg_cli.core.errors import DataError
+from semiseg_cli.core.files import write_text
+from semiseg_cli.core.inference.predictions import Array, save_confidence, save_index, save_probabilities
+
+WRITTEN = LABELS, OVERLAYS, CONFIDENCE, PROBABILITIES, GEOTIFF = (
+    "labels", "overlays", "confidence", "probabilities", "geotiff",
+)  # fmt: skip
+
+
+class Prediction(NamedTuple):
+    """Of one image: class indices uint8 HxW, their probability HxW, and of all classes at the size that was seen."""
+
+    label_HW: Array
+    conf_HW: NDArray[np.float32]
+    probs_1Khw: Tensor
+
+
+@dataclass
+class Output:
+    """Where predictions are written, and what of them. `placed` counts the images that have a place on Earth."""
+
+    folder: Path
+    palette: Sequence[Sequence[int]]
+    overlay: bool = True
+    confidence: bool = False
+    probabilities: bool = False
+    placed: int = 0
+
+    def begin(self, data: Mapping[str, Any]) -> None:
+        """The folder, and what the indices mean. data: of the checkpoint. DataError where nothing can be written."""
+        names = {"names": data["classes"], "palette": self.palette, "ignore_index": data.get("ignore", 255)}
+        try:
+            (self.folder / LABELS).mkdir(parents=True, exist_ok=True)
+            write_text(self.folder / "classes.json", json.dumps(names, ensure_ascii=False) + "\n")
+        except OSError as error:
+            fix = "choose another folder: -o DIR"
+            raise DataError(f"cannot write into {self.folder}", why=str(error), fix=fix) from error
+
+    def write(self, id: str, source: Path, image: Array, found: Prediction) -> None:
+        """All files of an image."""
+        save_index(self.folder / LABELS / f"{id}.png", found.label_HW, self.palette)
+        if tags := georeference(source):
+            save_index(self.folder / GEOTIFF / f"{id}.tif", found.label_HW, self.palette, tags)
+            self.placed += 1
+        if self.confidence:
+            save_confidence(self.folder / CONFIDENCE / f"{id}.png", found.conf_HW)
+        if self.probabilities:
+            height, width = found.label_HW.shape
+            save_probabilities(self.folder / PROBABILITIES / f"{id}.npz", found.probs_1Khw, (height, width))
+        if self.overlay:
+            colours = np.asarray(self.palette, np.uint8)[found.label_HW]
+            path = self.folder / OVERLAYS / f"{id}.jpg"
+            try:
+                write_image(path, np.asarray(cv2.addWeighted(image, 0.5, colours, 0.5, 0.0), np.uint8))
+            except OSError as error:
+                raise DataError(f"cannot write {path}", why=str(error), fix="free some disk space") from error
+
+    def places(self) -> dict[str, str | None]:
+        """The folders by what is in them; None for what was not written."""
+        written = {
+            LABELS: True, OVERLAYS: self.overlay, CONFIDENCE: self.confidence, PROBABILITIES: self.probabilities,
+            GEOTIFF: self.placed > 0,
+        }  # fmt: skip
+        return {"out": str(self.folder)} | {
+            name: str(self.folder / name) if there else None for name, there in written.items()
+        }
