@@ -26,7 +26,7 @@ ALLOWED = {
         "cli", "stages", "core.config", "core.runs", "core.finding",
         # for names and how they are written
         "core.methods", "core.models", "core.partitions", "core.data.again", "core.data.index", "core.data.kinds",
-        "core.sources.classes",
+        "core.sources.codes", "core.sources.told",
         "core.inference.options", "core.inference.metrics",
     ),
     "__main__": ("cli",),
@@ -62,7 +62,7 @@ ALLOWED = {
 }  # fmt: skip
 
 # Third-party packages that a part may import: these, or for parts not listed all but the command line's.
-DEPENDENCIES = {"torch", "torchvision", "numpy", "cv2", "PIL", "scipy", "safetensors"}
+DEPENDENCIES = {"torch", "torchvision", "numpy", "cv2", "PIL", "scipy", "safetensors", "yaml"}
 OPTIONAL = {"sklearn", "tensorboard"}  # extras of pyproject.toml: in stages alone, inside the function that needs them
 THIRD_PARTY = {
     "cli": {"typer", "rich"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -26,7 +26,9 @@ def folder(
     classes: Annotated[
         Path,
         typer.Option(
-            metavar="FILE", help="a class name per line, or JSON with names and palette", rich_help_panel=MASKS
+            metavar="FILE",
+            help="a class name per line; CSV, JSON or YAML with names, and values or colours if masks have them",
+            rich_help_panel=MASKS,
         ),
     ],
     unlabeled: Annotated[
@@ -44,7 +46,7 @@ def folder(
         typer.Option(
             "--map",
             metavar="V=CLASS",
-            help="take a value or #rrggbb as a class, or as 255: none; repeatable",
+            help="take 7, 4-25, #rrggbb, nan or transparent as a class, or as 255: none; repeatable",
             rich_help_panel=MASKS,
         ),
     ] = None,
@@ -53,6 +55,35 @@ def folder(
         typer.Option(
             help="mask value of pixels that count nowhere",
             show_default="ignore_index of the JSON, else 255",
+            rich_help_panel=MASKS,
+        ),
+    ] = None,
+    first: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="V",
+            help="value of the first class: 1 if they are counted from 1; what is below counts nowhere",
+            show_default="0",
+            rich_help_panel=MASKS,
+        ),
+    ] = None,
+    unknown: Annotated[
+        Literal["refuse", "nearest", "ignore"],
+        typer.Option(
+            help="values and colours of no class: refuse, take a colour as the nearest class, or ignore them",
+            rich_help_panel=MASKS,
+        ),
+    ] = "refuse",
+    mask_reading: Annotated[
+        Literal["index", "colour"] | None,
+        typer.Option(help="what counts in a mask", show_default="as the masks tell", rich_help_panel=MASKS),
+    ] = None,
+    mask_orientation: Annotated[
+        Literal["stored", "upright"] | None,
+        typer.Option(
+            help="masks of turned photos: drawn on the stored pixels, or on the photo as it is shown",
+            show_default="as the sizes of masks tell, else upright",
             rich_help_panel=MASKS,
         ),
     ] = None,
@@ -67,6 +98,7 @@ def folder(
 
     A mask belongs to the image of the same name. The originals are left as they are.
     """
+    from semiseg_cli.core.sources.told import Told
     from semiseg_cli.stages.prepare import prepare_folder
 
     there = before(root, name)
@@ -79,8 +111,14 @@ def folder(
         val=val,
         val_masks=val_masks,
         classes=classes,
-        map=_mapping(map_ or []),
-        ignore=ignore,
+        told=Told(
+            map=_mapping(map_ or []),
+            ignore=ignore,
+            first=first,
+            unknown=unknown,
+            reading=mask_reading or "",
+            orientation=mask_orientation or "",
+        ),
         long_side=long_side,
         progress=console.progress,
     )
@@ -115,17 +153,19 @@ def shapes(
     tell(dataset, there, json)
 
 
-def _mapping(words: list[str]) -> dict[int, int]:
-    from semiseg_cli.core.sources.classes import parse_code
+def _mapping(words: list[str]) -> dict[float, int]:
+    from semiseg_cli.core.sources.codes import parse_codes
 
-    mapping = dict[int, int]()
+    mapping = dict[float, int]()
     for word in words:
-        code, _, target = word.partition("=")
+        what, _, target = word.partition("=")
         try:
-            value, chosen = parse_code(code), int(target)
+            codes, chosen = parse_codes(what), int(target)
         except ValueError as error:
             raise UsageError(f"--map {word} is not understood", fix="--map 255=1, or --map '#804000=1'") from error
-        if mapping.setdefault(value, chosen) != chosen:
-            what = f"--map gives {code} two classes, {mapping[value]} and {chosen}"
-            raise UsageError(what, fix="leave one of them out")
+        for code in codes:
+            if mapping.setdefault(code, chosen) != chosen:
+                raise UsageError(
+                    f"--map gives {what} two classes, {mapping[code]} and {chosen}", fix="leave one of them out"
+                )
     return mapping

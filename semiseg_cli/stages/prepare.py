@@ -7,7 +7,6 @@ same arguments changes nothing and is immediate.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +15,15 @@ from semiseg_cli.core.data.again import completing
 from semiseg_cli.core.data.imaging import write_image
 from semiseg_cli.core.data.index import load_dataset, manifest, write_dataset
 from semiseg_cli.core.data.kinds import lacks
-from semiseg_cli.core.data.spec import IGNORE, Dataset, Record
+from semiseg_cli.core.data.spec import Dataset, Record
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.sources import shapes
-from semiseg_cli.core.sources.classes import code_name, default_palette, label_map, read_classes
+from semiseg_cli.core.sources.classes import Classes, default_palette, read_classes
+from semiseg_cli.core.sources.codes import code_name
 from semiseg_cli.core.sources.copies import Copy, Refusal, Source, copy, refuse
 from semiseg_cli.core.sources.folder import Folders, arrange, coverage, gather
+from semiseg_cli.core.sources.masks import Look, Masks, agree, look_at
+from semiseg_cli.core.sources.told import REFUSE, Told, tabulate
 from semiseg_cli.stages.building import building, on_all_cores, ready
 from semiseg_cli.stages.progress import Progress, silent
 
@@ -79,42 +81,39 @@ def prepare_folder(
     val: Path | None = None,
     val_masks: Path | None = None,
     classes: Path,
-    map: Mapping[int, int] | None = None,
-    ignore: int | None = None,
+    told: Told | None = None,
     long_side: int = 1024,
     progress: Progress = silent,
 ) -> Dataset:
     """A dataset from folders of images and masks, matched by `core.sources.folder`, copied by `core.sources.copies`.
 
-    classes: a file that `core.sources.classes.read_classes` understands. map: mask value (or
-    `imaging.COLOUR | 0xRRGGBB`) to class, or to 255 for pixels that count nowhere. ignore: another mask value of such
-    pixels; None: what the classes file says, else 255. long_side: larger images are reduced to it; 0: none is. Without
+    classes: a file that `core.sources.classes.read_classes` understands. told: what is said of the masks; the rest they
+    tell themselves. long_side: larger images are reduced to it; 0: none is. Without
     `val`, a fifth of the labeled images is held out.
-    Raises UsageError where `map` and `ignore` contradict each other, DataError that lists every file concerned, and
-    where `<root>/<name>` holds something else.
+    Raises UsageError where what is told contradicts itself, DataError that lists every file concerned, and where
+    `<root>/<name>` holds something else.
     """
-    meaning = read_classes(classes)
-    if ignore is not None and (target := (map or {}).get(ignore, IGNORE)) != IGNORE:
-        what = f"--ignore {code_name(ignore)} and --map {code_name(ignore)}={target} contradict each other"
-        raise UsageError(what, fix=f"leave one of them out; pixels that count nowhere are --map VALUE={IGNORE}")
-    ignored = next(value for value in (ignore, meaning.ignore, IGNORE) if value is not None)
-    translate = label_map(meaning, ignored, map or {})
+    meaning, told = read_classes(classes), told or Told()
+    table = tabulate(meaning, told)
     folders = Folders(labeled, masks, unlabeled, val, val_masks)
     source = {key: str(path.absolute()) if path else "" for key, path in vars(folders).items()} | {
-        "map": {code_name(code): target for code, target in (map or {}).items()},
-        "ignore": ignored,
+        "map": {code_name(code): target for code, target in told.map.items()},
+        "ignore": -1 if table.ignored is None else table.ignored,
         "long_side": long_side,
         "classes": hashlib.sha256(classes.read_bytes()).hexdigest(),
         "files": folders.listing(),
     }
+    rest = {"first": told.first, "unknown": told.unknown, "reading": told.reading, "orientation": told.orientation}
+    source |= {key: value for key, value in rest.items() if value not in (None, "", REFUSE)}
     if there := ready(root, name, "folder", source):
         return there
     sources = gather(folders)
     tasks = [*sources.labeled, *sources.pool, *sources.val]
+    how = _reading_masks(name, [*sources.labeled, *sources.val], meaning, told, progress)
     with building(root, name) as folder, progress(f"preparing {name}", len(tasks)) as advance:
 
         def one(task: Source) -> Copy | Refusal:
-            done = copy(task, folder, translate, long_side)
+            done = copy(task, folder, how, long_side)
             advance()
             return done
 
@@ -135,9 +134,25 @@ def prepare_folder(
             val=result.val,
             licence=meaning.licence,
         )
-        found = [*sources.notes, *result.notes, *coverage(result.train, result.val, meaning.names)]
+        assert how  # masks that cannot be read were refused
+        found = [*how.notes, *sources.notes, *result.notes, *coverage(result.train, result.val, meaning.names)]
         write_dataset(dataset, {"source": source, "notes": found})
     return load_dataset(root, name)
+
+
+def _reading_masks(name: str, labeled: list[Source], classes: Classes, told: Told, progress: Progress) -> Masks | None:
+    """How all these masks are read; None where some cannot be."""
+    with progress(f"looking at the masks of {name}", len(labeled)) as advance:
+
+        def one(task: Source) -> Look | None:
+            assert task.mask
+            found = look_at(task.image, task.mask)
+            advance()
+            return found
+
+        looks = on_all_cores(one, labeled)
+    readable = [each for each in looks if each]
+    return agree(readable, classes, told) if len(readable) == len(looks) else None
 
 
 def notes(dataset: Dataset) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import re
 from collections.abc import Iterable
@@ -33,12 +34,21 @@ def fingerprint(ids: Iterable[str]) -> str:
 
 
 def read_lines(file: Path) -> list[str]:
-    """Lines without their ends (of any system), outer spaces, a byte order mark, and empty ones."""
+    """Lines without their ends (of any system), outer spaces, a byte order mark, and empty ones; UTF-8 or UTF-16."""
     try:
-        text = file.read_text(encoding="utf-8-sig", errors="replace")
+        text = decoded(file.read_bytes())
     except OSError as error:
         raise DataError(f"{file} cannot be read", why=str(error)) from error
     return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def decoded(data: bytes) -> str:
+    """Text of a file: UTF-16 where a byte order mark or its zeros say so, else UTF-8; what is neither is replaced."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", "replace")
+    if b"\0" in data[:200]:  # of Latin text in UTF-16 every other byte is zero
+        return data.decode("utf-16-be" if data[:1] == b"\0" else "utf-16-le", "replace")
+    return data.decode("utf-8-sig", "replace")
 
 
 def draw_key(seed: int, key: str) -> bytes:

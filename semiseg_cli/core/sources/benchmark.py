@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from semiseg_cli.core.data.decode import decode_image
-from semiseg_cli.core.data.imaging import read_codes, write_image
+from semiseg_cli.core.data.imaging import write_image
 from semiseg_cli.core.data.photos import image_size
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.errors import DataError
-from semiseg_cli.core.sources.classes import LabelMap
+from semiseg_cli.core.sources.codes import LabelMap
 from semiseg_cli.core.sources.copies import Refusal
+from semiseg_cli.core.sources.rasters import read_codes
 from semiseg_cli.core.sources.sbd import read_mat
 
 

@@ -17,7 +17,8 @@ from typing import NamedTuple
 from semiseg_cli.core.data.spec import IGNORE
 from semiseg_cli.core.errors import DataError
 from semiseg_cli.core.sources.benchmark import Task, demand
-from semiseg_cli.core.sources.classes import Classes, colour_code, declared
+from semiseg_cli.core.sources.classes import Classes
+from semiseg_cli.core.sources.codes import Code, colour_code, declared, saved_as_colour
 
 
 class Label(NamedTuple):
@@ -84,16 +85,16 @@ SOUGHT = re.compile(rf"({IMAGES}|{MASKS})_trainvaltest\.zip", re.IGNORECASE)  # 
 UNPACK = f"unpack {IMAGES}_trainvaltest.zip and {MASKS}_trainvaltest.zip again, or give them with --archive"
 
 
-def _colours() -> dict[int, int]:
-    """Colours to classes; of those that share one the evaluated counts. A mask of greys only is read as values."""
+def _colours() -> dict[Code, int]:
+    """Colours to classes; of those that share one the evaluated counts. A mask of greys may be saved as such."""
     classes = {label.colour: label.train_id for label in sorted(LABELS, key=lambda label: label in EVALUATED)}
-    greys = {colour[0]: target for colour, target in classes.items() if len({*colour}) == 1}
+    greys: dict[Code, int] = {colour[0]: target for colour, target in classes.items() if len({*colour}) == 1}
     return greys | {colour_code(colour): target for colour, target in classes.items()}
 
 
 _VALUES = {  # by the end of the label file's name, the first that is there counts
-    "labelIds": {label.id: label.train_id for label in LABELS if label.id >= 0} | {IGNORE: IGNORE},
-    "labelTrainIds": {label.train_id: label.train_id for label in EVALUATED} | {IGNORE: IGNORE},
+    "labelIds": saved_as_colour({label.id: label.train_id for label in LABELS if label.id >= 0} | {IGNORE: IGNORE}),
+    "labelTrainIds": saved_as_colour({label.train_id: label.train_id for label in EVALUATED} | {IGNORE: IGNORE}),
     "color": _colours(),
 }
 TRANSLATIONS = {kind: declared(values, len(EVALUATED)) for kind, values in _VALUES.items()}

@@ -1,98 +1,68 @@
-"""The classes of somebody's own data: the classes file, default colours, and what the pixels of a mask stand for."""
+"""The classes of somebody's own data: names, colours and values, from the files in which people have them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from semiseg_cli.core.data.imaging import COLOUR
+from semiseg_cli.core.data.names import decoded
 from semiseg_cli.core.data.spec import IGNORE
-from semiseg_cli.core.errors import DataError, UsageError
+from semiseg_cli.core.errors import DataError
+from semiseg_cli.core.sources.codes import Colour
+from semiseg_cli.core.sources.rows import Row, from_lines, parse_colour
 
-Colour = tuple[int, int, int]
+LARGEST = 1 << 20  # bytes of a classes file
+FORMATS = (
+    'a class name per line; lines "0: road", "road,128,64,128" or CVAT\'s label map; CSV with a header; JSON or YAML: '
+    '{"names": ["road", "car"], "palette": [[128, 64, 128], [0, 0, 142]]}, a list of names, {"0": "road"} or id2label'
+)
+_VOID = ("ignore", "ignored", "void", "unlabeled", "unlabelled", "don't care")  # names that make no class of 255
+_LINES = (".txt", ".csv", ".tsv", ".names", ".lst", "")
 
 
 @dataclass(frozen=True)
 class Classes:
-    """What a classes file says. `palette` is empty where it gives none; `ignore` is None where it names no value."""
+    """What a classes file says. `palette` and `values` (the mask value of each class) are empty where it gives none;
+    `ignore` is None where it names no value."""
 
     names: tuple[str, ...]
     palette: tuple[Colour, ...] = ()
     ignore: int | None = None
     licence: str = ""
-
-
-@dataclass(frozen=True)
-class LabelMap:
-    """From the codes of a mask (`imaging.read_codes`) to class indices. `known` is sorted."""
-
-    known: NDArray[np.int32]
-    value: NDArray[np.uint8]
-    classes: int
-
-    def __call__(self, codes: NDArray[np.int32]) -> tuple[NDArray[np.uint8], dict[int, int]]:
-        """The mask, uint8 of the same shape, and pixels of every code that means nothing."""
-        if int(codes.min()) >= 0 and int(codes.max()) < 256:
-            return self._index_mask(codes)
-        place = np.searchsorted(self.known, codes).clip(max=len(self.known) - 1)
-        strange = self.known[place] != codes
-        if not strange.any():
-            return self.value[place], {}
-        found, counts = np.unique(codes[strange], return_counts=True)
-        return self.value[place], dict(zip(found.tolist(), counts.tolist(), strict=True))
-
-    def _index_mask(self, codes: NDArray[np.int32]) -> tuple[NDArray[np.uint8], dict[int, int]]:
-        """The same for codes of one byte, by a table: a search takes ten times as long."""
-        byte = (self.known >= 0) & (self.known < 256)
-        table = np.zeros(256, np.uint8)
-        table[self.known[byte]] = self.value[byte]
-        counts = np.bincount(codes.ravel(), minlength=256)
-        counts[self.known[byte]] = 0
-        return table[codes], {int(code): int(counts[code]) for code in np.flatnonzero(counts)}
+    values: tuple[int, ...] = ()
 
 
 def read_classes(path: Path) -> Classes:
-    """A classes file: a name per line, or JSON with `names` and optionally `palette`, `ignore_index`, `licence`.
+    """A classes file in any of `FORMATS`.
 
-    Raises DataError for a file that is neither, for fewer than 2 or more than 255 classes, and for repeated names.
+    Raises DataError for any other file, for fewer than 2 or more than 255 classes, and for what is given twice.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        classes = _from_json(json.loads(text)) if path.suffix.lower() == ".json" else _from_lines(text)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        if path.stat().st_size > LARGEST:
+            raise ValueError(f"it has {path.stat().st_size:,} bytes: annotations, and no table of classes")
+        suffix, text = path.suffix.lower(), decoded(path.read_bytes())
+        if suffix == ".json" or (suffix in _LINES and text.lstrip()[:1] in ("{", "[")):
+            classes = _from_table(json.loads(text))
+        elif suffix in (".yaml", ".yml"):
+            classes = _from_table(_yaml(text))
+        elif suffix in _LINES:
+            classes = _collected(from_lines(text, suffix))
+        else:
+            raise ValueError(f"{suffix} files are not read")
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         why = f"no entry {error}" if isinstance(error, KeyError) else str(error)
-        fix = 'a class name per line, or JSON: {"names": ["road", "car"], "palette": [[128, 64, 128], [0, 0, 142]]}'
-        raise DataError(f"{path} is not a classes file", why=why, fix=fix) from error
+        raise DataError(f"{path} is not a classes file that is read", why=why, fix=FORMATS) from error
     if not 2 <= len(classes.names) <= 255:
         raise DataError(f"{path} names {len(classes.names)} classes", why="2 to 255 can be told apart in a mask")
-    for what, entries in (("name", classes.names), ("colour", classes.palette)):
+    for what, entries in (("name", classes.names), ("colour", classes.palette), ("value", classes.values)):
         twice = [entry for place, entry in enumerate(entries) if entry in entries[:place]]
         if twice:
             raise DataError(f"{path} gives the {what} {twice[0]} to two classes", fix="make them differ")
     return classes
-
-
-def _from_lines(text: str) -> Classes:
-    return Classes(tuple(line.strip() for line in text.splitlines() if line.strip()))
-
-
-def _from_json(table: Any) -> Classes:
-    names = tuple(table["names"])
-    if not all(isinstance(name, str) and name for name in names):
-        raise ValueError("names are not all strings")
-    palette = tuple((int(r), int(g), int(b)) for r, g, b in table.get("palette", ()))
-    if palette and len(palette) != len(names):
-        raise ValueError(f"{len(names)} names, but {len(palette)} colours")
-    if any(not 0 <= level <= 255 for colour in palette for level in colour):
-        raise ValueError("a palette level is not in 0 to 255")
-    ignore = table.get("ignore_index")
-    return Classes(names, palette, None if ignore is None else int(ignore), str(table.get("licence", "")))
 
 
 def default_palette(classes: int) -> tuple[Colour, ...]:
@@ -104,42 +74,93 @@ def default_palette(classes: int) -> tuple[Colour, ...]:
     return tuple((level(k, 0), level(k, 1), level(k, 2)) for k in range(classes))
 
 
-def declared(values: Mapping[int, int], classes: int) -> LabelMap:
-    """The label map of a benchmark: these codes and no others. values: code -> class, or anything else for none."""
-    known = sorted(values)
-    targets = [values[code] if values[code] in range(classes) else IGNORE for code in known]
-    return LabelMap(np.array(known, np.int32), np.array(targets, np.uint8), classes)
+def _yaml(text: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"it is no YAML: {error}") from error
 
 
-def label_map(classes: Classes, ignore: int, mapping: Mapping[int, int]) -> LabelMap:
-    """What each code of somebody's mask stands for: a class's index or colour, what is ignored, and `mapping`.
-
-    ignore: mask value of pixels that count nowhere (they become 255). mapping: code -> class index, or 255 for no
-    class; it goes first, so {255: 1} makes a class of what is ignored otherwise. Raises UsageError for another target.
-    """
-    table = {index: index for index in range(len(classes.names))}
-    table |= {colour_code(colour): index for index, colour in enumerate(classes.palette)}
-    table[ignore] = IGNORE
-    for code, target in mapping.items():
-        if target not in (*range(len(classes.names)), IGNORE):
-            raise UsageError(
-                f"--map {code_name(code)}={target}: there is no class {target}",
-                fix=f"a class from 0 to {len(classes.names) - 1}, or {IGNORE} for pixels that count nowhere",
-            )
-    return declared(table | dict(mapping), len(classes.names))
-
-
-def colour_code(colour: Colour) -> int:
-    """The code of a mask pixel of this colour."""
-    red, green, blue = colour
-    return COLOUR | red << 16 | green << 8 | blue
+def _collected(rows: Sequence[Row], ignore: int | None = None, licence: str = "") -> Classes:
+    """Rows of a table as classes, in the order of their values where they have some, which is then left out if it is
+    0, 1, 2, ..."""
+    for entry in ("value", "colour"):
+        given = [row for row in rows if getattr(row, entry) is not None]
+        if given and len(given) < len(rows):
+            lacking = next(row for row in rows if getattr(row, entry) is None)
+            raise ValueError(f"'{lacking.name}' has no {entry}, unlike {len(given)} others")
+    if void := [row for row in rows if row.value == IGNORE and row.name.lower() in _VOID]:
+        rows, ignore = [row for row in rows if row not in void], IGNORE if ignore is None else ignore
+    ordered = sorted(rows, key=lambda row: row.value if row.value is not None else 0)
+    values = tuple(row.value for row in ordered if row.value is not None)
+    palette = tuple(row.colour for row in ordered if row.colour is not None)
+    plain = values == tuple(range(len(rows)))
+    return Classes(tuple(row.name for row in ordered), palette, ignore, licence, () if plain else values)
 
 
-def code_name(code: int) -> str:
-    """A code as people write it: `7`, or `#804000` for a colour."""
-    return f"#{code & ~COLOUR:06x}" if code & COLOUR else str(code)
+_LISTS = ("names", "classes", "categories", "labels", "id2label", "label2id")
 
 
-def parse_code(word: str) -> int:
-    """The code of `7` or `#804000`. Raises ValueError for anything else."""
-    return COLOUR | int(word[1:], 16) if word.startswith("#") and len(word) == 7 else int(word)
+def _from_table(table: Any) -> Classes:
+    """Classes of parsed JSON or YAML."""
+    if not isinstance(table, Mapping):
+        return _collected(_entries(table))
+    found = [key for key in _LISTS if key in table]
+    if not found:
+        return _collected(_entries(table))
+    palette = table.get("palette") or ()
+    rows = _entries(table[found[0]])
+    if palette:
+        palette = [palette[row.name] for row in rows] if isinstance(palette, Mapping) else palette
+        if len(palette) != len(rows):
+            raise ValueError(f"{len(rows)} names, but {len(palette)} colours")
+        rows = [Row(row.name, row.value, _colour(colour)) for row, colour in zip(rows, palette, strict=True)]
+    ignore = table.get("ignore_index")
+    return _collected(rows, None if ignore is None else int(ignore), str(table.get("licence", "")))
+
+
+def _entries(entries: Any) -> list[Row]:
+    """Rows of a list of names or of objects, of {value: name} (`id2label`), {name: value} or {name: colour}."""
+    if isinstance(entries, Mapping):
+        keys = list(entries)
+        if all(_is_whole(key) for key in keys):
+            return [Row(_name(name), int(key)) for key, name in entries.items()]
+        if all(_is_whole(value) for value in entries.values()):
+            return [Row(_name(name), int(value)) for name, value in entries.items()]
+        if all(isinstance(value, Sequence) and len(value) in (3, 7) for value in entries.values()):
+            return [Row(_name(name), None, _colour(colour)) for name, colour in entries.items()]
+        raise ValueError(f"none of {', '.join(_LISTS)} is in it, and {str(keys[:3])[:80]} are no classes")
+    if isinstance(entries, str) or not isinstance(entries, Sequence):
+        raise ValueError(f"{str(entries)[:40]!r} is no list of names")
+    return [_object(entry) if isinstance(entry, Mapping) else Row(_name(entry)) for entry in entries]
+
+
+def _object(entry: Mapping[str, Any]) -> Row:
+    """A row of {"name": ..., "id": ..., "color": ...}, as of COCO's categories."""
+    low = {str(key).lower(): value for key, value in entry.items()}
+    name = next((low[key] for key in ("name", "label", "title", "class") if key in low), None)
+    value = next((low[key] for key in ("id", "value", "index", "pixel_value") if _is_whole(low.get(key))), None)
+    colour = next((low[key] for key in ("color", "colour", "rgb") if low.get(key)), None)
+    return Row(_name(name), None if value is None else int(value), None if colour is None else _colour(colour))
+
+
+def _is_whole(value: Any) -> bool:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return whole or (isinstance(value, str) and re.fullmatch(r"-?\d+", value) is not None)
+
+
+def _name(name: Any) -> str:
+    if not isinstance(name, str) or not name.strip():
+        raise ValueError(f"names are not all strings: {str(name)[:40]!r} (a name like no or 1 stands in quotes)")
+    return name.strip()
+
+
+def _colour(colour: Any) -> Colour:
+    if isinstance(colour, str):
+        return parse_colour(colour)
+    red, green, blue = (int(level) for level in colour)
+    if not all(0 <= level <= 255 for level in (red, green, blue)):
+        raise ValueError("a palette level is not in 0 to 255")
+    return red, green, blue

@@ -206,12 +206,16 @@ def coverage(train: Iterable[Record], val: Iterable[Record], classes: Sequence[s
             there = "nothing" if len(absent) == len(classes) else next(name for name in classes if name not in absent)
             raise DataError(
                 f"the labeled pixels are {there if there == 'nothing' else repr(there)} and ignored ones only",
-                why=f"no pixel of {', '.join(absent[:8])}",
-                fix=f"--map 255={classes.index(absent[-1])} if 255 stands for '{absent[-1]}'",
+                why=f"no pixel of {listed(absent)}{_of(absent, classes)}",
+                fix=f"--map 255=1 if 255 stands for '{classes[1]}'; else look at the values in the masks",
             )
         if absent:
-            notes.append(f"no pixel in the {part} images: {', '.join(absent)}")
+            notes.append(f"no pixel in the {part} images: {listed(absent)}{_of(absent, classes)}")
     return notes
+
+
+def _of(absent: Collection[str], classes: Collection[str]) -> str:
+    return f" ({len(absent)} of {len(classes)} classes)" if len(absent) > 5 else ""
 
 
 def listed(ids: Collection[str], most: int = 5) -> str:

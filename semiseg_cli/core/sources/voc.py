@@ -17,7 +17,8 @@ from semiseg_cli.core.data.names import read_lines
 from semiseg_cli.core.data.spec import IGNORE
 from semiseg_cli.core.errors import DataError
 from semiseg_cli.core.sources.benchmark import Task, demand, names
-from semiseg_cli.core.sources.classes import Classes, colour_code, declared, default_palette
+from semiseg_cli.core.sources.classes import Classes, default_palette
+from semiseg_cli.core.sources.codes import colour_code, declared, saved_as_colour
 from semiseg_cli.core.sources.download import Published
 
 CLASSES = Classes(
@@ -32,7 +33,8 @@ CLASSES = Classes(
 FINE, AUGMENTED, VAL = 1464, 10582, 1449  # published counts: train, train with SBD, val
 VOID = (224, 224, 192)  # palette colour of 255, at the outlines of objects
 COLOURS = {colour_code(colour): index for index, colour in enumerate(CLASSES.palette)}  # of masks saved as RGB
-MASKS = declared({index: index for index in (*range(21), IGNORE)} | COLOURS | {colour_code(VOID): IGNORE}, 21)
+INDICES = {index: index for index in (*range(21), IGNORE)}
+MASKS = declared(saved_as_colour(INDICES) | COLOURS | {colour_code(VOID): IGNORE}, 21)
 
 ARCHIVE = Published(
     name="VOCtrainval_11-May-2012.tar",

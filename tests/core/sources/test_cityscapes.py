@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 from trees import cityscapes_ids
 
-from semiseg_cli.core.data.imaging import read_codes
 from semiseg_cli.core.sources.cityscapes import CLASSES, LABELS, TRANSLATIONS, is_wanted
+from semiseg_cli.core.sources.rasters import read_codes
 
 # id, trainId, colour and name as cityscapesscripts/helpers/labels.py has them
 TABLE = """

@@ -1,35 +1,120 @@
-"""`LabelMap`: byte masks go through a table, others through a search, to the same end."""
+"""Files of classes in the formats in which people have them: names, values and colours are right, or it is refused."""
 
-import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
+import json
 
-from semiseg_cli.core.sources.cityscapes import TRANSLATIONS
-from semiseg_cli.core.sources.classes import Classes, LabelMap, colour_code, declared, label_map
-from semiseg_cli.core.sources.voc import MASKS
+import pytest
 
-OWN = label_map(Classes(("a", "b"), ((1, 2, 3), (4, 5, 6))), 7, {300: 1, 255: 0})
+from semiseg_cli.core.errors import DataError
+from semiseg_cli.core.sources.classes import LARGEST, Classes, read_classes
+
+AB, RED_GREEN = ("road", "sky"), ((255, 0, 0), (0, 255, 0))
+PLAIN, COLOURED = Classes(AB), Classes(AB, RED_GREEN)
 
 
-@given(
-    st.sampled_from([MASKS, OWN, *TRANSLATIONS.values()]),
-    st.lists(st.one_of(st.integers(0, 40), st.integers(250, 256), st.just(300), st.just(colour_code((1, 2, 3))))),
+@pytest.mark.parametrize(
+    ("name", "text", "classes"),
+    [
+        ("c.txt", "road\n\nsky\r\n", PLAIN),
+        ("c.txt", "# my classes\nroad\nsky  # above\n", PLAIN),
+        ("c.txt", "2 wheeler\n4 wheeler\n", Classes(("2 wheeler", "4 wheeler"))),
+        ("c.txt", "class 1\nclass 2\n", Classes(("class 1", "class 2"))),
+        ("c.txt", "bed, double\nlamp\n", Classes(("bed, double", "lamp"))),
+        ("c.txt", "0: road\n1: sky\n", PLAIN),
+        ("c.txt", "1: sky\n0: road\n", PLAIN),
+        ("c.txt", "road=0\nsky=1\n", PLAIN),
+        ("c.txt", "1 road\n2 sky\n", Classes(AB, values=(1, 2))),
+        ("c.txt", "0\troad\n1\tsky\n", PLAIN),
+        ("c.txt", "255 0 0\troad\n0 255 0\tsky\n", COLOURED),
+        ("c.txt", "road 255 0 0\nsky 0 255 0\n", COLOURED),
+        ("c.txt", "4 road 255 0 0\n7 sky 0 255 0\n", Classes(AB, RED_GREEN, values=(4, 7))),
+        ("c.txt", "road,sky", PLAIN),
+        ("c.txt", json.dumps(AB), PLAIN),
+        ("labelmap.txt", "# label:color_rgb:parts:actions\nroad:255,0,0::\nsky:0,255,0:a,b:\n", COLOURED),
+        ("c.csv", "Pixel Value, Class\n0, road\n1, sky\n", PLAIN),
+        ("c.csv", "id,name\n4,road\n7,sky\n", Classes(AB, values=(4, 7))),
+        ("c.csv", "name,r,g,b\nroad,255,0,0\nsky,0,255,0\n", COLOURED),
+        ("c.csv", "name;R;G;B\nroad;255;0;0\nsky;0;255;0\n", COLOURED),
+        ("c.csv", "road,255,0,0\nsky,0,255,0\n", COLOURED),
+        ("c.csv", "0,road\n1,sky\n", PLAIN),
+        ("c.csv", "#ff0000,road\n#00ff00,sky\n", COLOURED),
+        ("c.csv", 'name,id,color\nroad,0,"(255, 0, 0)"\nsky,1,#00ff00\n', COLOURED),
+        ("c.csv", "label,class\nroad,0\nsky,1\n", PLAIN),
+        ("c.csv", "Idx,Ratio,Stuff,Name\n1,0.1,1,road\n2,0.2,0,sky\n", Classes(AB, values=(1, 2))),
+        ("c.csv", "value,name\n0,road\n1,sky\n255,void\n", Classes(AB, ignore=255)),
+        ("c.csv", "value,name\n0,road\n255,sky\n", Classes(AB, values=(0, 255))),
+        ("c.csv", "name\nroad\nsky\n", PLAIN),
+        ("c.tsv", "id\tname\n0\troad\n1\tsky\n", PLAIN),
+        ("c.json", '["road", "sky"]', PLAIN),
+        ("c.json", '{"0": "road", "1": "sky"}', PLAIN),
+        ("c.json", '{"id2label": {"0": "road", "1": "sky"}, "label2id": {"road": 0}}', PLAIN),
+        ("c.json", '{"label2id": {"road": 0, "sky": 1}}', PLAIN),
+        ("c.json", '{"road": [255, 0, 0], "sky": "#00ff00"}', COLOURED),
+        (
+            "c.json",
+            '{"classes": [{"title": "road", "color": "#ff0000"}, {"title": "sky", "color": "#00ff00"}]}',
+            COLOURED,
+        ),
+        ("c.json", '{"categories": [{"id": 1, "name": "road"}, {"id": 2, "name": "sky"}]}', Classes(AB, values=(1, 2))),
+        ("c.json", '{"names": ["road", "sky"], "palette": {"sky": [0, 255, 0], "road": [255, 0, 0]}}', COLOURED),
+        ("c.json", '{"names": ["road", "sky"], "ignore_index": 9, "licence": "CC0"}', Classes(AB, (), 9, "CC0")),
+        ("data.yaml", "path: ../x\ntrain: images\nnc: 2\nnames:\n  0: road\n  1: sky\n", PLAIN),
+        ("data.yaml", "names: [road, sky]\nnc: 2\n", PLAIN),
+        ("c.yml", "id2label:\n  3: road\n  5: sky\n", Classes(AB, values=(3, 5))),
+    ],
 )
-def test_each_code_becomes_its_class(translate: LabelMap, codes: list[int]) -> None:
-    known = dict(zip(translate.known.tolist(), translate.value.tolist(), strict=True))
-    mask, strange = translate(np.array([[0, *codes]], np.int32))
-    assert mask.dtype == np.uint8
-    assert [value for value, code in zip(mask[0, 1:].tolist(), codes, strict=True) if code in known] == [
-        known[code] for code in codes if code in known
-    ]
-    assert strange == {code: [0, *codes].count(code) for code in {0, *codes} - known.keys()}
+def test_a_table_is_read(tmp_path, name, text, classes):
+    (tmp_path / name).write_text(text)
+    assert read_classes(tmp_path / name) == classes
 
 
-def test_a_benchmarks_codes_are_those_that_it_declares() -> None:
-    road = colour_code((128, 64, 128))
-    translate = declared({7: 0, road: 1, 9: -1, 10: 2}, classes=2)
-    mask, strange = translate(np.array([[7, road, 9, 10]], np.int32))
-    assert mask.tolist() == [[0, 1, 255, 255]]
-    assert not strange
-    assert translate(np.array([[7, 0, 1, 1, 255]], np.int32))[1] == {0: 1, 1: 2, 255: 1}
-    assert translate(np.array([[7, colour_code((1, 2, 3))]], np.int32))[1] == {colour_code((1, 2, 3)): 1}
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_encodings(tmp_path, encoding):
+    (tmp_path / "c.txt").write_bytes("Straße\nHimmel\n".encode(encoding))
+    assert read_classes(tmp_path / "c.txt").names == ("Straße", "Himmel")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("c.txt", "one\n", "names 1 classes"),
+        ("c.txt", "one\ntwo\none\n", "name one"),
+        ("c.txt", "road 1 2 3\nsky\n", "'road 1 2 3'"),
+        ("c.txt", "name r g b\nroad 1 2 3\n", "'road 1 2 3'"),
+        ("c.txt", "road\n2: sky\n", "'2: sky'"),
+        ("c.txt", "names:\n  - road\n  - sky\n", "'names:'"),
+        ("c.txt", "item {\n  id: 1\n  name: 'road'\n}\n", "'id: 1'"),
+        ("c.txt", "road,1,2,3\nsky,4,5\n", "'road,1,2,3'"),
+        ("c.csv", "name,r,g,b\nroad,1,2,3\nsky,4,5\n", "'sky,4,5'"),
+        ("c.csv", "name,r,g,b\nroad,1,2,300\nsky,4,5,6\n", "1, 2, 300"),
+        ("c.csv", "Nr;Klasse\n0;Weg\n1;Himmel\n", "'Nr;Klasse'"),
+        ("c.csv", "id,name\nx,road\n1,sky\n", "'x,road'"),
+        ("c.csv", "id,name\n1,road\n1,sky\n", "value 1"),
+        ("c.csv", "name,r,g,b\nroad,1,2,3\nsky,1,2,3\n", "colour"),
+        ("c.json", "{", "Expecting"),
+        ("c.json", '{"names": ["a", "b"], "palette": [[0, 0, 0]]}', "2 names, but 1 colours"),
+        ("c.json", '{"names": ["a", "b"], "palette": [[0, 0, 0], [0, 0, 300]]}', "0 to 255"),
+        ("c.json", '{"names": ["a", 3]}', "not all strings: '3'"),
+        ("c.json", '{"images": [], "annotations": []}', "['images', 'annotations']"),
+        ("c.json", '{"shapes": [{"label": "road"}], "imagePath": "a.jpg"}', "are no classes"),
+        ("c.yaml", "names: [yes, no]\n", "not all strings: 'True'"),
+        ("c.yaml", "names: [a\n", "no YAML"),
+        ("c.yaml", "names: 3\n", "no list of names"),
+        ("c.yaml", "[" * 5000, ""),
+        ("c.py", "names = ['a', 'b']", ".py files"),
+        ("c.xml", "<a/>", ".xml files"),
+        ("gone.txt", None, "No such file"),
+    ],
+)
+def test_a_file_that_is_no_table_is_refused_by_name(tmp_path, name, text, said):
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match=name) as caught:
+        read_classes(tmp_path / name)
+    assert said in f"{caught.value.what} {caught.value.why}"
+
+
+def test_annotations_are_no_table_of_classes(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps(["x" * LARGEST]))
+    with pytest.raises(DataError) as caught:
+        read_classes(tmp_path / "a.json")
+    assert "annotations" in caught.value.why

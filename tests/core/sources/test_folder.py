@@ -10,6 +10,7 @@ from PIL import Image
 
 from semiseg_cli.core.errors import DataError, UsageError
 from semiseg_cli.core.sources.folder import Folders, gather
+from semiseg_cli.core.sources.told import Told
 from semiseg_cli.stages import prepare
 from semiseg_cli.stages.prepare import notes, prepare_folder
 
@@ -64,7 +65,7 @@ def test_it_all_arrives(given):
     assert ids(data.train[10:]) == ["p0", "p1", "p2", "p3"]
     assert all(record.mask is None for record in data.train[10:])
     assert ids(data.val) == ["v0", "v1"]
-    assert notes(data) == []
+    assert notes(data) == ["masks: 12 grey by value (0 is 'sky', 2 is 'car')"]
     for i, record in enumerate(data.labeled):
         assert record.image.read_bytes() == (given["labeled"] / f"{i}.png").read_bytes()
         assert np.array_equal(pixels(record.mask), mask(i))
@@ -169,48 +170,25 @@ def test_values_outside_the_classes_come_with_a_histogram(given):
         prepare_folder(**given)
     assert caught.value.why.startswith("7 (8 pixels), 9 (2 pixels)\n")
     assert "--map '7=255' --map '9=255'" in caught.value.fix
-    data = prepare_folder(**given, map={7: 255, 9: 2})
+    data = prepare_folder(**given, told=Told(map={7: 255, 9: 2}))
     assert (pixels(data.train[4].mask)[0, :5] == 255).all()
     assert (pixels(data.val[0].mask)[0, :2] == 2).all()
 
 
 def test_ignored_values_become_255(given):
     save(given["masks"] / "0.png", np.full((HEIGHT, WIDTH), 99, np.uint8))
-    data = prepare_folder(**given, ignore=99)
+    data = prepare_folder(**given, told=Told(ignore=99))
     assert (pixels(data.train[0].mask) == 255).all()
     assert data.train[0].pixels == (0, 0, 0)
 
 
-@pytest.mark.parametrize("value", [255, 200])
-def test_binary_masks_suggest_the_map(given, value):
-    given["classes"].write_text("ground\nroof\n")
-    for folder in ("masks", "val_masks"):
-        for path in given[folder].iterdir():
-            save(path, mask(int(path.stem[-1]), 2) * np.uint8(value))
-    with pytest.raises(DataError) as caught:
-        prepare_folder(**given)
-    assert f"--map {value}=1" in caught.value.fix
-    data = prepare_folder(**given, map={value: 1})
-    assert set(np.unique(pixels(data.train[0].mask))) == {0, 1}
-
-
-def test_classes_counted_from_one_suggest_the_maps(given):
-    for folder in ("masks", "val_masks"):
-        for path in given[folder].iterdir():
-            save(path, mask(int(path.stem[-1])) + np.uint8(1))
-    with pytest.raises(DataError) as caught:
-        prepare_folder(**given)
-    assert caught.value.fix.startswith("--map 1=0 --map 2=1 --map 3=2 ")
-    assert np.array_equal(pixels(prepare_folder(**given, map={1: 0, 2: 1, 3: 2}).train[0].mask), mask(0))
-
-
 def test_a_map_to_no_class(given):
     with pytest.raises(UsageError, match="there is no class 3"):
-        prepare_folder(**given, map={255: 3})
+        prepare_folder(**given, told=Told(map={255: 3}))
 
 
 def test_a_class_is_a_class_where_its_value_is_ignored(given):
-    data = prepare_folder(**given, ignore=0, map={1: 0, 2: 1})
+    data = prepare_folder(**given, told=Told(ignore=0, map={1: 0, 2: 1}))
     expected = np.array([255, 0, 1], np.uint8)
     assert all(np.array_equal(pixels(data.train[i].mask), expected[mask(i)]) for i in range(10))
     assert data.train[0].pixels[0] > 0
@@ -218,15 +196,15 @@ def test_a_class_is_a_class_where_its_value_is_ignored(given):
 
 def test_another_ignored_value_is_no_target(given):
     with pytest.raises(UsageError, match="there is no class 99") as caught:
-        prepare_folder(**given, ignore=99, map={2: 99})
+        prepare_folder(**given, told=Told(ignore=99, map={2: 99}))
     assert "255 for pixels that count nowhere" in caught.value.fix
 
 
 def test_a_value_that_is_ignored_and_a_class(given):
     with pytest.raises(UsageError, match="--ignore 2 and --map 2=1 contradict") as caught:
-        prepare_folder(**given, ignore=2, map={2: 1})
+        prepare_folder(**given, told=Told(ignore=2, map={2: 1}))
     assert "leave one of them out" in caught.value.fix
-    assert prepare_folder(**given, ignore=2, map={2: 255}).train[0].pixels[2] == 0
+    assert prepare_folder(**given, told=Told(ignore=2, map={2: 255})).train[0].pixels[2] == 0
 
 
 PALETTE = np.array([[0, 0, 0], [128, 64, 0], [0, 0, 255]], np.uint8)
@@ -255,34 +233,13 @@ def test_the_classes_file_may_name_the_ignored_value(given):
     assert data.licence == "CC0"
 
 
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("c.txt", "one\n"),
-        ("c.txt", "one\ntwo\none\n"),
-        ("c.json", "{"),
-        ("c.json", '{"classes": ["a", "b"]}'),
-        ("c.json", '{"names": ["a", "b"], "palette": [[0, 0, 0]]}'),
-        ("c.json", '{"names": ["a", "b"], "palette": [[0, 0, 0], [0, 0, 300]]}'),
-        ("c.json", '{"names": ["a", 3]}'),
-        ("c.json", '["a", "b"]'),
-        ("gone.txt", None),
-    ],
-)
-def test_a_bad_classes_file_is_named(given, tmp_path, name, text):
-    if text is not None:
-        (tmp_path / name).write_text(text)
-    with pytest.raises(DataError, match=name):
-        prepare_folder(**given | {"classes": tmp_path / name})
-
-
 def test_no_validation_images_holds_out_a_fifth(given):
     given |= {"val": None, "val_masks": None}
     data = prepare_folder(**given)
     assert (len(data.labeled), len(data.val)) == (8, 2)
     assert set(ids(data.labeled)) | set(ids(data.val)) == {str(i) for i in range(10)}
     held = ", ".join(ids(data.val))
-    assert notes(data) == [f"2 of 10 labeled images held out for validation (no --val): {held}"]
+    assert notes(data)[1:] == [f"2 of 10 labeled images held out for validation (no --val): {held}"]
 
 
 def test_equal_pictures_are_held_out_together(given):
@@ -312,7 +269,7 @@ def test_pool_pictures_that_are_labeled_or_validation_are_left_out(given):
     save(given["unlabeled"] / "val.png", photo(201))
     data = prepare_folder(**given)
     assert ids(data.train[10:]) == ["p0", "p1", "p2", "p3"]
-    assert notes(data) == ["2 images of the pool left out: equal to a labeled or validation image: again, val"]
+    assert notes(data)[1:] == ["2 images of the pool left out: equal to a labeled or validation image: again, val"]
     assert sorted(path.stem for path in (data.root / "images").iterdir()) == sorted(ids(data.train + data.val))
 
 
@@ -325,7 +282,7 @@ def test_images_without_a_mask_join_the_pool(given):
     assert len(data.labeled) == 8
     assert ids(data.train[8:]) == ["2", "7", "p0", "p1", "p2", "p3"]
     assert ids(data.val) == ["v0"]
-    stray, joined, left = notes(data)
+    _, stray, joined, left = notes(data)
     assert stray == f"1 masks in {given['masks']} without an image: not used: stray"
     assert joined == f"2 images in {given['labeled']} without a mask: part of the unlabeled pool: 2, 7"
     assert left == f"1 image in {given['val']} without a mask: left out: v1"
@@ -340,9 +297,18 @@ def test_no_mask_fits(given):
     assert "masks: label-0" in caught.value.why
 
 
+def test_many_classes_without_a_pixel_are_shortened(given):
+    given["classes"].write_text("".join(f"c{k}\n" for k in range(20)))
+    absent = "c3, c4, c5, c6, c7, ... (17 of 20 classes)"
+    assert notes(prepare_folder(**given))[1:] == [
+        f"no pixel in the labeled images: {absent}",
+        f"no pixel in the validation images: {absent}",
+    ]
+
+
 def test_classes_without_a_pixel_are_noted(given):
     given["classes"].write_text("sky\nroad\ncar\nplane\nship\n")
-    assert notes(prepare_folder(**given)) == [
+    assert notes(prepare_folder(**given))[1:] == [
         "no pixel in the labeled images: plane, ship",
         "no pixel in the validation images: plane, ship",
     ]
