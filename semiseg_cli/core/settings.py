@@ -165,6 +165,7 @@ class ModelConfig(BaseSettings):
         "them where sides are not 16 n + 1; or nearest, which repeats exactly on CUDA",
     ] = "bilinear"
     freeze_bn: Doc[bool, "encoder batch norms keep their running statistics (for small batches)"] = False
+    freeze_encoder: Doc[bool, "the encoder stays as its weights are, and the rest learns on what it gives"] = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,9 +38,15 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "supervised-strong": ("supervised", {"strong": True}),
     "fixmatch": ("fixmatch", {"tau": 0.45, "warmup": 0.1}),
     "fixmatch-exact": ("fixmatch", {"tau": 0.45, "exact_bn": True, "cutmix_partner": "self"}),
+    "fixmatch-ema": ("fixmatch", {"tau": 0.45, "ema_teacher": True}),
     "meanteacher": ("meanteacher", {"tau": 0.45}),
     "meanteacher-confidence": ("meanteacher", {"pixel_weight": "confidence", "normaliser": "image", "lambda_u": 0.5}),
     "unimatch": ("unimatch", {"tau": 0.45}),
+    "unimatch-ema": ("unimatch", {"tau": 0.45, "ema_teacher": True, "alpha": 0.9}),
+    "unimatchv2": ("unimatchv2", {"tau": 0.45}),
+    "unimatchv2-ablated": (
+        "unimatchv2", {"tau": 0.45, "ema_teacher": False, "dropout": "independent", "lambda_u": 2.0},
+    ),
     "ipixmatch": ("ipixmatch", {"tau": 0.45, "region_tau": 0.4, "ramp": 0.3}),
     "ipixmatch-ema": (
         "ipixmatch",

@@ -17,6 +17,7 @@ METHODS = {
     "meanteacher": "semiseg_cli.core.methods.meanteacher:MeanTeacher",
     "fixmatch": "semiseg_cli.core.methods.fixmatch:FixMatch",
     "unimatch": "semiseg_cli.core.methods.unimatch:UniMatch",
+    "unimatchv2": "semiseg_cli.core.methods.unimatch_v2:UniMatchV2",
     "guidedmix": "semiseg_cli.core.methods.guidedmix:GuidedMix",
     "ipixmatch": "semiseg_cli.core.methods.ipixmatch:IPixMatch",
     "maskmatch": "semiseg_cli.core.methods.maskmatch:MaskMatch",

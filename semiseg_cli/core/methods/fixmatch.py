@@ -6,6 +6,9 @@ reaches tau. L = (L_x + L_s) / 2, with L_s divided by the valid pixels of the ba
 `exact_bn=true` with `cutmix_partner="self"` is the step of UniMatch's authors: labeled and weak images share a pass,
 strong ones have their own. By default labeled and strong images share the pass that is trained, and the weak view is
 seen without gradient, in training mode, its running statistics untouched: less to compute.
+
+`ema_teacher=true` is UniMatch V2's baseline (arXiv 2410.10777): a moving average of the student labels the weak view,
+and is evaluated.
 """
 
 from __future__ import annotations
@@ -15,11 +18,12 @@ from typing import Annotated as Doc
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from semiseg_cli.core.methods.base import (
     Build,
+    Clock,
     Images,
+    Net,
     Pseudo,
     SemiBatch,
     SemiSettings,
@@ -30,10 +34,10 @@ from semiseg_cli.core.methods.base import (
     Weak,
     cutmixed,
 )
-from semiseg_cli.core.ops.batchnorm import frozen_statistics
 from semiseg_cli.core.ops.losses import at_least, pseudo_label_loss, pseudo_stats
+from semiseg_cli.core.ops.teacher import from_the_first, labels_by
 from semiseg_cli.core.ops.uniperb import partner_labels
-from semiseg_cli.core.settings import Probability
+from semiseg_cli.core.settings import Below1, Probability, require, unread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +45,15 @@ class FixMatchSettings(SemiSettings):
     tau: Doc[Probability, "confidence a pseudo-label needs"] = 0.95
     cutmix_partner: Doc[Literal["batch", "self"], "another image, or this image's second weak view"] = "batch"
     exact_bn: Doc[bool, "the authors' passes instead of the lean ones"] = False
+    ema_teacher: Doc[bool, "pseudo-labels from a moving average of the student, which is evaluated"] = False
+    alpha: Doc[Below1, "decay of that moving average"] = 0.996
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.ema_teacher:
+            unread(self, "alpha", "method.ema_teacher is false")
+        allowed = "false with method.ema_teacher: the weak view is the teacher's alone"
+        require(not (self.ema_teacher and self.exact_bn), "method.exact_bn", True, allowed)
 
 
 class FixMatch(SemiSupervised):
@@ -49,6 +62,7 @@ class FixMatch(SemiSupervised):
     def __init__(self, settings: FixMatchSettings, build: Build) -> None:
         super().__init__(settings, build)
         self.net = build.segmenter()
+        self.teacher = build.teacher(self.net) if settings.ema_teacher else None
 
     @classmethod
     def inputs(cls, settings: Any) -> frozenset[str]:
@@ -65,7 +79,7 @@ class FixMatch(SemiSupervised):
             x_s, pseudo = cutmixed(views, batch, weak, "s1", partner)
             logits_s = self.net(x_s)
         else:
-            weak = self._lean(x_w, unlabeled)
+            weak = Pseudo.of(labels_by(self.teacher, self.net, x_w), unlabeled)
             x_s, pseudo = cutmixed(views, batch, weak, "s1", partner)
             logits_l, logits_s = self.net(torch.cat([x_l, x_s])).split([len(x_l), len(x_s)])
 
@@ -79,13 +93,17 @@ class FixMatch(SemiSupervised):
             Weak(self.net, x_w, weak),
         )
 
-    @torch.no_grad()
-    def _lean(self, x_w: Tensor, images: Images) -> Pseudo:
-        with frozen_statistics(self.net):
-            return Pseudo.of(self.net(x_w), images)
-
     def _partner(self, others: Images | None, views: Views) -> Pseudo | None:
         """The pseudo-labels of partners that are not of the micro-batch."""
         if others is None:
             return None
+        if self.teacher is not None:
+            return Pseudo.of(self.teacher(views.weak(others)), others)
         return partner_labels(self.net, views.weak(others), others, self.settings.cutmix_partner == "self")
+
+    def after_step(self, clock: Clock) -> None:
+        if self.teacher is not None:
+            self.teacher.update(self.net, clock.step, self.settings.alpha, from_the_first, average_buffers=True)
+
+    def deployed(self) -> Net:
+        return self.net if self.teacher is None else self.teacher.net

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from typing import Annotated as Doc
 from typing import ClassVar
 
-from semiseg_cli.core.methods.base import Build, Clock, Net, SemiBatch, StepOutput, Views
+from semiseg_cli.core.methods.base import Build, Clock, SemiBatch, StepOutput, Views
 from semiseg_cli.core.methods.plugins.interpixel import InterPixel, InterPixelSettings
 from semiseg_cli.core.methods.unimatch import UniMatch, UniMatchSettings
-from semiseg_cli.core.settings import Below1, unread
+from semiseg_cli.core.settings import Below1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +31,6 @@ class IPixMatchSettings(InterPixelSettings, UniMatchSettings):
     ema_teacher: Doc[bool, "pseudo-labels and logits from a moving average of the student, which is evaluated"] = False
     alpha: Doc[Below1, "decay of that moving average"] = 0.99
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.ema_teacher:
-            unread(self, "alpha", "method.ema_teacher is false")
-
 
 class IPixMatch(UniMatch):
     Settings = IPixMatchSettings
@@ -44,7 +39,6 @@ class IPixMatch(UniMatch):
     def __init__(self, settings: IPixMatchSettings, build: Build) -> None:
         super().__init__(settings, build)
         self.interpixel = InterPixel(settings, build)
-        self.teacher = build.teacher(self.net) if settings.ema_teacher else None
 
     def step(self, batch: SemiBatch, views: Views) -> StepOutput:
         out = super().step(batch, views)  # L_o
@@ -53,6 +47,3 @@ class IPixMatch(UniMatch):
     def after_step(self, clock: Clock) -> None:
         if self.teacher is not None:
             self.teacher.update(self.net, clock.step, self.settings.alpha)
-
-    def deployed(self) -> Net:
-        return self.net if self.teacher is None else self.teacher.net

@@ -3,7 +3,8 @@ arXiv 2208.09910.
 
 FixMatch with two strong image views and one feature view (channel dropout on the encoder's maps, UniPerb), all taught
 by the weak view: L = (L_x + 0.25 L_s1 + 0.25 L_s2 + 0.5 L_fp) / 2. Each unsupervised term is the cross-entropy of the
-pixels with confidence >= tau, divided by the valid pixels of the batch. There is no EMA teacher.
+pixels with confidence >= tau, divided by the valid pixels of the batch. There is no EMA teacher, but for
+`ema_teacher=true`, as which UniMatch V2 (arXiv 2410.10777) compares itself with it.
 
 `exact_bn=true` with `cutmix_partner="self"` is the authors' step: labeled and weak images share a pass in which the
 perturbed features of both are decoded along, so that the decoder's batch norm sees clean and dropped maps at once.
@@ -27,6 +28,7 @@ import torch
 
 from semiseg_cli.core.methods.base import (
     Build,
+    Clock,
     Images,
     Net,
     Pseudo,
@@ -40,9 +42,9 @@ from semiseg_cli.core.methods.base import (
     cutmixed,
 )
 from semiseg_cli.core.ops.losses import at_least, pseudo_label_loss, pseudo_stats
-from semiseg_cli.core.ops.teacher import Teacher
+from semiseg_cli.core.ops.teacher import from_the_first
 from semiseg_cli.core.ops.uniperb import joint_pass, lean_pass, partner_labels
-from semiseg_cli.core.settings import Probability
+from semiseg_cli.core.settings import Below1, Probability, unread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +52,13 @@ class UniMatchSettings(SemiSettings):
     tau: Doc[Probability, "confidence a pseudo-label needs; 0.95 on VOC, 0 on Cityscapes"] = 0.95
     cutmix_partner: Doc[Literal["batch", "self"], "another image, or this image's second weak view"] = "batch"
     exact_bn: Doc[bool, "the authors' joint pass instead of the lean one"] = False
+    ema_teacher: Doc[bool, "pseudo-labels from a moving average of the student, which is evaluated"] = False
+    alpha: Doc[Below1, "decay of that moving average"] = 0.996
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.ema_teacher:
+            unread(self, "alpha", "method.ema_teacher is false")
 
 
 class UniMatch(SemiSupervised):
@@ -58,7 +67,7 @@ class UniMatch(SemiSupervised):
     def __init__(self, settings: UniMatchSettings, build: Build) -> None:
         super().__init__(settings, build)
         self.net = build.segmenter()
-        self.teacher: Teacher[Net] | None = None  # in methods built on this one; here the student labels for itself
+        self.teacher = build.teacher(self.net) if settings.ema_teacher else None
 
     @classmethod
     def inputs(cls, settings: Any) -> frozenset[str]:
@@ -100,3 +109,10 @@ class UniMatch(SemiSupervised):
         if self.teacher is not None:
             return Pseudo.of(self.teacher(x), others)
         return partner_labels(self.net, x, others, self.settings.cutmix_partner == "self")
+
+    def after_step(self, clock: Clock) -> None:
+        if self.teacher is not None:
+            self.teacher.update(self.net, clock.step, self.settings.alpha, from_the_first, average_buffers=True)
+
+    def deployed(self) -> Net:
+        return self.net if self.teacher is None else self.teacher.net

@@ -70,6 +70,7 @@ def build_segmenter(
     head_seed: int = 0,
     upsampling: str = "bilinear",
     freeze_bn: bool = False,
+    freeze_encoder: bool = False,
 ) -> Segmenter:
     """A network with random weights. upsampling: see `Upsample`, of the maps and logits in its decoder.
 
@@ -80,7 +81,7 @@ def build_segmenter(
 
     encoder = build_encoder(backbone, output_stride=output_stride, seed=seed)
     head = _decoder(decoder, backbone, encoder, classes, seed, head_seed, upsampling)
-    return Segmenter(encoder, head, freeze_bn=freeze_bn)
+    return Segmenter(encoder, head, freeze_bn=freeze_bn, freeze_encoder=freeze_encoder)
 
 
 def build_encoder(backbone: str, *, output_stride: int = 16, seed: int = 0) -> Encoder:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -16,13 +17,19 @@ class Segmenter(Net):
 
     freeze_bn: the encoder's batch norms always normalise with their running statistics, in training mode too, and
     leave them as they are; their scale and shift are still trained.
+    freeze_encoder: the whole encoder stays as it is, in evaluation mode, and nothing is kept for a gradient of it.
     """
 
     decoder: Decoder
 
-    def __init__(self, encoder: Encoder, decoder: Decoder, *, freeze_bn: bool = False) -> None:
+    def __init__(
+        self, encoder: Encoder, decoder: Decoder, *, freeze_bn: bool = False, freeze_encoder: bool = False
+    ) -> None:
         super().__init__()
-        self.encoder, self.decoder, self.freeze_bn = encoder, decoder, freeze_bn
+        self.encoder, self.decoder = encoder, decoder
+        self.freeze_bn, self.freeze_encoder = freeze_bn, freeze_encoder
+        if freeze_encoder:
+            encoder.requires_grad_(False)
         self.train()
 
     @property
@@ -31,7 +38,9 @@ class Segmenter(Net):
 
     def train(self, mode: bool = True) -> Segmenter:
         super().train(mode)
-        if self.freeze_bn:
+        if self.freeze_encoder:
+            self.encoder.eval()
+        elif self.freeze_bn:
             for module in self.encoder.modules():
                 if isinstance(module, _BatchNorm):  # SyncBatchNorm as well
                     module.eval()
@@ -39,7 +48,8 @@ class Segmenter(Net):
 
     def encode(self, image_B3HW: Tensor) -> list[Tensor]:
         """The encoder's maps of normalised images, whose sides are multiples of `multiple`."""
-        maps: list[Tensor] = self.encoder(image_B3HW)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_encoder):
+            maps: list[Tensor] = self.encoder(image_B3HW)
         return maps
 
     def decode(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Out:

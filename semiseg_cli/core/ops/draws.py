@@ -27,6 +27,12 @@ class Draws:
         rows = rng.random((int(self.slots.max()) + 1, count))
         return np.asarray(rows[self.slots])
 
+    def half(self, key: str) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """For every image whether it is among floor(batch / 2) of the global batch, drawn without replacement."""
+        rng = np.random.default_rng([self.seed, self.step, zlib.crc32((key + self.suffix).encode())])
+        rank = rng.random(self.batch).argsort().argsort()
+        return np.asarray(rank[self.slots] < self.batch // 2)
+
     def neighbours(self) -> Slots:
         """For every image the place in this micro-batch of its neighbour (`neighbours`), which must be there."""
         return np.searchsorted(self.slots, neighbours(self.slots, self.batch))

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from semiseg_cli.core.networks import Net
+from semiseg_cli.core.ops.batchnorm import frozen_statistics
+
 Module = TypeVar("Module", bound=nn.Module)
+Rule = Callable[[int, float], float]  # from step and final decay to the step's decay
 
 
 class Teacher(nn.Module, Generic[Module]):
@@ -28,12 +33,25 @@ class Teacher(nn.Module, Generic[Module]):
         return self.net(*args, **kwargs)
 
     @torch.no_grad()
-    def update(self, student: nn.Module, step: int, alpha: float) -> None:
-        """theta' = d theta' + (1 - d) theta with d = `decay(step, alpha)`; buffers are copied."""
-        ours: list[Tensor] = [*self.net.parameters()]
-        theirs: list[Tensor] = [*student.parameters()]
-        torch._foreach_lerp_(ours, theirs, 1.0 - decay(step, alpha))
-        mine, others = [*self.net.buffers()], [*student.buffers()]
+    def update(
+        self, student: nn.Module, step: int, alpha: float, rule: Rule | None = None, *, average_buffers: bool = False
+    ) -> None:
+        """theta' = d theta' + (1 - d) theta with d = `rule(step, alpha)`, `decay` if it is not said.
+
+        What is not trained is as it was. Buffers are copied, or those of floating point averaged likewise.
+        """
+        moved: list[tuple[Tensor, Tensor]] = [
+            (own, other)
+            for own, other in zip(self.net.parameters(), student.parameters(), strict=True)
+            if other.requires_grad
+        ]
+        copied = list(zip(self.net.buffers(), student.buffers(), strict=True))
+        if average_buffers:
+            moved += [(own, other) for own, other in copied if own.is_floating_point()]
+            copied = [(own, other) for own, other in copied if not own.is_floating_point()]
+        ours, theirs = [own for own, _ in moved], [other for _, other in moved]
+        torch._foreach_lerp_(ours, theirs, 1.0 - (rule or decay)(step, alpha))
+        mine, others = [own for own, _ in copied], [other for _, other in copied]
         for dtype in {buffer.dtype for buffer in mine}:  # together: a network has hundreds, and each copy is a launch
             pick = [i for i, buffer in enumerate(mine) if buffer.dtype == dtype]
             torch._foreach_copy_([mine[i] for i in pick], [others[i] for i in pick])
@@ -42,5 +60,21 @@ class Teacher(nn.Module, Generic[Module]):
 def decay(step: int, alpha: float) -> float:
     """min((1 + step) / (10 + step), alpha): short runs are not held back by the first, random weights."""
     return min((1 + step) / (10 + step), alpha)
+
+
+def from_the_first(step: int, alpha: float) -> float:
+    """min(1 - 1 / (step + 1), alpha), UniMatch V2's: the mean of all students until then, of none of the start."""
+    return min(1 - 1 / (step + 1), alpha)
+
+
+@torch.no_grad()
+def labels_by(teacher: Teacher[Net] | None, net: Net, x_B3HW: Tensor) -> Tensor:
+    """Logits of weak images: a teacher's; without one, the student's own, whose running statistics stay as they are."""
+    if teacher is not None:
+        logits: Tensor = teacher(x_B3HW)
+        return logits
+    with frozen_statistics(net):
+        own: Tensor = net(x_B3HW)
+    return own
 
 

@@ -26,7 +26,7 @@ from semiseg_cli.core.models import described, load_encoder, starts_random
 from semiseg_cli.core.ops.sizes import fit_side
 from semiseg_cli.core.partitions.pairs import folder_of, pairs_of
 from semiseg_cli.core.partitions.splits import class_pixels, nothing_known
-from semiseg_cli.core.settings import Config, ModelConfig, TrainConfig
+from semiseg_cli.core.settings import Config, ModelConfig, TrainConfig, require
 from semiseg_cli.core.training.checkpoint import fit as fit_tensors
 from semiseg_cli.core.training.checkpoint import read_network
 from semiseg_cli.core.training.distributed import World, same_start
@@ -70,6 +70,7 @@ def open_session(
             "output_stride": config.model.output_stride,
             "upsampling": config.model.upsampling,
             "freeze_bn": config.model.freeze_bn,
+            "freeze_encoder": config.model.freeze_encoder,
         },
         len(dataset.classes),
         seed=config.train.seed,
@@ -182,9 +183,13 @@ def thawed(config: Config, init: Path | None, note: Callable[[str], None]) -> Co
 
     Batch norms frozen before they saw an image would pass everything on as it is (mean 0, variance 1) to the end.
     Not for a run that goes on: what its norms have seen is in its state.
+    Raises BadSetting where the whole encoder would stay random.
     """
     model = config.model
-    if not (model.freeze_bn and init is None and starts_random(model.backbone, model.weights)):
+    random = init is None and starts_random(model.backbone, model.weights)
+    allowed = "false where the encoder starts from random weights: they would stay so"
+    require(not (model.freeze_encoder and random), "model.freeze_encoder", True, allowed)
+    if not (model.freeze_bn and random):
         return config
     note("model.freeze_bn is off: the encoder starts from random weights, and its batch norms have seen no image yet")
     return replace(config, model=replace(model, freeze_bn=False))

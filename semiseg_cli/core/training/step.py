@@ -48,7 +48,7 @@ class Builder:
         return net
 
     def decoder(self, head_seed: int = 1) -> Decoder:
-        spec = {key: value for key, value in self.spec.items() if key != "freeze_bn"}  # of the encoder alone
+        spec = {key: value for key, value in self.spec.items() if key not in ("freeze_bn", "freeze_encoder")}
         return build_decoder(classes=self.classes, seed=self.seed, head_seed=head_seed, **spec)
 
     def teacher(self, net: Net) -> Teacher[Net]:

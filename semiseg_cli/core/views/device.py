@@ -128,6 +128,22 @@ class DeviceViews:
         tables = [self.table(f"channels/{key}/{level}", m.shape[1], recipe) for level, m in enumerate(maps)]
         return [table[:, :, None, None] for table in tables]
 
+    def complementary(self, key: str, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Channel dropout factors (B, C, 1, 1) of two views for each map: 2 where the other view has 0, at random.
+
+        Maps of one width drop the same channels. floor(batch / 2) images of the global batch keep all: 1 in both views.
+        maps: of any images. UniMatch V2's complementary dropout (arXiv 2410.10777).
+        """
+
+        def recipe(u: Floats) -> Floats:
+            return np.where(u >= 0.5, 2.0, 0.0)
+
+        spared = self._to(self.draws.half(f"spared/{key}"))[:, None, None, None]
+        widths = dict.fromkeys(m.shape[1] for m in maps)
+        drawn = {width: self.table(f"channels/{key}/{width}", width, recipe)[:, :, None, None] for width in widths}
+        first = {width: table.masked_fill(spared, 1.0) for width, table in drawn.items()}
+        return [first[m.shape[1]] for m in maps], [2.0 - first[m.shape[1]] for m in maps]
+
     def _boxes(self, draws: Draws, key: str, rectangles: int) -> Tensor:
         if not self.settings.mixing:
             return torch.zeros(len(draws.slots), *self.size, dtype=torch.bool, device=self.device)

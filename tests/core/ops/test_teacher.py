@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from semiseg_cli.core.ops.teacher import Teacher, decay
+from semiseg_cli.core.ops.teacher import Teacher, decay, from_the_first
 
 
 def student() -> nn.Module:
@@ -27,6 +27,30 @@ def test_decay_never_falls() -> None:
     values = [decay(step, 0.99) for step in range(1000)]
     assert values == sorted(values)
     assert values[-1] == 0.99
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"), [(0, 0.0), (1, 0.5), (9, 0.9), (248, 248 / 249), (249, 0.996), (10**6, 0.996)]
+)
+def test_a_decay_that_begins_with_the_first_student(step: int, expected: float) -> None:
+    assert from_the_first(step, 0.996) == pytest.approx(expected, rel=1e-12, abs=0)
+
+
+def test_buffers_may_be_averaged_and_what_is_not_trained_stays() -> None:
+    net = student()
+    net[0].requires_grad_(False)
+    teacher, kept = Teacher(net), net[0].weight.clone()
+    before = teacher.net[1].running_mean.clone()
+    with torch.no_grad():
+        net[0].weight.add_(1.0)
+        net[3].weight.add_(1.0)
+        net[1].running_mean.add_(2.0)
+        net[1].num_batches_tracked.add_(3)
+    teacher.update(net, 3, 0.996, from_the_first, average_buffers=True)
+    torch.testing.assert_close(teacher.net[1].running_mean, before + 2.0 / 4)
+    torch.testing.assert_close(teacher.net[3].weight, net[3].weight - 1.0 + 1.0 / 4)
+    assert torch.equal(teacher.net[0].weight, kept)
+    assert teacher.net[1].num_batches_tracked == 3
 
 
 def test_the_teacher_is_the_moving_average_of_the_student() -> None:

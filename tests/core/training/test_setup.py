@@ -15,7 +15,7 @@ from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.errors import CheckpointError, UsageError
 from semiseg_cli.core.models import build_segmenter
 from semiseg_cli.core.partitions.splits import resolve_partition
-from semiseg_cli.core.settings import Config
+from semiseg_cli.core.settings import BadSetting, Config
 from semiseg_cli.core.training.checkpoint import save_network, save_state
 from semiseg_cli.core.training.distributed import World
 from semiseg_cli.core.training.session import Session
@@ -137,6 +137,19 @@ def test_batch_norms_that_saw_nothing_are_not_frozen(
     assert not session.config.model.freeze_bn
     (note,) = notes
     assert "model.freeze_bn" in note
+
+
+def test_an_encoder_is_frozen_with_weights_alone(
+    configured: Configured, opened: Callable[..., Session], tmp_path: Path
+) -> None:
+    config, file = configured("supervised", {"model.freeze_encoder": True}).config, checkpoint(tmp_path)
+    with pytest.raises(BadSetting, match=r"model\.freeze_encoder = True .* starts from random weights"):
+        thawed(config, None, lambda line: None)
+    session = opened(thawed(config, file, lambda line: None), file)
+    net = session.method.deployed()
+    assert not any(p.requires_grad for p in net.encoder.parameters())
+    assert all(p.requires_grad for p in net.decoder.parameters())
+    assert sum(len(group["params"]) for group in session.optimizer.param_groups) == len([*net.decoder.parameters()])
 
 
 def test_batch_norms_with_statistics_stay_frozen(

@@ -94,9 +94,10 @@ class S4MIM(SemiSupervised):
         require(some, "method.ratio", ratio, f"such that some of a crop's {count} patches are masked and some are not")
 
     def groups(self) -> list[Group]:
-        encoder, decoder = self.net.encoder.parameters(), self.net.decoder.parameters()
+        encoder = [p for p in self.net.encoder.parameters() if p.requires_grad]
+        decoder = self.net.decoder.parameters()
         pixel = [] if self.pid is None else [Group(list(self.pid.parameters()), head=True, schedule="constant")]
-        return [Group(list(encoder)), Group(list(decoder), head=True), *pixel]
+        return [Group(encoder), Group(list(decoder), head=True), *pixel]
 
     def step(self, batch: SemiBatch, views: Views) -> Iterator[StepOutput]:
         first, streams = self.baseline(batch, views)
