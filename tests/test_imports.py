@@ -73,6 +73,7 @@ THIRD_PARTY = {
     "core.methods.stpg": {"torch", "scipy"},  # the assignment problem
     "core.ops": {"torch", "numpy"},
     "core.types": {"torch", "numpy"},
+    "core.data.photos": {"numpy", "PIL", "cv2", "pillow_heif"},  # the last two inside functions: `load` needs neither
     "core.networks": {"torch"},
     "core.viz": {"numpy", "cv2", "PIL"},
     "core.config": set[str](),

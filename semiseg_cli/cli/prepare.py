@@ -90,6 +90,15 @@ def folder(
     long_side: Annotated[
         int, typer.Option(min=0, help="reduce larger images to this many pixels; 0: keep them", rich_help_panel=OUTPUT)
     ] = 1024,
+    levels: Annotated[
+        str,
+        typer.Option(
+            metavar="LOW,HIGH",
+            help="photos of 16 bits: the values that become 0 and 255",
+            show_default="what all of them use, if it is less than half",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = "",
     root: Root = Path("data"),
     name: Name = "folder",
     json: Json = False,
@@ -120,6 +129,7 @@ def folder(
             orientation=mask_orientation or "",
         ),
         long_side=long_side,
+        levels=_levels(levels) if levels else None,
         progress=console.progress,
     )
     tell(dataset, there, json)
@@ -151,6 +161,13 @@ def shapes(
         progress=console.progress,
     )
     tell(dataset, there, json)
+
+
+def _levels(words: str) -> tuple[int, int]:
+    low, _, high = words.partition(",")
+    if not (low.isdecimal() and high.isdecimal() and int(low) < int(high) < 65536):
+        raise UsageError(f"--levels {words} is not a range from 0 to 65535", fix="--levels 0,4095")
+    return int(low), int(high)
 
 
 def _mapping(words: list[str]) -> dict[float, int]:

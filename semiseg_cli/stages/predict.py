@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from semiseg_cli.core.commands import command
-from semiseg_cli.core.data.photos import SUFFIXES, read_image
+from semiseg_cli.core.data.depths import Levels, is_deep, levels_of
+from semiseg_cli.core.data.listing import left_out, look_below, suffixes
+from semiseg_cli.core.data.photos import read_image
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.errors import DataError, UsageError
 from semiseg_cli.core.files import NETWORKS, network_of
@@ -29,6 +31,7 @@ from semiseg_cli.core.training.distributed import join
 from semiseg_cli.stages.predicted_files import WRITTEN, Output, Prediction
 from semiseg_cli.stages.progress import Progress, silent
 
+BLACK = 32  # of 255: no photo that shows anything is darker everywhere
 AHEAD = 4  # images decoded while others are predicted
 CHUNK_PIXELS = 2**24  # of decoded images that are sorted by shape and predicted together
 
@@ -64,7 +67,7 @@ def predict_images(
     note: is told in a line what is worth knowing. Raises DataError where there is nothing to predict, where two images
     would be written to one file, and where `out` cannot be written. An unreadable image is listed in `failed`.
     """
-    files = find_images(images, out)
+    files = find_images(images, out, note)
     checkpoint = network_of(checkpoint)
     place = join(device).device
     net, meta = load_network(checkpoint, place)
@@ -74,21 +77,29 @@ def predict_images(
         predictor = replace(predictor, long_side=long_side)
     output = Output(out, full_palette(data, note), overlay, confidence, probabilities)
     output.begin(data)
-    failed: list[str] = []
+    failed, black = list[str](), list[str]()
     with progress("predicting", len(files)) as advance:
 
         def readable() -> Iterator[Photo]:
-            for path, photo in _decoded(files, predictor):
+            for path, photo in _decoded(files, predictor, levels_of(data)):
                 if isinstance(photo, DataError):
-                    failed.append(f"{path}: {photo.why or photo.what}")
+                    failed.append(f"{path}: {photo.why or photo.what}{photo.fix and f' ({photo.fix})'}")
                     advance()
-                else:
-                    yield photo
+                    continue
+                if photo.image.max() < BLACK and is_deep(path):
+                    black.append(str(path))
+                yield photo
 
         for chunk in _chunks(readable()):
             for photo, prediction in _predicted(predictor, chunk):
                 output.write(photo.id, photo.path, photo.image, prediction)
                 advance()
+    if black:
+        low, high = levels_of(data)
+        note(
+            f"{len(black)} photos of 16 bits are seen nearly black, the first is {black[0]}: as in training, their "
+            f"values {low} to {high} become 0 to 255"
+        )
     return {
         "images": len(files) - len(failed),
         "failed": failed,
@@ -109,18 +120,20 @@ def network_and_images(paths: Sequence[Path]) -> tuple[Path | None, Sequence[Pat
     first = paths[0]
     network = first.suffix == ".safetensors" or str(first) == NEWEST
     network |= any((first / name).is_file() for name in ("config.toml", *NETWORKS))
-    if not network and (first.is_dir() or first.suffix.lower() in SUFFIXES or len(paths) == 1):
+    if not network and (first.is_dir() or first.suffix.lower() in suffixes() or len(paths) == 1):
         return None, paths
     if len(paths) == 1:
         raise UsageError(f"{first} is a network, and no image is named", fix=command("predict", first, "photos"))
     return first, paths[1:]
 
 
-def find_images(images: Sequence[Path], out: Path) -> dict[str, Path]:
+def find_images(
+    images: Sequence[Path], out: Path, note: Callable[[str], None] = lambda line: None
+) -> dict[str, Path]:
     """Image files by what they are called below `labels/` (no suffix): a file by its name, a folder's by their path.
 
-    `out` is not searched. Raises DataError for what is not there, for names that collide and where nothing is found;
-    UsageError where predictions would be written among the images.
+    `out` is not searched. note: is told what else lies in the folders. Raises DataError for what is not there, for
+    names that collide and where nothing is found; UsageError where predictions would be written among the images.
     """
     found: dict[str, Path] = {}
     for given in images:
@@ -131,7 +144,10 @@ def find_images(images: Sequence[Path], out: Path) -> dict[str, Path]:
         if place == out.resolve() or any(place.is_relative_to(folder) for folder in written):
             fix = "give the predictions a folder of their own: -o predictions"
             raise UsageError(f"{given} is both read and written", fix=fix)
-        for path in _below(given, out) if given.is_dir() else [given]:
+        below = look_below(given, {out.resolve()}) if given.is_dir() else None
+        if below and (line := left_out(given, below.others.items())):
+            note(line)
+        for path in below.files if below else [given]:
             id = (path.relative_to(given) if given.is_dir() else Path(path.name)).with_suffix("").as_posix()
             if id in found and found[id].resolve() != path.resolve():
                 why = f"both would be written to {out / 'labels' / id}.png"
@@ -139,7 +155,7 @@ def find_images(images: Sequence[Path], out: Path) -> dict[str, Path]:
             found[id] = path
     if not found:
         where = ", ".join(map(str, images))
-        raise DataError(f"there is no image in {where}", why=f"looked for {', '.join(sorted(SUFFIXES))}")
+        raise DataError(f"there is no image in {where}", why=f"looked for {', '.join(sorted(suffixes()))}")
     return found
 
 
@@ -154,22 +170,14 @@ def full_palette(data: Mapping[str, Any], note: Callable[[str], None]) -> list[t
     return palette
 
 
-def _below(folder: Path, out: Path) -> Iterator[Path]:
-    """Image files below a folder, sorted; nothing hidden, nothing from `out`."""
-    skipped = out.resolve()
-    for place, below, names in os.walk(folder):
-        below[:] = sorted(name for name in below if name[0] != "." and Path(place, name).resolve() != skipped)
-        for name in sorted(names):
-            if name[0] != "." and Path(name).suffix.lower() in SUFFIXES:
-                yield Path(place, name)
-
-
-def _decoded(files: Mapping[str, Path], predictor: Predictor) -> Iterator[tuple[Path, Photo | DataError]]:
+def _decoded(
+    files: Mapping[str, Path], predictor: Predictor, levels: Levels
+) -> Iterator[tuple[Path, Photo | DataError]]:
     """Every file with its image or what is wrong with it, in order; threads decode AHEAD of what is asked for."""
     waiting: deque[tuple[Path, Future[Photo | DataError]]] = deque()
     with ThreadPoolExecutor(min(AHEAD, os.cpu_count() or 1)) as pool:
         for id, path in files.items():
-            waiting.append((path, pool.submit(_open, id, path, predictor)))
+            waiting.append((path, pool.submit(_open, id, path, predictor, levels)))
             if len(waiting) > AHEAD:
                 first, photo = waiting.popleft()
                 yield first, photo.result()
@@ -178,9 +186,9 @@ def _decoded(files: Mapping[str, Path], predictor: Predictor) -> Iterator[tuple[
             yield first, photo.result()
 
 
-def _open(id: str, path: Path, predictor: Predictor) -> Photo | DataError:
+def _open(id: str, path: Path, predictor: Predictor, levels: Levels) -> Photo | DataError:
     try:
-        image = read_image(path)
+        image = read_image(path, levels)
     except DataError as error:
         return error
     return Photo(id, path, image, predictor.seen(image))

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from semiseg_cli.core.data.again import completing
+from semiseg_cli.core.data.depths import Levels
 from semiseg_cli.core.data.imaging import write_image
 from semiseg_cli.core.data.index import load_dataset, manifest, write_dataset
 from semiseg_cli.core.data.kinds import lacks
@@ -21,8 +22,9 @@ from semiseg_cli.core.sources import shapes
 from semiseg_cli.core.sources.classes import Classes, default_palette, read_classes
 from semiseg_cli.core.sources.codes import code_name
 from semiseg_cli.core.sources.copies import Copy, Refusal, Source, copy, refuse
-from semiseg_cli.core.sources.folder import Folders, arrange, coverage, gather
+from semiseg_cli.core.sources.folder import Folders, arrange, coverage, gather, usable
 from semiseg_cli.core.sources.masks import Look, Masks, agree, look_at
+from semiseg_cli.core.sources.ranges import range_of
 from semiseg_cli.core.sources.told import REFUSE, Told, tabulate
 from semiseg_cli.stages.building import building, on_all_cores, ready
 from semiseg_cli.stages.progress import Progress, silent
@@ -83,13 +85,14 @@ def prepare_folder(
     classes: Path,
     told: Told | None = None,
     long_side: int = 1024,
+    levels: Levels | None = None,
     progress: Progress = silent,
 ) -> Dataset:
     """A dataset from folders of images and masks, matched by `core.sources.folder`, copied by `core.sources.copies`.
 
     classes: a file that `core.sources.classes.read_classes` understands. told: what is said of the masks; the rest they
-    tell themselves. long_side: larger images are reduced to it; 0: none is. Without
-    `val`, a fifth of the labeled images is held out.
+    tell themselves. long_side: larger images are reduced to it; 0: none is. levels: what becomes 0 and 255 of 16 bits a
+    channel; None: what they use. Without `val`, a fifth of the labeled images is held out.
     Raises UsageError where what is told contradicts itself, DataError that lists every file concerned, and where
     `<root>/<name>` holds something else.
     """
@@ -102,6 +105,7 @@ def prepare_folder(
         "long_side": long_side,
         "classes": hashlib.sha256(classes.read_bytes()).hexdigest(),
         "files": folders.listing(),
+        **({"levels": levels} if levels else {}),
     }
     rest = {"first": told.first, "unknown": told.unknown, "reading": told.reading, "orientation": told.orientation}
     source |= {key: value for key, value in rest.items() if value not in (None, "", REFUSE)}
@@ -110,18 +114,20 @@ def prepare_folder(
     sources = gather(folders)
     tasks = [*sources.labeled, *sources.pool, *sources.val]
     how = _reading_masks(name, [*sources.labeled, *sources.val], meaning, told, progress)
+    range_, ranged = range_of([task.image for task in tasks], levels, on_all_cores)
     with building(root, name) as folder, progress(f"preparing {name}", len(tasks)) as advance:
 
         def one(task: Source) -> Copy | Refusal:
-            done = copy(task, folder, how, long_side)
+            done = copy(task, folder, how, long_side, range_)
             advance()
             return done
 
         done = on_all_cores(one, tasks)
-        refuse([each for each in done if isinstance(each, Refusal)], meaning)
-        copies = [each for each in done if isinstance(each, Copy)]
         first, last = len(sources.labeled), len(tasks) - len(sources.val)
-        result = arrange(copies[:first], copies[first:last], copies[last:])
+        refuse([each for each in (*done[:first], *done[last:]) if isinstance(each, Refusal)], meaning)
+        copies = [[each for each in part if isinstance(each, Copy)] for part in (done[:first], done[last:])]
+        pool, unread = usable(done[first:last], unlabeled)
+        result = arrange(copies[0], pool, copies[1])
         for record in result.dropped:
             record.image.unlink()
         dataset = Dataset(
@@ -133,9 +139,11 @@ def prepare_folder(
             train=result.train,
             val=result.val,
             licence=meaning.licence,
+            levels=range_,
         )
         assert how  # masks that cannot be read were refused
-        found = [*how.notes, *sources.notes, *result.notes, *coverage(result.train, result.val, meaning.names)]
+        found = [*how.notes, *sources.notes, *ranged, *unread, *result.notes]
+        found += coverage(result.train, result.val, meaning.names)
         write_dataset(dataset, {"source": source, "notes": found})
     return load_dataset(root, name)
 

@@ -187,7 +187,7 @@ def test_only_a_handful_of_images_is_in_memory(
     for number in range(40):
         blocks(40, 40, number).save(folder / f"{number:02}.png")
     events: list[int] = []
-    monkeypatch.setattr(stage, "read_image", lambda path: (events.append(1), read_image(path))[1])
+    monkeypatch.setattr(stage, "read_image", lambda *a: (events.append(1), read_image(*a))[1])
     save = predicted_files.save_index
     monkeypatch.setattr(predicted_files, "save_index", lambda *a: (save(*a), events.append(-1)))
     monkeypatch.setattr(stage, "CHUNK_PIXELS", 5 * 40 * 40)
@@ -267,7 +267,7 @@ def test_an_output_that_cannot_be_written(ckpt: Path, photos: Path, tmp_path: Pa
 def test_a_palette_shorter_than_the_classes(net: torch.nn.Module, photos: Path, tmp_path: Path) -> None:
     ckpt, notes = tmp_path / "net.safetensors", list[str]()
     save_network(ckpt, net, meta(palette=[[128, 0, 0]]))
-    predict(ckpt, photos, out=tmp_path / "out", note=notes.append)
+    predict(ckpt, photos / "a.png", out=tmp_path / "out", note=notes.append)
     palette = read_classes(tmp_path / "out" / "classes.json").palette
     assert palette[0] == (128, 0, 0)
     assert len(set(palette)) == 3
@@ -291,3 +291,14 @@ def test_scales_and_flip_change_the_prediction(ckpt: Path, photos: Path, tmp_pat
     assert (label(tmp_path / "out", "a") != by_hand(ckpt, read_image(photos / "a.png"))).any()
     with pytest.raises(UsageError, match="scales"):
         predict(ckpt, photos, out=tmp_path / "out", scales=(0.0,))
+
+
+def test_what_is_not_predicted_is_told(ckpt: Path, photos: Path, tmp_path: Path) -> None:
+    """Other files by kind, and 16-bit photos that are seen as black."""
+    notes = list[str]()
+    (photos / "clip.mp4").touch()
+    Image.fromarray(np.full((40, 48), 4095, np.uint16)).save(photos / "dark.png")
+    predict(ckpt, photos, out=tmp_path / "out", note=notes.append)
+    assert notes[0] == f"not read in {photos}: 1 .txt, 1 video (ffmpeg -i FILE -r 1 frame-%05d.png)"
+    assert notes[1].startswith(f"1 photos of 16 bits are seen nearly black, the first is {photos / 'dark.png'}")
+    assert len(notes) == 2

@@ -13,6 +13,7 @@ from typing import Any
 
 from semiseg_cli.core.commands import data_root
 from semiseg_cli.core.data.again import anew, first_steps, preparing
+from semiseg_cli.core.data.depths import FULL, levels_of
 from semiseg_cli.core.data.kinds import KINDS, USUAL
 from semiseg_cli.core.data.names import fingerprint
 from semiseg_cli.core.data.spec import Dataset, Record
@@ -74,6 +75,7 @@ def load_dataset(root: Path, name: str) -> Dataset:
             licence=table["licence"],
             window=table["window"],
             long_side=table.get("source", {}).get("long_side", 0),
+            levels=levels_of(table),
         )
     except (OSError, ValueError, KeyError) as error:
         what = f"the dataset in {folder} is damaged"
@@ -150,6 +152,7 @@ def _describe(dataset: Dataset) -> dict[str, Any]:
         "ignore": dataset.ignore,
         "licence": dataset.licence,
         "window": dataset.window,
+        **({"levels": dataset.levels} if dataset.levels != FULL else {}),
         "counts": {"labeled": len(labeled), "unlabeled": len(pool), "val": len(dataset.val)},
         "pixels": dict(zip(dataset.classes, pixels, strict=True)),
         "fingerprints": {

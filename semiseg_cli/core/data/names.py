@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from semiseg_cli.core.errors import DataError
 
-_SUFFIX = re.compile(r"\.(jpe?g|png|bmp|tiff?|webp|ppm|pgm|gif|mat)$", re.IGNORECASE)
+_SUFFIX = re.compile(r"\.(jpe?g|png|bmp|tiff?|webp|ppm|pgm|gif|heic|heif|hif|avif|jfif|mat)$", re.IGNORECASE)
 _CITYSCAPES = re.compile(r"_(leftImg8bit|gtFine_\w+)$")
 
 

@@ -1,12 +1,13 @@
 """Reading what people have as photos, of any orientation, mode and bit depth, and reducing them for a network.
 
 Used by whatever shows photos to a network, `prepare` and `load` included, so that a photo looks the same to all of
-them. Pillow reads, because OpenCV returns half a picture for a truncated JPEG. Needs NumPy and Pillow alone: `load`
-works where nothing else is installed.
+them. Pillow reads, because OpenCV returns half a picture for a truncated JPEG. Needs NumPy and Pillow alone, but for
+16-bit colour (OpenCV) and telephones' HEIC (pillow-heif): `load` works where nothing else is installed.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,54 +17,109 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, TiffImagePlugin
 
+from semiseg_cli.core.data.depths import FULL, Levels, is_deep, to_bytes
 from semiseg_cli.core.data.georeference import tiff_tags
+from semiseg_cli.core.data.listing import AVIF, HEIF
 from semiseg_cli.core.errors import DataError
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".gif"})
 _ORIENTATION = 0x0112  # EXIF tag
 _ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # from half of what is refused on
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
     """An image file; whatever goes wrong while it is open becomes a DataError that names it."""
+    if path.suffix.lower() in HEIF | AVIF:
+        _register_heif(path)
     try:
         with Image.open(path) as image:
             yield image
     except (DataError, MemoryError):
         raise
+    except Image.DecompressionBombError as error:
+        raise _too_large(path) from error
     except Exception as error:  # Pillow's decoders raise anything on damaged files
         raise DataError(f"{path} cannot be read as an image", why=str(error) or type(error).__name__) from error
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
+def _register_heif(path: Path) -> None:
+    try:
+        import pillow_heif
+    except ImportError as error:
+        if path.suffix.lower() in HEIF:
+            raise DataError(f"{path} cannot be read here", fix="pip install pillow-heif") from error
+    else:
+        pillow_heif.register_heif_opener()
+
+
+def _too_large(path: Path) -> DataError:
+    millions = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
+    return DataError(
+        f"{path} is too large to be read as a whole: more than {millions:.0f} million pixels",
+        fix=f"cut it into tiles: gdal_retile.py -ps 8192 8192 -targetDir tiles {path.name}, "
+        f"or: magick {path.name} -crop 8192x8192 +repage tile-%04d.png",
+    )
+
+
+def read_image(path: Path, levels: Levels = FULL) -> NDArray[np.uint8]:
     """An image as uint8 HxWx3 RGB, upright by its EXIF orientation; see `rgb_of`.
 
-    Of several frames the first counts. Raises DataError for an unreadable or truncated file.
+    levels: what becomes of 16 bits a channel. Of several frames the first counts. Raises DataError for an unreadable
+    or truncated file, and for one of more pixels than Pillow takes (179 million).
     """
     if tags := tiff_tags(path):
         _three_channels(tags, str(path))  # before Pillow, which knows few kinds of these files
     with opened(path) as image:
-        return rgb_of(image, str(path))
+        if levels == FULL or image.mode.startswith("I") or not is_deep(path):
+            return rgb_of(image, str(path), levels)
+    return to_bytes(_deep_colour(path), levels)
 
 
-def rgb_of(image: Image.Image, name: str) -> NDArray[np.uint8]:
-    """The same of an open image. `name`: what messages call it.
+def rgb_of(image: Image.Image, name: str, levels: Levels = FULL) -> NDArray[np.uint8]:
+    """The same of an open image; of 16-bit colour Pillow knows the upper bytes alone. `name`: what messages call it.
 
-    Grey is repeated, transparency dropped, a palette or CMYK converted, 16 bits cut to the upper 8. Raises DataError
-    for floating-point pixels and for more than three channels.
+    Grey is repeated, transparency dropped, a palette or CMYK converted. Raises DataError for floating-point pixels and
+    for more than three channels.
     """
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         _three_channels(image.tag_v2, name)
     upright = ImageOps.exif_transpose(image)
     if upright.mode.startswith("I"):
-        values = np.array(upright).astype(np.int32)
-        if values.min() < 0 or values.max() > 65535:
-            raise DataError(f"{name} has 32-bit pixels", fix="save it with 8 or 16 bits")
-        return np.repeat((values >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
+        return np.repeat(to_bytes(_grey(upright, name), levels)[:, :, None], 3, axis=2)
     if upright.mode == "F":
         raise DataError(f"{name} has floating-point pixels", fix="save it with 8 or 16 bits a channel")
     return np.array(upright.convert("RGB"))
+
+
+def read_deep(path: Path) -> NDArray[Any]:
+    """The values of an image of 16 bits a channel, HxW or HxWx3, upright."""
+    with opened(path) as image:
+        if image.mode.startswith("I"):
+            return _grey(ImageOps.exif_transpose(image), str(path))
+    return _deep_colour(path)
+
+
+def _grey(image: Image.Image, name: str) -> NDArray[np.int32]:
+    values = np.array(image).astype(np.int32)
+    if values.min() < 0 or values.max() > 65535:
+        raise DataError(f"{name} has 32-bit pixels", fix="save it with 8 or 16 bits")
+    return values
+
+
+def _deep_colour(path: Path) -> NDArray[np.uint16]:
+    """16-bit colour by OpenCV, turned as Pillow turns it: the upper bytes, which both know, tell how."""
+    import cv2  # not where `load` needs nothing else
+
+    upper_HW3 = read_image(path)
+    read = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if read is not None and read.ndim == 3 and read.dtype == np.uint16:
+        stored = np.asarray(read[:, :, 2::-1], np.uint16)
+        for flat in (stored, stored.transpose(1, 0, 2)):
+            for values in (flat, flat[::-1], flat[:, ::-1], flat[::-1, ::-1]):
+                if np.array_equal(values >> 8, upper_HW3):
+                    return values
+    raise DataError(f"{path} has 16-bit colour that cannot be read", fix="save it as a 16-bit PNG")
 
 
 def _three_channels(tags: Mapping[int, Any], name: str) -> None:
@@ -79,12 +135,12 @@ def _three_channels(tags: Mapping[int, Any], name: str) -> None:
         )
 
 
-def as_rgb(image: Any) -> NDArray[np.uint8]:
+def as_rgb(image: Any, levels: Levels = FULL) -> NDArray[np.uint8]:
     """uint8 HxWx3 RGB of an image file's path, a Pillow image, or such an array. ValueError for another array."""
     if isinstance(image, str | Path):
-        return read_image(Path(image))
+        return read_image(Path(image), levels)
     if isinstance(image, Image.Image):
-        return rgb_of(image, "the image")
+        return rgb_of(image, "the image", levels)
     array = np.asarray(image)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
         raise ValueError(f"an image is uint8 (height, width, 3), not {array.dtype} {array.shape}")
@@ -115,7 +171,7 @@ def is_plain(path: Path) -> bool:
             return False
         if image.format == "PNG":
             with path.open("rb") as file:
-                if file.read(25)[24] != 8:  # the header's bit depth: Pillow gives 16-bit colour as RGB, too
+                if file.read(25)[24] != 8:  # see `is_deep`
                     return False
         return image.getexif().get(_ORIENTATION, 1) not in range(2, 9)
 

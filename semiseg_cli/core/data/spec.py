@@ -47,6 +47,7 @@ class Dataset:
     licence: str = ""
     window: int = 0  # side of the evaluation window in this dataset's protocol; 0: whole images
     long_side: int = 0  # larger images were reduced to this many pixels when they were prepared; 0: none was
+    levels: tuple[int, int] = (0, 65535)  # what became 0 and 255 of photos with 16 bits a channel (`depths.py`)
 
     @property
     def labeled(self) -> tuple[Record, ...]:

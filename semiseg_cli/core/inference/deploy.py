@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from semiseg_cli.core.data.depths import levels_of
 from semiseg_cli.core.data.photos import as_rgb
 from semiseg_cli.core.inference.enlarging import decided, enlarged
 from semiseg_cli.core.inference.predictor import Predictor
@@ -40,7 +41,8 @@ class Deployed(nn.Module):
         (H, W, 3) as array or tensor. An image larger than those it was trained on, `meta["data"]["long_side"]`, is
         seen reduced to their size. Raises DataError for a file that cannot be read, ValueError for another array.
         """
-        rgb_HW3 = as_rgb(image.numpy(force=True) if isinstance(image, Tensor) else image)
+        given = image.numpy(force=True) if isinstance(image, Tensor) else image
+        rgb_HW3 = as_rgb(given, levels_of(self.meta["data"]))
         predictor = Predictor.of(self.net, self.meta, next(self.net.parameters()).device)
         probs_1Khw = predictor(torch.from_numpy(predictor.seen(rgb_HW3))[None])
         size = (rgb_HW3.shape[0], rgb_HW3.shape[1])

@@ -15,6 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from semiseg_cli.core.data.depths import FULL, Levels
 from semiseg_cli.core.data.imaging import orient, write_image
 from semiseg_cli.core.data.photos import is_plain, read_image, reduced
 from semiseg_cli.core.data.spec import Record
@@ -51,15 +52,17 @@ class Refusal:
     codes: Mapping[Code, int] = field(default_factory=dict)
 
 
-def copy(source: Source, folder: Path, masks: Masks | None, long_side: int) -> Copy | Refusal:
+def copy(
+    source: Source, folder: Path, masks: Masks | None, long_side: int, levels: Levels = FULL
+) -> Copy | Refusal:
     """Write the working copy of an image, and of its mask, below `folder`.
 
     masks: how they are read; None where some cannot be, so that only what is wrong is looked for. long_side: largest
-    side in pixels; larger images are reduced; 0: none is. A file that needs no change is copied
-    byte for byte.
+    side in pixels; larger images are reduced; 0: none is. levels: what becomes 0 and 255 of 16 bits a channel. A file
+    that needs no change is copied byte for byte.
     """
     try:
-        image = read_image(source.image)
+        image = read_image(source.image, levels)
         height, width = image.shape[:2]
         small = reduced(image, long_side)
         size = (small.shape[1], small.shape[0])

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import filecmp
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from semiseg_cli.core.data.listing import left_out, look_below
 from semiseg_cli.core.data.names import draw_key
-from semiseg_cli.core.data.photos import SUFFIXES
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.errors import DataError, UsageError
-from semiseg_cli.core.sources.copies import Copy, Source
+from semiseg_cli.core.sources.copies import Copy, Refusal, Source
 
 HELD_OUT = 5  # one labeled image of five is held out where no validation images are given
 MASK_ENDINGS = ("", "_mask", "_label")
@@ -43,17 +43,18 @@ class Folders:
             raise DataError(f"{folder} is not a folder")
         others = {path.resolve() for path in vars(self).values() if path} - {folder.resolve()}
         found: dict[str, Path] = {}
-        for place, below, names in os.walk(folder):
-            below[:] = [name for name in below if name[0] != "." and Path(place, name).resolve() not in others]
-            for name in sorted(names):
-                path = Path(place, name)
-                if path.suffix.lower() not in SUFFIXES or name[0] == ".":
-                    continue
-                id = path.relative_to(folder).with_suffix("").as_posix()
-                if id in found:
-                    raise DataError(f"{found[id]} and {path} have the same name but for the suffix", fix="rename one")
-                found[id] = path
+        for path in look_below(folder, others).files:
+            id = path.relative_to(folder).with_suffix("").as_posix()
+            if id in found:
+                raise DataError(f"{found[id]} and {path} have the same name but for the suffix", fix="rename one")
+            found[id] = path
         return dict(sorted(found.items()))
+
+    def left_out(self) -> list[str]:
+        """A line for each of these folders in which something else than image files lies."""
+        folders = {path.resolve(): path for path in vars(self).values() if path}
+        looks = {path: look_below(path, folders.keys() - {place}) for place, path in folders.items()}
+        return [line for path, look in looks.items() if (line := left_out(path, look.others.items()))]
 
     def listing(self) -> str:
         """A digest of names, sizes and times of all files: it tells whether something changed and opens none."""
@@ -111,7 +112,7 @@ def gather(folders: Folders) -> Sources:
         changed += more
     pool |= bare
     free = tuple(Source(id, path, None) for id, path in sorted(pool.items()))
-    return Sources(tuple(labeled), free, tuple(val), (*notes, *changed))
+    return Sources(tuple(labeled), free, tuple(val), (*notes, *changed, *folders.left_out()))
 
 
 def _with_masks(folders: Folders, images: Path, masks: Path) -> tuple[list[Source], dict[str, Path], list[str]]:
@@ -196,6 +197,20 @@ def _hold_out(copies: Sequence[Copy]) -> tuple[list[Copy], list[Copy]]:
     return stays, [copy for copy in copies if copy.digest in pictures]
 
 
+def usable(pool: Sequence[Copy | Refusal], unlabeled: Path | None) -> tuple[list[Copy], list[str]]:
+    """The pool without images that cannot be read, as some cannot in every large one, and a note that names them.
+
+    Raises DataError where none can be.
+    """
+    bad = [each for each in pool if isinstance(each, Refusal)]
+    if bad and len(bad) == len(pool):
+        what = f"none of the {len(pool)} unlabeled images can be read"
+        raise DataError(what, why="\n".join(each.text for each in bad[:20]), fix=f"look at {unlabeled}")
+    note = f"{_images(bad)} without a label cannot be read and {'is' if len(bad) == 1 else 'are'} left out: "
+    kept = [each for each in pool if isinstance(each, Copy)]
+    return kept, [note + "; ".join(each.text for each in bad[:20]) + "; ..." * (len(bad) > 20)] if bad else []
+
+
 def coverage(train: Iterable[Record], val: Iterable[Record], classes: Sequence[str]) -> list[str]:
     """Notes on classes that have no pixel. Raises DataError where all labeled pixels are of one class."""
     notes = []
@@ -223,5 +238,5 @@ def listed(ids: Collection[str], most: int = 5) -> str:
     return ", ".join(list(ids)[:most]) + (", ..." if len(ids) > most else "")
 
 
-def _images(ids: Collection[str]) -> str:
+def _images(ids: Collection[Any]) -> str:
     return f"{len(ids)} image{'s' * (len(ids) != 1)}"

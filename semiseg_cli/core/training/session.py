@@ -118,6 +118,7 @@ def deployed_meta(
             "ignore": dataset.ignore,
             "window": resolve_window(config.eval.window, dataset.window),
             "long_side": dataset.long_side,
+            "levels": list(dataset.levels),
             "licence": dataset.licence,
         },
         "partition": {

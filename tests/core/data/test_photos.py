@@ -1,12 +1,17 @@
 """Photos as people have them: any orientation, mode and depth, whole or not; reduced as means over areas."""
 
+import os
 import struct
+import subprocess
+import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
+import semiseg_cli
 from semiseg_cli.core.data.imaging import write_image
 from semiseg_cli.core.data.photos import as_rgb, image_size, is_plain, read_image, reduced, reduced_size
 from semiseg_cli.core.errors import DataError
@@ -155,3 +160,41 @@ def test_three_channels_transparency_and_grey_are_photos(tmp_path, bands, extra,
     tiff(tmp_path / "a.tif", bands, extra, photometric)
     stored = np.arange(6 * bands, dtype=np.uint8).reshape(2, 3, bands)[:, :, :3]
     assert np.array_equal(read_image(tmp_path / "a.tif"), np.broadcast_to(stored, (2, 3, 3)))
+
+
+def test_heic_is_a_photo_as_it_is_shown(tmp_path):
+    heif = pytest.importorskip("pillow_heif")
+    heif.register_heif_opener()
+    smooth = np.zeros((40, 64, 3), np.uint8)
+    smooth[:, :32], smooth[:20, 32:] = (200, 40, 30), (20, 60, 220)
+    Image.fromarray(smooth).save(tmp_path / "a.heic", quality=95, exif=exif(6).tobytes())  # the container turns it
+    found = read_image(tmp_path / "a.heic")
+    upright = np.rot90(smooth, -1)
+    assert found.shape == upright.shape
+    assert np.abs(found.astype(int) - upright).mean() < 5
+
+
+def test_a_mosaic_is_read_without_a_word_below_the_limit(tmp_path):
+    """Pillow warns beyond MAX_IMAGE_PIXELS, and refuses twice as many. In a process of its own: pytest has warnings."""
+    Image.fromarray(np.zeros((50, 60), np.uint8)).save(tmp_path / "mosaic.png")
+    code = """
+from pathlib import Path
+from PIL import Image
+from semiseg_cli.core.data.photos import read_image
+Image.MAX_IMAGE_PIXELS = 2000
+print(read_image(Path("mosaic.png")).shape)
+"""
+    root = Path(semiseg_cli.__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(root)},
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("(50, 60, 3)\n", "")
+
+
+def test_a_mosaic_beyond_the_limit_is_refused_in_words(tmp_path, monkeypatch):
+    Image.fromarray(np.zeros((50, 60), np.uint8)).save(tmp_path / "mosaic.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(DataError, match=r"mosaic\.png is too large") as caught:
+        read_image(tmp_path / "mosaic.png")
+    assert "8192" in caught.value.fix

@@ -1,0 +1,63 @@
+"""What lies below a folder: images, and by kind what is none; linked folders once, loops never."""
+
+from pathlib import Path
+
+import pytest
+
+from semiseg_cli.core.data import listing
+from semiseg_cli.core.data.listing import left_out, look_below
+
+
+def touch(*paths):
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+@pytest.fixture
+def bare(monkeypatch):
+    """Without what reads HEIC and AVIF."""
+    monkeypatch.setattr(listing, "find_spec", lambda name: None)
+    monkeypatch.setattr(listing.features, "check", lambda name: False)
+    listing.suffixes.cache_clear()
+    yield
+    monkeypatch.undo()
+    listing.suffixes.cache_clear()
+
+
+def test_what_is_no_image_is_counted_by_kind(tmp_path, bare):
+    touch(*(tmp_path / name for name in ("a.jpg", "b/c.PNG", "IMG.HEIC", "b/2.heif", "x.avif", "clip.MOV", "raw.NEF")))
+    touch(*(tmp_path / name for name in ("notes.txt", "more.txt", "README", ".hidden.heic", ".cache/d.jpg")))
+    found = look_below(tmp_path)
+    assert [path.relative_to(tmp_path).as_posix() for path in found.files] == ["a.jpg", "b/c.PNG"]
+    assert found.others == {
+        "HEIC": 2, ".txt": 2, "AVIF": 1, "video": 1, "camera raw": 1, "without a suffix": 1,
+    }  # fmt: skip
+    line = left_out(Path("in"), found.others.items())
+    assert line.startswith("not read in in: 2 .txt, 2 HEIC (pip install pillow-heif), 1 AVIF")
+    assert left_out(tmp_path, []) == ""
+
+
+def test_linked_folders_are_looked_at_once(tmp_path):
+    touch(tmp_path / "elsewhere/deep/a.jpg", tmp_path / "photos/b.jpg", tmp_path / "photos/own/c.jpg")
+    photos = tmp_path / "photos"
+    (photos / "linked").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (photos / "twice").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (photos / "own" / "loop").symlink_to(photos, target_is_directory=True)
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "photos", target_is_directory=True)
+    found = look_below(photos)
+    assert [path.relative_to(photos).as_posix() for path in found.files] == [
+        "b.jpg", "linked/deep/a.jpg", "own/c.jpg",
+    ]  # fmt: skip
+    assert found.others == {"link to a folder that is there already": 3}
+
+
+def test_a_folder_that_is_linked_and_below_is_found_under_one_name(tmp_path):
+    touch(tmp_path / "z/a.jpg")
+    (tmp_path / "link").symlink_to(tmp_path / "z", target_is_directory=True)
+    assert [path.name for path in look_below(tmp_path).files] == ["a.jpg"]
+
+
+def test_folders_that_are_others(tmp_path):
+    touch(tmp_path / "a.jpg", tmp_path / "masks/a.png")
+    assert [path.name for path in look_below(tmp_path, {(tmp_path / "masks").resolve()}).files] == ["a.jpg"]
