@@ -31,6 +31,7 @@ from semiseg_cli.cli import (
     predict,
     prepare,
     presets,
+    probe,
     runs,
     split,
     train,
@@ -38,7 +39,7 @@ from semiseg_cli.cli import (
 )
 
 IN_USE = (
-    "demo", "prepare", "check", "split", "pair", "train", "runs", "eval", "viz", "predict", "export",
+    "demo", "prepare", "check", "split", "pair", "probe", "train", "runs", "eval", "viz", "predict", "export",
     "methods", "presets", "config", "bench", "doctor",
 )  # fmt: skip
 
@@ -64,6 +65,7 @@ app.add_typer(prepare.app, name="prepare")
 app.command("split")(split.split)
 app.command("pair")(pair.pair)
 app.command("check")(check.check)
+app.command("probe")(probe.probe)
 app.command("train")(train.train)
 app.command("eval")(eval.eval_)
 app.command("predict")(predict.predict)

@@ -146,6 +146,7 @@ class DataConfig(BaseSettings):
     labeled: Doc[str, "labeled images: a count (183, classic/183), a fraction (1/8) or a list file; empty: all"] = ""
     balance: Doc[str, "how an own partition is drawn: classes (every class, rare ones first) or random"] = "classes"
     split_seed: Doc[int, Range(-1), "seed of an own partition; -1 takes train.seed"] = -1
+    long_side: Doc[Natural, "larger images are shown reduced to this many pixels; 0: as they were prepared"] = 0
     pairs: Doc[str, "file of `semiseg pair`, where a method takes pairs; empty: the newest of this partition"] = ""
 
 

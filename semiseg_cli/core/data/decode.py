@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from semiseg_cli.core.data.photos import read_image
+from semiseg_cli.core.data.photos import read_image, reduced, reduced_size
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.errors import BadFile, DataError
 
@@ -55,19 +55,23 @@ class Pixels:
 
     The cache is one block that forked loader processes share, so an image is decoded once per run and held once,
     whatever the number of workers. Records that do not fit into `limit_bytes` are decoded every time.
+    long_side: larger images are reduced to it, masks to the nearest pixel; 0: they are as they are.
     """
 
-    def __init__(self, records: Sequence[Record], limit_bytes: int) -> None:
-        self.records, self.limit_bytes = tuple(records), limit_bytes
-        sizes = np.array([r.height * r.width * (4 if r.mask else 3) for r in self.records], np.int64)
+    def __init__(self, records: Sequence[Record], limit_bytes: int, long_side: int = 0) -> None:
+        self.records, self.limit_bytes, self.long_side = tuple(records), limit_bytes, long_side
+        self.shapes = [reduced_size(r.height, r.width, long_side) for r in self.records]
+        channels = [4 if r.mask else 3 for r in self.records]
+        sizes = np.array([h * w * c for (h, w), c in zip(self.shapes, channels, strict=True)], np.int64)
         ends = np.cumsum(sizes) + len(sizes)
         self.fits = ends <= limit_bytes
         self.starts = ends - sizes
         held = int(ends[self.fits][-1]) if self.fits.any() else 0
         self.block = mmap.mmap(-1, held) if held else None  # starts with one "filled" byte per record
 
-    def __reduce__(self) -> tuple[type[Pixels], tuple[Sequence[Record], int]]:
-        return Pixels, (self.records, self.limit_bytes)  # a spawned process cannot inherit the block: it starts its own
+    def __reduce__(self) -> tuple[type[Pixels], tuple[Sequence[Record], int, int]]:
+        """A spawned process cannot inherit the block: it starts its own."""
+        return Pixels, (self.records, self.limit_bytes, self.long_side)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -76,7 +80,8 @@ class Pixels:
         record = self.records[index]
         if self.block is None or not self.fits[index]:
             return self._decode(record)
-        block, area = np.frombuffer(self.block, np.uint8), record.height * record.width
+        shape = self.shapes[index]
+        block, area = np.frombuffer(self.block, np.uint8), shape[0] * shape[1]
         start = int(self.starts[index])
         held = block[start : start + area * (4 if record.mask else 3)]
         if not block[index]:
@@ -85,11 +90,9 @@ class Pixels:
             if mask is not None:
                 held[3 * area :] = mask.reshape(-1)
             block[index] = 1  # last, so that no other process reads a half-filled place
-        shape = (record.height, record.width)
         return held[: 3 * area].reshape(*shape, 3), held[3 * area :].reshape(shape) if record.mask else None
 
-    @staticmethod
-    def _decode(record: Record) -> tuple[Array, Array | None]:
+    def _decode(self, record: Record) -> tuple[Array, Array | None]:
         image = decode_image(record.image)
         mask = decode_mask(record.mask) if record.mask else None
         for path, found in ((record.image, image.shape[:2]), (record.mask, None if mask is None else mask.shape)):
@@ -99,4 +102,7 @@ class Pixels:
                     why="the file changed after it was prepared, or image and mask differ in size",
                     fix=FIX,
                 )
-        return image, mask
+        small = reduced(image, self.long_side)
+        if mask is not None and mask.shape != small.shape[:2]:
+            mask = np.asarray(cv2.resize(mask, small.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
+        return small, mask

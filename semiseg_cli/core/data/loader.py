@@ -168,14 +168,17 @@ def loader(
     *,
     workers: int = 0,
     cache_bytes: int = 0,
+    long_side: int = 0,
     pin: bool = False,
 ) -> Generator[HostBatch, None, None]:
     """The micro-batches of this process from `plan.start` to `plan.steps`. Raises what a loader process met.
 
+    long_side: images are reduced to it before anything else, see `Pixels`.
+
     Loader processes end with the iterator: after its last item, at an error, and when it is closed.
     """
-    others = Pixels(unlabeled, cache_bytes * 3 // 4) if "unlabeled" in plan.inputs else None
-    source = MicroBatches(plan, Pixels(labeled, cache_bytes // 4 if others else cache_bytes), others)
+    others = Pixels(unlabeled, cache_bytes * 3 // 4, long_side) if "unlabeled" in plan.inputs else None
+    source = MicroBatches(plan, Pixels(labeled, cache_bytes // 4 if others else cache_bytes, long_side), others)
     fork = workers > 0 and "fork" in multiprocessing.get_all_start_methods()  # so that workers share the cache
     files: DataLoader[HostBatch | SemisegError] = DataLoader(
         source,

@@ -10,7 +10,7 @@ folder, begin with `../` for files elsewhere below the data root, or are absolut
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 IGNORE = 255  # label of pixels that count nowhere
@@ -46,13 +46,18 @@ class Dataset:
     ignore: int = IGNORE
     licence: str = ""
     window: int = 0  # side of the evaluation window in this dataset's protocol; 0: whole images
-    long_side: int = 0  # larger images were reduced to this many pixels when they were prepared; 0: none was
+    long_side: int = 0  # larger images were reduced to this many pixels when prepared, or are when shown; 0: none is
     levels: tuple[int, int] = (0, 65535)  # what became 0 and 255 of photos with 16 bits a channel (`depths.py`)
 
     @property
     def labeled(self) -> tuple[Record, ...]:
         """The training images that have a mask."""
         return tuple(record for record in self.train if record.mask is not None)
+
+    def shown(self, long_side: int) -> Dataset:
+        """The dataset, of which larger images are shown reduced to a long side of so many pixels; 0: as they are."""
+        sides = [side for side in (long_side, self.long_side) if side]
+        return replace(self, long_side=min(sides, default=0))
 
 
 @dataclass(frozen=True)

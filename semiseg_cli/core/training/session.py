@@ -17,6 +17,7 @@ from semiseg_cli.core.inference.evaluation import Evaluation, evaluate
 from semiseg_cli.core.inference.options import resolve_window
 from semiseg_cli.core.inference.predictor import Predictor
 from semiseg_cli.core.methods.base import Method
+from semiseg_cli.core.networks import Encoder
 from semiseg_cli.core.settings import Config
 from semiseg_cli.core.training.distributed import World
 from semiseg_cli.core.training.step import Train
@@ -80,6 +81,7 @@ class Session:
                 self.partition.unlabeled,
                 workers=self.workers,
                 cache_bytes=self.config.train.cache_mb * 2**20,
+                long_side=self.dataset.long_side,
                 pin=self.world.device.type == "cuda",
             )
         )
@@ -99,8 +101,17 @@ def deployed_meta(
     session: Session, flat: dict[str, Any], *, step: int, miou: float | None, best: bool
 ) -> dict[str, Any]:
     """What a deployed checkpoint says of itself: enough to evaluate, predict and cite without the run."""
-    config, dataset, partition = session.config, session.dataset, session.partition
+    partition = session.partition
+    unlabeled = len(partition.unlabeled) if "unlabeled" in session.plan.inputs else 0
     encoder = session.method.deployed().encoder
+    said = network_meta(session.config, session.dataset, partition, encoder, flat, unlabeled=unlabeled)
+    return said | {"step": step, "miou": miou, "best": best}
+
+
+def network_meta(
+    config: Config, dataset: Dataset, partition: Partition, encoder: Encoder, flat: dict[str, Any], *, unlabeled: int
+) -> dict[str, Any]:
+    """What of that does not change while a run goes on. unlabeled: how many images without masks it learns from."""
     return {
         "version": __version__,
         "model": {
@@ -126,12 +137,9 @@ def deployed_meta(
             "fingerprint": partition.fingerprint,
             "protocol": partition.protocol,
             "labeled": len(partition.labeled),
-            "unlabeled": len(partition.unlabeled) if "unlabeled" in session.plan.inputs else 0,
+            "unlabeled": unlabeled,
         },
         "normalise": {"mean": list(encoder.mean), "std": list(encoder.std)},
         "method": config.title,
         "config": flat,
-        "step": step,
-        "miou": miou,
-        "best": best,
     }

@@ -56,6 +56,7 @@ def open_session(
     """
     config = with_steps(config, len(partition.unlabeled) or len(partition.labeled))
     config = replace(config, model=described(config.model))
+    dataset = dataset.shown(config.data.long_side)
     if partition.hint:
         note(partition.hint)
     frequencies = known_classes(config, dataset, partition, note)

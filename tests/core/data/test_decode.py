@@ -59,7 +59,7 @@ def test_an_image_is_decoded_once(records: list[Record], monkeypatch: pytest.Mon
 
 def test_what_does_not_fit_is_decoded_every_time(records: list[Record], monkeypatch: pytest.MonkeyPatch) -> None:
     decoded, real = list[str](), Pixels._decode
-    monkeypatch.setattr(Pixels, "_decode", staticmethod(lambda record: (decoded.append(record.id), real(record))[1]))
+    monkeypatch.setattr(Pixels, "_decode", lambda self, record: (decoded.append(record.id), real(self, record))[1])
     pixels = Pixels(records, sum(BYTES[:2]) + 1)
     check(pixels, records)
     check(pixels, records)
@@ -150,3 +150,20 @@ def test_images_are_rgb_without_rotation(tmp_path: Path) -> None:
     assert image.shape == (8, 16, 3)
     assert image[0, 0, 0] > 200
     assert image[0, 0, 2] < 60
+
+
+@pytest.mark.parametrize("limit", [0, 10**6])
+def test_images_are_reduced_to_a_long_side(tmp_path: Path, limit: int) -> None:
+    blocks = np.random.default_rng(1).integers(0, 5, (4, 6), dtype=np.uint8)
+    mask, image = blocks.repeat(3, 0).repeat(3, 1), (50 * blocks).repeat(3, 0).repeat(3, 1)[:, :, None].repeat(3, 2)
+    Image.fromarray(image).save(tmp_path / "i.png")
+    Image.fromarray(mask).save(tmp_path / "m.png")
+    record = Record("0", tmp_path / "i.png", tmp_path / "m.png", 12, 18)
+    for side, expected, label in ((6, image[::3, ::3], blocks), (18, image, mask), (0, image, mask)):
+        pixels = Pixels([record], limit, side)
+        for _ in range(2):
+            small, small_mask = pixels[0]
+            assert np.array_equal(small, expected)
+            assert np.array_equal(small_mask, label)
+        again = pickle.loads(pickle.dumps(pixels))[0]
+        assert np.array_equal(again[0], expected)

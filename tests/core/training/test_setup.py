@@ -181,3 +181,15 @@ def test_crops_that_show_little_of_the_images_are_told(shapes_root: Path) -> Non
     narrow_view(dataset, side // 4 - 1, told.append)
     assert f"crops of {side // 4 - 1} pixels of images of {side}" in told[0]
     assert f"train.crop={side // 2}" in told[0]
+
+
+def test_a_run_on_reduced_images_is_evaluated_on_them(
+    configured: Configured, opened: Callable[..., Session], shapes_root: Path
+) -> None:
+    session = opened(configured("unimatch", {"data.long_side": 40}).config)
+    assert session.dataset.long_side == 40
+    seen = list[tuple[int, ...]]()
+    session.method.deployed().register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape[2:])))
+    session.evaluate()
+    assert set(seen) == {(40, 40)}
+    assert load_dataset(shapes_root, "shapes").shown(40).shown(0).long_side == 40

@@ -1,0 +1,128 @@
+"""An encoder's maps of whole images, a file for each: computed once, then read by whatever is trained on them.
+
+A folder belongs to one encoder with these very weights and one size at which images are shown, so that what it holds is
+never mixed with another's. A file belongs to an image's file as it is now (name, size and time), so that the folder
+serves every split, and a dataset that grows. It is written whole or not at all: a kill costs the image at work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from semiseg_cli.core.data.photos import reduced
+from semiseg_cli.core.data.spec import Record
+from semiseg_cli.core.errors import BadFile, CheckpointError, DataError
+from semiseg_cli.core.files import write_bytes
+from semiseg_cli.core.inference.predictions import load_image
+from semiseg_cli.core.networks import Encoder
+from semiseg_cli.core.ops.sizes import fit_image
+
+
+@dataclass(frozen=True)
+class Maps:
+    """The files of one encoder at one size. encoder: in eval mode. side: larger images are shown reduced to it; 0: not.
+
+    Images are shown as a whole, just as a `Predictor` with that `long_side` and no window shows them.
+    """
+
+    folder: Path
+    encoder: Encoder
+    side: int
+
+    @classmethod
+    def below(cls, folder: Path, encoder: Encoder, side: int) -> Maps:
+        """Those in the folder below `folder` that belongs to this encoder and size."""
+        return cls(folder / fingerprint(encoder, side)[:16], encoder, side)
+
+    def path(self, record: Record) -> Path:
+        return self.folder / f"{_mark(record)[:32]}.safetensors"
+
+    def read(self, record: Record) -> list[Tensor]:
+        """The maps of an image, float16 (1, C, h, w), finest first; the file's pages, not a copy in memory."""
+        tensors = load_file(self.path(record))
+        return [tensors[str(place)] for place in range(len(tensors))]
+
+    def missing(self, records: Sequence[Record]) -> list[Record]:
+        """Those that have no file, or one that a crash left unreadable."""
+        return [record for record in records if not self._holds(record)]
+
+    def _holds(self, record: Record) -> bool:
+        try:
+            return len(self.read(record)) == len(self.encoder.channels)
+        except (OSError, SafetensorError, KeyError):
+            return False
+
+    def compute(self, records: Sequence[Record], advance: Callable[[int], object] = lambda images: None) -> Cost:
+        """Write the maps of those that are missing; says what that took. advance: told the number of images just done.
+
+        Raises DataError for an image that cannot be read, and for a disk that is full: what is written stays.
+        """
+        missing = self.missing(records)
+        advance(len(records) - len(missing))
+        began = time.monotonic()
+        for place, record in enumerate(missing):
+            maps = self._of(record)
+            data = save({str(index): x for index, x in enumerate(maps)})
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                write_bytes(self.path(record), data)
+            except OSError as error:
+                need = (len(missing) - place) * len(data) / 1e6
+                raise DataError(
+                    f"cannot write features into {self.folder}",
+                    why=f"{error}; the {place + len(records) - len(missing)} images that are done are kept",
+                    fix=f"free about {need:.0f} MB, then the same command goes on; or a smaller --side",
+                ) from error
+            advance(1)
+        return Cost(len(missing), time.monotonic() - began)
+
+    @torch.no_grad()
+    def _of(self, record: Record) -> list[Tensor]:
+        device = next(self.encoder.parameters()).device
+        mean, std = (torch.tensor(x, device=device)[:, None, None] for x in (self.encoder.mean, self.encoder.std))
+        image = torch.from_numpy(reduced(load_image(record)[0], self.side)).to(device)
+        rgb01_13HW = image.permute(2, 0, 1)[None].float() / 255
+        maps = self.encoder(fit_image((rgb01_13HW - mean) / std, self.encoder.multiple))
+        halves = [x.half().cpu().contiguous() for x in maps]
+        if not all(x.isfinite().all() for x in halves):
+            fix = "another --backbone or --weights"
+            raise CheckpointError(f"the encoder's features of {record.image} are beyond float16", fix=fix)
+        return halves
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What computing took."""
+
+    images: int
+    seconds: float
+
+
+def _mark(record: Record) -> str:
+    """sha256 of an image's name, and of its file's size and time."""
+    try:
+        found = record.image.stat()
+    except OSError as error:
+        raise BadFile(f"cannot read {record.image}", why=error.strerror or str(error)) from error
+    return hashlib.sha256(f"{record.id} {found.st_size} {found.st_mtime_ns}".encode()).hexdigest()
+
+
+def fingerprint(encoder: Encoder, side: int) -> str:
+    """sha256 of all that decides its maps: parameters, statistics, strides, normalisation, and the size of images."""
+    digest = hashlib.sha256(f"{side} {list(encoder.mean)} {list(encoder.std)} {list(encoder.strides)}".encode())
+    for name, module in encoder.named_modules():
+        if isinstance(module, nn.Conv2d):
+            digest.update(f"{name} {module.stride} {module.dilation}".encode())
+    for name, tensor in encoder.state_dict().items():
+        digest.update(f"{name} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
