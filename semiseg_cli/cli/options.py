@@ -87,7 +87,11 @@ Add = Annotated[
 Backbone = Annotated[
     str | None,
     typer.Option(
-        "--backbone", "-b", help=" ".join(BACKBONES), autocompletion=complete_backbones, rich_help_panel=TRAIN
+        "--backbone",
+        "-b",
+        help=f"{' '.join(BACKBONES)}, or any of timm's as timm:NAME",
+        autocompletion=complete_backbones,
+        rich_help_panel=TRAIN,
     ),
 ]
 Preset = Annotated[

@@ -39,6 +39,7 @@ class Encoder(nn.Module, ABC):
     multiple: int = 1  # sides of the images it takes are multiples of this
     mean: tuple[float, ...] = MEAN  # of the images it was trained on, RGB in [0, 1]: what it is given has mean 0 and
     std: tuple[float, ...] = STD  # deviation 1
+    remark: str = ""  # what a user should know of it
     unused: tuple[str, ...] = ()  # beginnings of names in a classifier's weights that it has no place for
 
     @abstractmethod

@@ -13,7 +13,7 @@ from semiseg_cli.core.config.describe import describe_method
 from semiseg_cli.core.errors import CheckpointError, UsageError
 from semiseg_cli.core.files import network_of, write_text
 from semiseg_cli.core.methods import METHODS
-from semiseg_cli.core.models import BACKBONES, build_encoder
+from semiseg_cli.core.models import build_encoder, known
 from semiseg_cli.core.ops.sizes import fit_side
 from semiseg_cli.core.training.checkpoint import read_network, write
 
@@ -149,7 +149,7 @@ def _input(meta: dict[str, Any]) -> str:
 
 def _multiple(model: dict[str, Any]) -> int:
     """Of the sides that a network takes; 1, that of most, for one that this version of semiseg does not know."""
-    if model["backbone"] not in BACKBONES:
+    if known(model["backbone"]) is None:
         return 1
     return build_encoder(model["backbone"], output_stride=model["output_stride"]).multiple
 

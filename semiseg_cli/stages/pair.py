@@ -17,7 +17,7 @@ from semiseg_cli.core.data.spec import Dataset, Partition, Record
 from semiseg_cli.core.errors import DataError, UsageError, did_you_mean
 from semiseg_cli.core.files import network_of
 from semiseg_cli.core.inference.features import SIDE, Features, extract
-from semiseg_cli.core.models import BACKBONES, build_encoder, load_encoder
+from semiseg_cli.core.models import BACKBONES, build_encoder, known, load_encoder
 from semiseg_cli.core.ops.similarity import Neighbours, chunk_rows
 from semiseg_cli.core.partitions.pairs import (
     Pairs,
@@ -126,7 +126,7 @@ def _known(dataset: Dataset, partition: Partition, note: Callable[[str], None]) 
 
 def _encoder(encoder: str, weights: str, note: Callable[[str], None]) -> tuple[Any, str, str, Any]:
     """Images to maps; its name; what was loaded, in a line; and the mean and std of what it is shown."""
-    if encoder in BACKBONES:
+    if known(encoder):
         net = build_encoder(encoder, output_stride=32)
         line = load_encoder(net, encoder, weights, note=note)
         note(line)

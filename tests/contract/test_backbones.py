@@ -15,7 +15,8 @@ from semiseg_cli.core.networks import Encoder
 from semiseg_cli.core.registry import load_named
 
 STRIDES = (32, 16, 8)  # output strides
-NAMES = [name for name in BACKBONES if not name.startswith("dinov2_")]  # large: tests/core/models/test_vit.py
+OWN = [name for name, backbone in BACKBONES.items() if backbone.factory]
+NAMES = [*OWN, "timm:test_vit", "timm:test_convnext", "timm:test_efficientnet"]  # in small, for all of timm's
 
 
 def shown(encoder: Encoder) -> list[Tensor]:
@@ -47,7 +48,7 @@ def test_maps_are_what_the_encoder_states(name, output_stride):
         assert [tuple(x.shape) for x in encoder(image)] == expected
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", OWN)
 @torch.no_grad()
 def test_a_held_stride_changes_no_value(name):
     """The network of stride 32 has every second value of one held at 16, every fourth of one at 8; the border's too."""

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from semiseg_cli.core.errors import UsageError
-from semiseg_cli.core.models.names import BACKBONES, DECODERS
+from semiseg_cli.core.errors import UsageError, did_you_mean
+from semiseg_cli.core.models.names import BACKBONES, DECODERS, LIBRARY, known
 from semiseg_cli.core.models.weights import imagenet_url, load_encoder, starts_random, to_download
 from semiseg_cli.core.registry import load_named
 from semiseg_cli.core.settings import ModelConfig, unread
@@ -29,6 +29,7 @@ __all__ = [
     "build_segmenter",
     "described",
     "imagenet_url",
+    "known",
     "load_encoder",
     "starts_random",
     "to_download",
@@ -88,10 +89,18 @@ def build_encoder(backbone: str, *, output_stride: int = 16, seed: int = 0) -> E
     """The encoder that `build_segmenter` would make, alone."""
     if output_stride not in (8, 16, 32):
         raise UsageError(f"output stride {output_stride} is not possible", fix="--set model.output_stride=16")
-    factories = {name: known.factory for name, known in BACKBONES.items()}
-    factory = load_named(factories, backbone, f"there is no backbone called '{backbone}'")
+    found = known(backbone)
+    if found is None:
+        elsewhere = f"; any network of timm's is called {LIBRARY}NAME"
+        raise UsageError(f"there is no backbone called '{backbone}'", fix=did_you_mean(backbone, BACKBONES) + elsewhere)
     with _seeded(seed):
-        encoder: Encoder = factory(output_stride)
+        if found.factory:
+            factory = load_named({backbone: found.factory}, backbone, "")
+            encoder: Encoder = factory(output_stride)
+        else:
+            from semiseg_cli.core.models.backbones.library import opened
+
+            encoder = opened(found.timm, output_stride)
     return encoder
 
 

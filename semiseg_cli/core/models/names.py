@@ -11,15 +11,15 @@ _HERE = "semiseg_cli.core.models"
 
 
 class Backbone(NamedTuple):
-    """factory: "module:attribute", from the output stride to an `Encoder`.
+    """factory: "module:attribute", from the output stride to an `Encoder`; "" for a network of timm's.
 
-    torchvision, timm: what its ImageNet weights are called there; "" where there are none. Those of torchvision are
-    downloaded, those of timm are named in a hint.
+    timm: what timm calls it, with the tag of the weights that it starts from. torchvision: what its ImageNet weights
+    are called there, where timm has none that fit.
     """
 
-    factory: str
-    torchvision: str = ""
+    factory: str = ""
     timm: str = ""
+    torchvision: str = ""
 
 
 BACKBONES = {
@@ -29,15 +29,31 @@ BACKBONES = {
     "resnet34": Backbone(f"{_HERE}.backbones.resnet:resnet34", torchvision="resnet34"),
     "resnet50": Backbone(f"{_HERE}.backbones.resnet:resnet50", torchvision="resnet50"),
     "resnet101": Backbone(f"{_HERE}.backbones.resnet:resnet101", torchvision="resnet101"),
-    "resnet50s": Backbone(f"{_HERE}.backbones.resnet:resnet50s", timm="resnet50s.gluon_in1k"),
-    "resnet101s": Backbone(f"{_HERE}.backbones.resnet:resnet101s", timm="resnet101s.gluon_in1k"),
-    "dinov2_s": Backbone(f"{_HERE}.backbones.vit:dinov2_s", timm="vit_small_patch14_dinov2.lvd142m"),
-    "dinov2_b": Backbone(f"{_HERE}.backbones.vit:dinov2_b", timm="vit_base_patch14_dinov2.lvd142m"),
-    "dinov2_l": Backbone(f"{_HERE}.backbones.vit:dinov2_l", timm="vit_large_patch14_dinov2.lvd142m"),
-    "dinov2_s_reg": Backbone(f"{_HERE}.backbones.vit:dinov2_s_reg", timm="vit_small_patch14_reg4_dinov2.lvd142m"),
-    "dinov2_b_reg": Backbone(f"{_HERE}.backbones.vit:dinov2_b_reg", timm="vit_base_patch14_reg4_dinov2.lvd142m"),
-    "dinov2_l_reg": Backbone(f"{_HERE}.backbones.vit:dinov2_l_reg", timm="vit_large_patch14_reg4_dinov2.lvd142m"),
+    "resnet50s": Backbone(f"{_HERE}.backbones.resnet:resnet50s", "resnet50s.gluon_in1k"),
+    "resnet101s": Backbone(f"{_HERE}.backbones.resnet:resnet101s", "resnet101s.gluon_in1k"),
+    "efficientnet_lite0": Backbone(timm="tf_efficientnet_lite0.in1k"),
+    "convnext_t": Backbone(timm="convnext_tiny.fb_in22k_ft_in1k"),
+    "convnext_s": Backbone(timm="convnext_small.fb_in22k_ft_in1k"),
+    "convnext_b": Backbone(timm="convnext_base.fb_in22k_ft_in1k"),
+    "swin_t": Backbone(timm="swin_tiny_patch4_window7_224.ms_in22k_ft_in1k"),
+    "dinov2_s": Backbone(timm="vit_small_patch14_dinov2.lvd142m"),
+    "dinov2_b": Backbone(timm="vit_base_patch14_dinov2.lvd142m"),
+    "dinov2_l": Backbone(timm="vit_large_patch14_dinov2.lvd142m"),
+    "dinov2_s_reg": Backbone(timm="vit_small_patch14_reg4_dinov2.lvd142m"),
+    "dinov2_b_reg": Backbone(timm="vit_base_patch14_reg4_dinov2.lvd142m"),
+    "dinov2_l_reg": Backbone(timm="vit_large_patch14_reg4_dinov2.lvd142m"),
+    "dinov3_s": Backbone(timm="vit_small_patch16_dinov3.lvd1689m"),
+    "dinov3_b": Backbone(timm="vit_base_patch16_dinov3.lvd1689m"),
+    "dinov3_l": Backbone(timm="vit_large_patch16_dinov3.lvd1689m"),
 }
+LIBRARY = "timm:"  # before the name of any other network of timm's
+
+
+def known(name: str) -> Backbone | None:
+    """What is known of a backbone: a short name's entry, or `timm:NAME`, whether timm has it or not."""
+    return Backbone(timm=name.removeprefix(LIBRARY)) if name.startswith(LIBRARY) else BACKBONES.get(name)
+
+
 DECODERS = {  # subclasses of `Decoder`; of those that fit an encoder the first is what `auto` means
     "deeplabv3plus": f"{_HERE}.decoders.deeplabv3plus:DeepLabV3Plus",
     "mitrans": f"{_HERE}.decoders.mitrans:MITransDecoder",

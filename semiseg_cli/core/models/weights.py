@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from semiseg_cli.core.errors import CheckpointError
 from semiseg_cli.core.files import network_of
-from semiseg_cli.core.models.names import BACKBONES
+from semiseg_cli.core.models.names import Backbone, known
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,7 +40,8 @@ def load_encoder(
     Raises CheckpointError where the weights cannot be had, read or fitted.
     """
     if starts_random(backbone, weights):
-        return f"encoder {backbone}: from scratch" + ("" if weights == "none" else ", there are no weights for it")
+        why = "" if weights == "none" else ", there are no weights for it"
+        return f"encoder {backbone}: from scratch{why}" + (f"; {encoder.remark}" if encoder.remark else "")
     path = imagenet_file(backbone, note) if weights in ("auto", "imagenet") else network_of(Path(weights))
     tensors, metadata = _read(path)
     if "semiseg" in metadata:
@@ -52,7 +53,8 @@ def load_encoder(
 
 def starts_random(backbone: str, weights: str) -> bool:
     """Whether `load_encoder` would leave the random weights."""
-    nobody = backbone in BACKBONES and not (BACKBONES[backbone].torchvision or BACKBONES[backbone].timm)
+    found = known(backbone)
+    nobody = found is not None and not (found.torchvision or found.timm)
     return weights == "none" or (weights == "auto" and nobody)
 
 
@@ -98,19 +100,19 @@ def cache_folder() -> Path:
 
 def _torchvision_weights(backbone: str) -> Any:
     """torchvision's description of the original recipe's weights (V1), which the field's papers start from."""
-    known = BACKBONES[backbone]
-    if known.timm:
+    found = known(backbone) or Backbone()
+    if found.timm:
         raise CheckpointError(
-            f"torchvision has no weights for {backbone}; timm's {known.timm} fit",
-            fix='`pip install timm`, then `python -c "import timm, safetensors.torch as s; '
-            f"s.save_file(timm.create_model('{known.timm}', pretrained=True).state_dict(), "
+            f"torchvision has no weights for {backbone}; timm's {found.timm} fit",
+            fix='`python -c "import timm, safetensors.torch as s; '
+            f"s.save_file(timm.create_model('{found.timm}', pretrained=True).state_dict(), "
             f"'{backbone}.safetensors')\"`, then `--weights {backbone}.safetensors`; or `--weights none`",
         )
-    if not known.torchvision:
+    if not found.torchvision:
         raise CheckpointError(f"torchvision has no ImageNet weights for {backbone}", fix="`--weights none`")
     import torchvision.models
 
-    return torchvision.models.get_model_weights(known.torchvision).IMAGENET1K_V1
+    return torchvision.models.get_model_weights(found.torchvision).IMAGENET1K_V1
 
 
 def _download(url: str, target: Path) -> None:
@@ -192,6 +194,8 @@ def _fit(encoder: Encoder, tensors: dict[str, Tensor], backbone: str, path: Path
         raise CheckpointError(f"{path} does not fit {backbone}", why=why, fix=_what_fits(backbone))
     encoder.load_state_dict(given, strict=False)
     line = f"encoder {backbone}: {len(given)} tensors from {path}"
+    if encoder.remark:
+        line += f"; {encoder.remark}"
     if unused:
         line += f"; its {', '.join(f'{prefix}*' for prefix in unused)} left out"
     if absent:
@@ -205,9 +209,9 @@ def _few(names: Sequence[str], most: int = 4) -> str:
 
 def _what_fits(backbone: str) -> str:
     fitting = [f"a semiseg checkpoint of {backbone}"]
-    known = BACKBONES[backbone]
-    if known.torchvision:
+    found = known(backbone) or Backbone()
+    if found.torchvision:
         fitting += [f"torchvision's {backbone} (`--weights imagenet`, or its state dict as safetensors)"]
-    if known.timm:
-        fitting += [f"timm's {known.timm} as safetensors"]
+    if found.timm:
+        fitting += [f"timm's {found.timm} as safetensors"]
     return f"what fits is {' or '.join(fitting)}; `--weights none` trains from scratch"

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from semiseg_cli.core.config.layers import with_steps
 from semiseg_cli.core.data.again import adding
@@ -138,7 +138,11 @@ def _module(config: Config, builder: Builder, world: World) -> Train:
     module = Train(method, seed=train.seed, mean=encoder.mean, std=encoder.std, amp=amp, views=views)
     module = module.to(memory_format=torch.channels_last).to(world.device)
     if world.size > 1 and world.device.type == "cuda":
-        module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        from timm.layers.norm_act import (
+            convert_sync_batchnorm,  # PyTorch's would drop activations that are within norms
+        )
+
+        module = convert_sync_batchnorm(module)
     same_start(module, world)
     return module
 

@@ -7,17 +7,15 @@ arXiv 2304.07193; the four blocks are those of Meta's heads and of UniMatch V2).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from math import ceil
 from typing import Any
 
-import timm
 import torch
 from timm.models import VisionTransformer
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from semiseg_cli.core.models.backbones.vit_names import named_by_timm
+from semiseg_cli.core.models.backbones.naming import left_out, named_by_timm
 from semiseg_cli.core.networks import Encoder
 
 META = 0.1  # DINOv2's offset of grids, in patches
@@ -28,8 +26,6 @@ class ViT(Encoder):
 
     taps: the blocks whose tokens are maps. offset: of the position table's rule, see `resampled`.
     """
-
-    unused = ("mask_token", "head.", "fc_norm.")
 
     def __init__(self, net: VisionTransformer, taps: Sequence[int], offset: float | None = None) -> None:
         super().__init__()
@@ -42,7 +38,8 @@ class ViT(Encoder):
         self.embeds_class = not net.no_embed_class  # whether the table has entries for class token and registers
         self.patch_embed, self.norm_pre, self.blocks = net.patch_embed, net.norm_pre, net.blocks[: self.taps[-1] + 1]
         self.cls_token, self.reg_token, self.pos_embed = net.cls_token, net.reg_token, net.pos_embed
-        self.norm = net.fc_norm if isinstance(net.norm, nn.Identity) else net.norm
+        self.norm, self.fc_norm = net.norm, net.fc_norm  # one of them does nothing
+        self.unused = ("mask_token", *left_out([*net.state_dict(), "head."], self.state_dict()))
 
     def forward(self, image_B3HW: Tensor) -> list[Tensor]:
         """Four maps (B, D, H / patch, W / patch)."""
@@ -52,7 +49,9 @@ class ViT(Encoder):
         x_BND, maps = self.norm_pre(x_BND), []
         for index, block in enumerate(self.blocks):
             x_BND = block(x_BND)
-            maps += [self.norm(x_BND)[:, prefix:].transpose(1, 2).unflatten(2, grid)] * self.taps.count(index)
+            if index in self.taps:
+                map_BDhw = self.fc_norm(self.norm(x_BND))[:, prefix:].transpose(1, 2).unflatten(2, grid)
+                maps += [map_BDhw] * self.taps.count(index)  # more than once in networks of few blocks
         return maps
 
     def _with_positions(self, x_BND: Tensor, grid: tuple[int, int]) -> tuple[Tensor, int]:
@@ -101,14 +100,3 @@ def _resizing(own: int, side: int, offset: float | None, like: Tensor) -> Tensor
 def quarters(depth: int) -> tuple[int, ...]:
     """The last block of every quarter of a transformer."""
     return tuple(ceil(depth * part / 4) - 1 for part in (1, 2, 3, 4))
-
-
-def _dinov2(size: str, registers: bool, output_stride: int) -> ViT:
-    """DINOv2's encoders. The output stride has no meaning for them."""
-    net: Any = timm.create_model(f"vit_{size}_patch14_{'reg4_' * registers}dinov2", num_classes=0)
-    taps = (4, 11, 17, 23) if size == "large" else (2, 5, 8, 11)  # 4, not 5: what Meta's heads were trained with
-    return ViT(net, taps, None if registers else META)
-
-
-dinov2_s, dinov2_b, dinov2_l = (partial(_dinov2, size, False) for size in ("small", "base", "large"))
-dinov2_s_reg, dinov2_b_reg, dinov2_l_reg = (partial(_dinov2, size, True) for size in ("small", "base", "large"))

@@ -1,9 +1,9 @@
-"""What publishers call the parameters of a vision transformer, brought to timm's names."""
+"""Names of parameters: what publishers of vision transformers call them, and what only classifiers have."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -35,6 +35,16 @@ def named_by_timm(tensors: Mapping[str, Tensor], *, merged: bool) -> dict[str, T
         named["cls_token"] = named["cls_token"] + named["pos_embed"][:, :1]
         named["pos_embed"] = named["pos_embed"][:, 1:]
     return named
+
+
+def left_out(whole: Iterable[str], kept: Iterable[str]) -> tuple[str, ...]:
+    """The shortest beginnings, of whole parts of names, that say what is in `whole` and not in `kept`."""
+    kept, found = list(kept), set[str]()
+    for name in set(whole) - set(kept):
+        parts = name.split(".")
+        starts = [".".join(parts[:count]) + "." * (count < len(parts)) for count in range(1, len(parts) + 1)]
+        found.add(next(start for start in starts if not any(other.startswith(start) for other in kept)))
+    return tuple(sorted(found))
 
 
 def _replaced(name: str) -> str:
