@@ -1,7 +1,7 @@
 """Predict files and folders of photos: index PNGs and overlays, at the size and the orientation people see them in.
 
-Images stream through: a few are decoded ahead, those of equal shape share forwards, and all is written before the next
-are read, so that a folder of any length takes the memory of a handful. What is written says `predicted_files.py`.
+Images stream through: a few are decoded ahead, those of equal shape share forwards, and files are written beside, a few
+behind, so that a folder of any length takes the memory of a handful. What is written says `predicted_files.py`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from semiseg_cli.core.beside import beside
 from semiseg_cli.core.commands import command
 from semiseg_cli.core.data.depths import Levels, is_deep, levels_of
 from semiseg_cli.core.data.listing import left_out, look_below, suffixes
@@ -33,6 +34,7 @@ from semiseg_cli.stages.progress import Progress, silent
 
 BLACK = 32  # of 255: no photo that shows anything is darker everywhere
 AHEAD = 4  # images decoded while others are predicted
+BEHIND = 4  # images whose files are not written yet
 CHUNK_PIXELS = 2**24  # of decoded images that are sorted by shape and predicted together
 
 
@@ -90,10 +92,14 @@ def predict_images(
                     black.append(str(path))
                 yield photo
 
-        for chunk in _chunks(readable()):
-            for photo, prediction in _predicted(predictor, chunk):
-                output.write(photo.id, photo.path, photo.image, prediction)
-                advance()
+        def write(photo: Photo, prediction: Prediction) -> None:
+            output.write(photo.id, photo.path, photo.image, prediction)
+            advance()
+
+        with beside(BEHIND) as put:
+            for chunk in _chunks(readable()):
+                for photo, prediction in _predicted(predictor, chunk, confidence or probabilities):
+                    put(write, photo, prediction)
     if black:
         low, high = levels_of(data)
         note(
@@ -208,14 +214,21 @@ def _chunks(photos: Iterable[Photo]) -> Iterator[list[Photo]]:
         yield chunk
 
 
-def _predicted(predictor: Predictor, photos: Sequence[Photo]) -> Iterator[tuple[Photo, Prediction]]:
+def _predicted(
+    predictor: Predictor, photos: Sequence[Photo], probabilities: bool
+) -> Iterator[tuple[Photo, Prediction]]:
     """Every photo with what is predicted of it, at the size of its image."""
     by_id = {photo.id: photo for photo in photos}
     records = [Record(photo.id, photo.path, None, *photo.image.shape[:2]) for photo in photos]
-    for part in predictions(predictor, records, load=lambda record: (by_id[record.id].seen, None)):
-        labels, confs = part.label_BHW.cpu().numpy(), part.conf_BHW.cpu().numpy()
+    load = lambda record: (by_id[record.id].seen, None)  # noqa: E731
+    for part in predictions(predictor, records, load=load, probabilities=probabilities):
+        labels = part.label_BHW.cpu().numpy()
+        confs = None if part.conf_BHW is None else part.conf_BHW.cpu().numpy()
         for place, record in enumerate(part.records):
-            yield by_id[record.id], Prediction(labels[place], confs[place], part.probs_BKhw[place : place + 1])
+            found = Prediction(labels[place])
+            if confs is not None and part.probs_BKhw is not None:
+                found = Prediction(labels[place], confs[place], part.probs_BKhw[place : place + 1])
+            yield by_id[record.id], found
 
 
 def _pixels(image: Array) -> int:

@@ -33,11 +33,11 @@ WRITTEN = LABELS, OVERLAYS, CONFIDENCE, PROBABILITIES, GEOTIFF = (
 
 
 class Prediction(NamedTuple):
-    """Of one image: class indices uint8 HxW, their probability HxW, and of all classes at the size that was seen."""
+    """Of one image: class indices uint8 HxW; where asked for, their probability, and all classes' at the size seen."""
 
     label_HW: Array
-    conf_HW: NDArray[np.float32]
-    probs_1Khw: Tensor
+    conf_HW: NDArray[np.float32] | None = None
+    probs_1Khw: Tensor | None = None
 
 
 @dataclass
@@ -67,9 +67,9 @@ class Output:
         if tags := georeference(source):
             save_index(self.folder / GEOTIFF / f"{id}.tif", found.label_HW, self.palette, tags)
             self.placed += 1
-        if self.confidence:
+        if self.confidence and found.conf_HW is not None:
             save_confidence(self.folder / CONFIDENCE / f"{id}.png", found.conf_HW)
-        if self.probabilities:
+        if self.probabilities and found.probs_1Khw is not None:
             height, width = found.label_HW.shape
             save_probabilities(self.folder / PROBABILITIES / f"{id}.npz", found.probs_1Khw, (height, width))
         if self.overlay:

@@ -193,7 +193,7 @@ def test_only_a_handful_of_images_is_in_memory(
     monkeypatch.setattr(stage, "CHUNK_PIXELS", 5 * 40 * 40)
     assert predict(ckpt, folder, out=tmp_path / "out")["images"] == 40
     assert len(events) == 80
-    assert max(np.cumsum(events)) <= 5 + stage.AHEAD + 1
+    assert max(np.cumsum(events)) <= 5 + stage.AHEAD + 1 + stage.BEHIND
 
 
 def test_an_unreadable_image_is_named_and_the_others_are_done(ckpt: Path, photos: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from semiseg_cli.core.data.depths import levels_of
 from semiseg_cli.core.data.photos import as_rgb
-from semiseg_cli.core.inference.enlarging import decided, enlarged
+from semiseg_cli.core.inference.enlarging import enlarged
 from semiseg_cli.core.inference.predictor import Predictor
 from semiseg_cli.core.models.segmenter import Segmenter
 from semiseg_cli.core.training.checkpoint import load_network
@@ -44,9 +44,9 @@ class Deployed(nn.Module):
         given = image.numpy(force=True) if isinstance(image, Tensor) else image
         rgb_HW3 = as_rgb(given, levels_of(self.meta["data"]))
         predictor = Predictor.of(self.net, self.meta, next(self.net.parameters()).device)
-        probs_1Khw = predictor(torch.from_numpy(predictor.seen(rgb_HW3))[None])
+        seen_1hw3 = torch.from_numpy(predictor.seen(rgb_HW3))[None]
         size = (rgb_HW3.shape[0], rgb_HW3.shape[1])
-        return enlarged(probs_1Khw, size)[0] if probabilities else decided(probs_1Khw, size)[0][0]
+        return enlarged(predictor(seen_1hw3), size)[0] if probabilities else predictor.labels(seen_1hw3, size)[0]
 
 
 def load(path: str | Path, device: str | torch.device = "cpu") -> Deployed:

@@ -34,16 +34,17 @@ Load = Callable[[Record], tuple[Array, Array | None]]  # image HxWx3 RGB and, wh
 
 
 class Predicted(NamedTuple):
-    """Images of equal shape, all on the device: predicted class (uint8), its probability, the mask if it was loaded.
+    """Images of equal shape, all on the device: predicted class (uint8), and the mask if it was loaded.
 
-    probs_BKhw: probabilities of all classes at the size at which the network saw the images (see `enlarging`).
+    Where probabilities are asked for: that of the class, and of all classes at the size at which the network saw the
+    images (see `enlarging`).
     """
 
     records: list[Record]
     label_BHW: Tensor
-    conf_BHW: Tensor
     truth_BHW: Tensor | None
-    probs_BKhw: Tensor
+    conf_BHW: Tensor | None = None
+    probs_BKhw: Tensor | None = None
 
 
 def load_image(record: Record) -> tuple[Array, None]:
@@ -64,12 +65,17 @@ def size(array: Array) -> str:
 
 
 def predictions(
-    predictor: Predictor, records: Sequence[Record], *, workers: int = 0, load: Load = load_image
+    predictor: Predictor,
+    records: Sequence[Record],
+    *,
+    workers: int = 0,
+    load: Load = load_image,
+    probabilities: bool = False,
 ) -> Iterator[Predicted]:
     """Predictions of every record, in groups of equal exact shape; within a shape, in the order of the records.
 
-    workers: processes that decode. The net is in eval mode until the iterator ends; then each of its modules has its
-    mode again.
+    workers: processes that decode. probabilities: whether they are wanted as well, which takes longer. The net is in
+    eval mode until the iterator ends; then each of its modules has its mode again.
     """
     device = predictor.device
     groups = list(_groups(records, predictor))
@@ -86,9 +92,14 @@ def predictions(
             if isinstance(loaded, SemisegError):
                 raise loaded
             image_BHW3, mask_BHW = loaded
-            probs_BKhw = predictor(image_BHW3)
+            size = group[0].height, group[0].width
             truth_BHW = None if mask_BHW is None else mask_BHW.to(device, non_blocking=True)
-            yield Predicted(group, *decided(probs_BKhw, (group[0].height, group[0].width)), truth_BHW, probs_BKhw)
+            if not probabilities:
+                yield Predicted(group, predictor.labels(image_BHW3, size), truth_BHW)
+                continue
+            probs_BKhw = predictor(image_BHW3)
+            label_BHW, conf_BHW = decided(probs_BKhw, size)
+            yield Predicted(group, label_BHW, truth_BHW, conf_BHW, probs_BKhw)
             del probs_BKhw  # else it would lie beside the next
 
 

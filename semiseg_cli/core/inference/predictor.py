@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from semiseg_cli.core.data.photos import reduced, reduced_size
 from semiseg_cli.core.inference import sliding
+from semiseg_cli.core.inference.enlarging import decided
 from semiseg_cli.core.inference.options import AS_TRAINED, Inference, resolve_window
 from semiseg_cli.core.settings import EvalConfig
 
@@ -31,7 +32,7 @@ class Predictor:
     """A network, called with images: window, stride, batch, scales and flip are those of `sliding.predict`.
 
     mean, std: per channel of images in [0, 1]. amp: bfloat16 autocast. It is called with images as `seen`
-    gives them; what it says of them is of their own size after `enlarging.decided`.
+    gives them; what it says of them is of their own size after `enlarging`, or as `labels`.
     """
 
     net: nn.Module
@@ -108,19 +109,24 @@ class Predictor:
 
     def __call__(self, image_BHW3: Tensor) -> Tensor:
         """Probabilities BKHW on the device, as `sliding.predict` gives them, of uint8 images on any, as `seen`."""
-        height, width = image_BHW3.shape[1:3]
-        rgb01_B3HW = image_BHW3.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
-        mean_311, std_311 = self._normalisation
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
+        with self._autocast():
             return sliding.predict(
                 self.net,
-                (rgb01_B3HW - mean_311) / std_311,
-                window=self.window_of(height, width),
-                stride=self.stride,
-                batch=self.at_once(height, width),
+                self._normalised(image_BHW3),
+                **self._windows(image_BHW3),
                 scales=self.scales,
                 flip=self.flip,
             )
+
+    def labels(self, image_BHW3: Tensor, size: tuple[int, int]) -> Tensor:
+        """The likeliest class of every pixel, uint8 BHW on the device, of images of `size` (height, width) as `seen`.
+
+        Probabilities are computed only where averaging or enlarging them could change it.
+        """
+        if self.flip or tuple(self.scales) != (1,) or tuple(image_BHW3.shape[1:3]) != size:
+            return decided(self(image_BHW3), size)[0]
+        with self._autocast():
+            return sliding.labels(self.net, self._normalised(image_BHW3), **self._windows(image_BHW3))
 
     def at_once(self, height: int, width: int) -> int:
         """Images of this size, or windows of them, per forward: `batch`, or fewer on a CPU if they are large."""
@@ -137,6 +143,20 @@ class Predictor:
         how = window, self.stride, sliding.multiple_of(self.net)
         groups = sliding.windows(height, width, *how) if window else {}
         return max(1, self.at_once(height, width) // max(map(len, groups.values()), default=1))
+
+    def _windows(self, image_BHW3: Tensor) -> dict[str, Any]:
+        height, width = image_BHW3.shape[1:3]
+        window, batch = self.window_of(height, width), self.at_once(height, width)
+        return {"window": window, "stride": self.stride, "batch": batch}
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp)
+
+    def _normalised(self, image_BHW3: Tensor) -> Tensor:
+        """Images B3HW on the device."""
+        mean_311, std_311 = self._normalisation
+        rgb01_B3HW = image_BHW3.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
+        return (rgb01_B3HW - mean_311) / std_311
 
     @cached_property
     def _normalisation(self) -> list[Tensor]:

@@ -15,6 +15,8 @@ from math import ceil
 import torch
 from torch import Tensor
 
+from semiseg_cli.core.inference import overlaps
+from semiseg_cli.core.inference.overlaps import Window, softmax
 from semiseg_cli.core.ops.sizes import fit_image, fit_side, resize
 
 Net = Callable[[Tensor], Tensor]  # normalised B3HW -> logits BKHW at input size; may state a `multiple` of sides
@@ -84,6 +86,30 @@ def predict(
     return total if len(scales) == 1 else total / len(scales)
 
 
+@torch.no_grad()
+def labels(net: Net, image_B3HW: Tensor, *, window: int = 0, stride: float = 2 / 3, batch: int = 8) -> Tensor:
+    """The class that `predict` finds likeliest at every pixel, uint8 BHW, in less time: see `overlaps`."""
+    count, _, height, width = image_B3HW.shape
+    if not window:
+        return torch.cat([net(chunk).max(1).indices.to(torch.uint8) for chunk in torch.split(image_B3HW, batch)])
+    label_BHW = torch.empty(count, height, width, dtype=torch.uint8, device=image_B3HW.device)
+    seen: list[list[Window]] = [[] for _ in range(count)]
+    done = 0  # rows, which no further window covers
+    (((h, w), corners),) = windows(height, width, window, stride, multiple_of(net)).items()
+    places = [(b, top, left) for top, left in corners for b in range(count)]
+    for start in range(0, len(places), batch):
+        chunk, rest = places[start : start + batch], places[start + batch :]
+        crops = torch.stack([image_B3HW[b, :, top : top + h, left : left + w] for b, top, left in chunk])
+        for (b, top, left), logits_Khw in zip(chunk, net(crops), strict=True):
+            seen[b].append(Window(top, left, logits_Khw))
+        rows = slice(done, rest[0][1] if rest else height)
+        for b in range(count):
+            overlaps.decide(seen[b], rows, label_BHW[b])
+            seen[b] = [one for one in seen[b] if one.bottom > rows.stop]
+        done = rows.stop
+    return label_BHW
+
+
 def _slide(net: Net, image_B3HW: Tensor, window: int, stride: float, batch: int, flip: bool) -> Tensor:
     """Probabilities of overlapping windows, averaged where they overlap."""
     count, _, height, width = image_B3HW.shape
@@ -106,9 +132,5 @@ def _slide(net: Net, image_B3HW: Tensor, window: int, stride: float, batch: int,
 
 
 def _probabilities(net: Net, image_B3HW: Tensor, flip: bool) -> Tensor:
-    probs = _softmax(net(image_B3HW))
-    return (probs + _softmax(net(image_B3HW.flip(-1))).flip(-1)) / 2 if flip else probs
-
-
-def _softmax(logits_BKHW: Tensor) -> Tensor:
-    return logits_BKHW.softmax(1, dtype=torch.promote_types(logits_BKHW.dtype, torch.float32))
+    probs = softmax(net(image_B3HW), 1)
+    return (probs + softmax(net(image_B3HW.flip(-1)), 1).flip(-1)) / 2 if flip else probs

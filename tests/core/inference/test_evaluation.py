@@ -175,13 +175,18 @@ def test_a_folder_that_cannot_be_written_is_named(dataset: Dataset, tmp_path: Pa
 
 def test_predictions_need_no_mask_and_give_confidence(dataset: Dataset) -> None:
     records = [Record(r.id, r.image, None, r.height, r.width) for r in dataset.val]
-    parts = list(predictions(predictor(Reader(), flip=True, scales=(1.0, 1.5)), records))
+    how = predictor(Reader(), flip=True, scales=(1.0, 1.5))
+    parts = list(predictions(how, records, probabilities=True))
     assert sum(len(part.records) for part in parts) == len(records)
     for part in parts:
         assert part.truth_BHW is None
         assert part.label_BHW.dtype == torch.uint8
+        assert part.conf_BHW is not None
         assert part.conf_BHW.min() > 1 / 3
         assert part.conf_BHW.max() <= 1
+    for asked, plain in zip(parts, predictions(how, records), strict=True):
+        assert plain.conf_BHW is None
+        assert torch.equal(plain.label_BHW, asked.label_BHW)
 
 
 def test_amp_runs_the_network_under_bfloat16(dataset: Dataset) -> None:
