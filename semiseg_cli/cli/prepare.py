@@ -21,7 +21,12 @@ for benchmark in benchmarks():
 def folder(
     labeled: Annotated[Path, typer.Option(metavar="DIR", help="images that have a mask", rich_help_panel=SOURCE)],
     masks: Annotated[
-        Path, typer.Option(metavar="DIR", help="their masks: a.png or a_mask.png for a.jpg", rich_help_panel=SOURCE)
+        Path,
+        typer.Option(
+            metavar="DIR",
+            help="their masks: a.png for a.jpg, or with one affix for all, a_mask.png or gt-a.png",
+            rich_help_panel=SOURCE,
+        ),
     ],
     classes: Annotated[
         Path,

@@ -252,6 +252,14 @@ def test_an_image_listed_twice_is_told(root: Path, tree: Path) -> None:
         check(prepare_voc(root, source=tree), more=False)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_lists_of_pairs_of_paths_as_other_code_writes_them(root: Path, tree: Path, encoding: str) -> None:
+    for part, ids in (("train", TRAIN), ("val", VAL)):
+        lines = "".join(f"/JPEGImages/{id}.jpg /SegmentationClass/{id}.png\n" for id in ids)
+        (tree / "VOC2012" / f"ImageSets/Segmentation/{part}.txt").write_bytes(lines.encode(encoding))
+    check(prepare_voc(root, source=tree), more=False)
+
+
 def test_what_lies_below_the_data_root_is_found(root: Path, tmp_path: Path) -> None:
     voc_tree(root)
     data = prepare_voc(root)

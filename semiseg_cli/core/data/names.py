@@ -10,7 +10,9 @@ from pathlib import Path, PurePosixPath
 
 from semiseg_cli.core.errors import DataError
 
-_SUFFIX = re.compile(r"\.(jpe?g|png|bmp|tiff?|webp|ppm|pgm|gif|heic|heif|hif|avif|jfif|mat)$", re.IGNORECASE)
+_ENDING = r"\.(?:jpe?g|png|bmp|tiff?|webp|ppm|pgm|gif|heic|heif|hif|avif|jfif|mat)"
+_SUFFIX = re.compile(f"{_ENDING}$", re.IGNORECASE)
+_PAIR = re.compile(rf"(.+?{_ENDING})[\s,;]+\S.*{_ENDING}", re.IGNORECASE)  # of an image and its mask
 _CITYSCAPES = re.compile(r"_(leftImg8bit|gtFine_\w+)$")
 
 
@@ -20,9 +22,18 @@ def stem_of(line: str) -> str:
     >>> stem_of("leftImg8bit/train/ulm/ulm_000009_000019_leftImg8bit.png gtFine/train/ulm/x.png")
     'ulm_000009_000019'
     """
-    words = line.split()
-    image = words[0] if len(words) == 2 and _SUFFIX.search(words[0]) else line.strip()
-    return _CITYSCAPES.sub("", _SUFFIX.sub("", PurePosixPath(image.replace("\\", "/")).name))
+    return _CITYSCAPES.sub("", PurePosixPath(path_of(line)).name)
+
+
+def path_of(line: str) -> str:
+    """The path of the image that a line of a list names, with slashes and without its suffix.
+
+    >>> path_of("C:\\\\data\\\\my photos\\\\a.jpg masks/a_gt.png")
+    'C:/data/my photos/a'
+    """
+    pair, words = _PAIR.fullmatch(line.strip()), line.split()
+    first = words[0] if len(words) == 2 and _SUFFIX.search(words[0]) else line.strip()
+    return _SUFFIX.sub("", (pair[1] if pair else first).replace("\\", "/"))
 
 
 def fingerprint(ids: Iterable[str]) -> str:

@@ -6,8 +6,9 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from unicodedata import normalize
 
-from semiseg_cli.core.data.names import read_lines, stem_of
+from semiseg_cli.core.data.names import path_of, read_lines, stem_of
 from semiseg_cli.core.data.spec import Dataset, Record
 from semiseg_cli.core.errors import DataError
 
@@ -23,7 +24,8 @@ class Lists:
 def read_lists(place: Path, dataset: Dataset) -> Lists:
     """The lists of a folder (`labeled.txt`, and `unlabeled.txt` if there is one), or one file of labeled images.
 
-    A line is an id, or a path or pair of paths with the same stem. Warns about lines that stand there twice, and about
+    A line is an id, or a path or pair of paths with the same stem; of several such images the one whose folders fit the
+    path. Warns about lines that stand there twice, and about
     unlabeled images that the dataset lacks. Raises DataError for a labeled line that does not name one labeled image,
     for an image of the validation set, and for one that is labeled and unlabeled.
     """
@@ -98,15 +100,27 @@ class _Names:
 
 
 def _by_name(records: Sequence[Record]) -> dict[str, list[str]]:
-    """Ids by id and by stem."""
+    """Ids by id and by stem, in Unicode's composed form."""
     found: dict[str, list[str]] = {}
     for record in records:
-        found.setdefault(stem_of(record.id), []).append(record.id)
-    return found | {record.id: [record.id] for record in records}
+        found.setdefault(normalize("NFC", stem_of(record.id)), []).append(record.id)
+    return found | {normalize("NFC", record.id): [record.id] for record in records}
 
 
 def _matches(line: str, found: Mapping[str, list[str]]) -> list[str]:
-    return found.get(line) or found.get(stem_of(line), [])
+    """The ids that a line may mean: of several with its stem those whose folders are most of the end of its path."""
+    line = normalize("NFC", line)
+    ids = found.get(line) or found.get(stem_of(line), [])
+    if len(ids) < 2:
+        return ids
+    folders = path_of(line).split("/")[-2::-1]
+    shared = [_shared(folders, normalize("NFC", id).split("/")[-2::-1]) for id in ids]
+    return [id for id, count in zip(ids, shared, strict=True) if count == max(shared)]
+
+
+def _shared(one: Sequence[str], other: Sequence[str]) -> int:
+    """How many words two sequences have in common, from their start."""
+    return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def _some(lines: Sequence[str]) -> str:

@@ -1,8 +1,8 @@
 """Somebody's own folders: which image has which mask, what joins the pool, and what is held out for validation.
 
 An image's id is its path below its folder, without the suffix; where two folders use an id for different pictures,
-the later folder's ids begin with `unlabeled/` or `val/`. A mask belongs to the image with the same id, or to the one
-whose id it extends by `_mask` or `_label`, as long as that leaves no choice.
+the later folder's ids begin with `unlabeled/` or `val/`. Ids are in Unicode's composed form, whatever the disk holds.
+Which mask belongs to which image is told by `pairing.py`.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 from semiseg_cli.core.data.listing import left_out, look_below
 from semiseg_cli.core.data.names import draw_key
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.errors import DataError, UsageError
 from semiseg_cli.core.sources.copies import Copy, Refusal, Source
+from semiseg_cli.core.sources.pairing import differing_in_case, pair, parted
 
 HELD_OUT = 5  # one labeled image of five is held out where no validation images are given
-MASK_ENDINGS = ("", "_mask", "_label")
 
 
 @dataclass(frozen=True)
@@ -37,18 +38,26 @@ class Folders:
 
     def files(self, folder: Path | None) -> dict[str, Path]:
         """Image files by id below one of these folders, without those in the others. DataError where ids collide."""
-        if folder is None:
-            return {}
-        if not folder.is_dir():
-            raise DataError(f"{folder} is not a folder")
-        others = {path.resolve() for path in vars(self).values() if path} - {folder.resolve()}
         found: dict[str, Path] = {}
-        for path in look_below(folder, others).files:
-            id = path.relative_to(folder).with_suffix("").as_posix()
+        for path in self.paths(folder) if folder else ():
+            id = normalize("NFC", path.relative_to(folder or path).with_suffix("").as_posix())
             if id in found:
                 raise DataError(f"{found[id]} and {path} have the same name but for the suffix", fix="rename one")
             found[id] = path
         return dict(sorted(found.items()))
+
+    def paths(self, folder: Path) -> list[Path]:
+        """Image files below one of these folders, without those in the others, in the order of their names."""
+        if not folder.is_dir():
+            raise DataError(f"{folder} is not a folder", fix=_from_json(folder))
+        others = {path.resolve() for path in vars(self).values() if path} - {folder.resolve()}
+        return sorted(look_below(folder, others).files)
+
+    def images_and_masks(self, images: Path, masks: Path) -> tuple[dict[str, Path], dict[str, Path]]:
+        """Images and masks by id, of two folders or of one that holds both. DataError where ids collide."""
+        if images.resolve() == masks.resolve():
+            return parted(self.paths(images), images)
+        return self.files(images), self.files(masks)
 
     def left_out(self) -> list[str]:
         """A line for each of these folders in which something else than image files lies."""
@@ -60,8 +69,9 @@ class Folders:
         """A digest of names, sizes and times of all files: it tells whether something changed and opens none."""
         state = hashlib.sha256()
         for folder in vars(self).values():
-            for id, path in self.files(folder).items():
-                stat = path.stat()
+            found = self.paths(folder) if folder else []
+            for path in sorted(found, key=lambda path: path.with_suffix("").as_posix()):
+                stat, id = path.stat(), path.relative_to(folder or path).with_suffix("").as_posix()
                 line = f"{id}\n{path.suffix}\n{stat.st_size}\n{stat.st_mtime_ns}\n"
                 state.update(line.encode("utf-8", "surrogateescape"))
         return state.hexdigest()
@@ -89,11 +99,6 @@ class Arrangement:
 
 def gather(folders: Folders) -> Sources:
     """Match images and masks by name. Raises DataError where no labeled image is left, or a mask could be of two."""
-    same = {"masks": folders.labeled, "val_masks": folders.val}
-    for name, images in same.items():
-        masks = getattr(folders, name)
-        if masks and images and masks.resolve() == images.resolve():
-            raise DataError(f"{masks} is given for images and for masks", fix="put the masks into another folder")
     if (folders.val is None) != (folders.val_masks is None):
         raise UsageError("--val and --val-masks go together")
     labeled, bare, notes = _with_masks(folders, folders.labeled, folders.masks)
@@ -117,26 +122,33 @@ def gather(folders: Folders) -> Sources:
 
 def _with_masks(folders: Folders, images: Path, masks: Path) -> tuple[list[Source], dict[str, Path], list[str]]:
     """Images with their masks, images without one, and what is worth a note."""
-    image_files, mask_files = folders.files(images), folders.files(masks)
-    pairs: dict[str, str] = {}
-    owner: dict[str, str] = {}
-    for id in image_files:
-        fitting = [id + ending for ending in MASK_ENDINGS if id + ending in mask_files]
-        if len(fitting) > 1:
-            raise DataError(f"{image_files[id]} has several masks", why=", ".join(str(mask_files[m]) for m in fitting))
-        for mask in fitting:
-            if mask in owner:
-                both = f"{image_files[owner[mask]]} and {image_files[id]}"
-                raise DataError(f"{mask_files[mask]} could be the mask of two images", why=both, fix="rename one")
-            pairs[id], owner[mask] = mask, id
+    image_files, mask_files = folders.images_and_masks(images, masks)
+    found = pair(image_files, mask_files)
+    pairs = found.masks
+    orphans = sorted(mask_files.keys() - pairs.values())
+    bare = {id: path for id, path in image_files.items() if id not in pairs}
+    hint = differing_in_case(bare, orphans)
     if not pairs:
         what = f"no labeled image: no mask in {masks} is named like an image in {images}"
-        examples = f"images: {listed(image_files) or 'none'}; masks: {listed(mask_files) or 'none'}"
-        raise DataError(what, why=examples, fix="give each mask the name of its image, a/x.jpg and a/x.png")
-    orphans = sorted(mask_files.keys() - owner.keys())
-    notes = [f"{len(orphans)} masks in {masks} without an image: not used: {listed(orphans)}"] if orphans else []
+        examples = f"images: {listed(image_files) or 'none'}; masks: {listed(mask_files) or 'none'}{hint}"
+        fix = "give each mask the name of its image, a/x.jpg and a/x.png, or one prefix or suffix for all"
+        raise DataError(what, why=examples, fix=_from_json(masks) or fix)
+    notes = [f"{found.said}, all {len(pairs)}"] if found.said else []
+    if orphans:
+        notes.append(f"{len(orphans)} masks in {masks} without an image: not used: {listed(orphans)}{hint}")
     sources = [Source(id, image_files[id], mask_files[mask]) for id, mask in pairs.items()]
-    return sources, {id: path for id, path in image_files.items() if id not in pairs}, notes
+    return sources, bare, notes
+
+
+def _from_json(masks: Path) -> str:
+    """What to do where annotations lie in place of masks; empty where there are none."""
+    there = masks if masks.suffix.lower() == ".json" else next(masks.rglob("[!.]*.json"), None)
+    if not there:
+        return ""
+    return (
+        f"{there} holds annotations, and no pixels: export them as PNG masks (CVAT: 'Segmentation mask', LabelMe: "
+        "labelme_export_json, COCO: pycocotools' annToMask)"
+    )
 
 
 def _distinct(

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
-from semiseg_cli.core.data.names import read_lines
+from semiseg_cli.core.data.names import read_lines, stem_of
 from semiseg_cli.core.data.spec import IGNORE
 from semiseg_cli.core.errors import DataError
 from semiseg_cli.core.sources.benchmark import Task, demand, names
@@ -66,7 +66,8 @@ def is_devkit(folder: Path, names: AbstractSet[str]) -> bool:
     if len(there) >= 2 and Path(os.path.abspath(folder)).name == "VOC2012":
         return True  # half unpacked: that is told
     file = folder / "ImageSets" / "Segmentation" / "train.txt"
-    return len(there) == 3 and file.is_file() and all(re.fullmatch(r"20\d\d_\d{6}", id) for id in read_lines(file)[:3])
+    listed = [stem_of(line) for line in read_lines(file)[:3]] if len(there) == 3 and file.is_file() else [""]
+    return all(re.fullmatch(r"20\d\d_\d{6}", id) for id in listed)
 
 
 def find_devkit(place: Path) -> Path | None:
@@ -111,7 +112,7 @@ def _read_list(devkit: Path, part: str) -> list[str]:
     lines = read_lines(file)
     if not lines:
         raise DataError(f"{file} is empty", fix=UNPACK)
-    ids = sorted({*lines})
+    ids = sorted({*map(stem_of, lines)})  # some write paths, or pairs of image and mask, as for other code
     if twice := len(lines) - len(ids):
         warnings.warn(f"{file} names {twice} images more than once", stacklevel=2)
     return ids

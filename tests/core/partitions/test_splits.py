@@ -1,5 +1,6 @@
 import hashlib
 import random
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,9 @@ def test_masks_are_counted_where_prepare_has_not(tmp_path):
         ("dir\\photo.v2.JPG", "photo.v2"),
         ("photo.v2", "photo.v2"),
         ("my photo.png\r", "my photo"),
+        ("/my data/photos/a b.jpg /my data/masks/a b_gt.png", "a b"),
+        ("photos/a.jpg,masks/a_mask.png", "a"),
+        ("D:\\photos\\a.jpg\tD:\\masks\\b.png", "a"),
     ],
 )
 def test_stem_of(line, stem):
@@ -140,6 +144,24 @@ def test_list_files(tmp_path, end, form):
         assert [record.id for record in partition.labeled] == sorted(ids)
         assert partition.fingerprint == fingerprint(ids)
         assert "2 of 367" in partition.name
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-8-sig"])
+def test_lists_in_other_encodings(tmp_path, encoding):
+    (tmp_path / "labeled.txt").write_bytes("street/0007\r\nstreet/0001\r\n".encode(encoding))
+    partition = resolve_partition(dataset(), str(tmp_path / "labeled.txt"))
+    assert [record.id for record in partition.labeled] == ["street/0001", "street/0007"]
+
+
+def test_a_line_means_the_image_whose_folders_are_the_end_of_its_path(tmp_path):
+    data = Dataset(**{**vars(dataset(2, 0)), "train": tuple(map(record, ["a/x/1", "b/x/1", "x/1", "pré/2", "b/2"]))})
+    file = tmp_path / "list.txt"
+    file.write_text(f"/home/me/b/x/1.jpg masks/1.png\nphotos/{unicodedata.normalize('NFD', 'pré')}/2.jpg\n")
+    assert [r.id for r in resolve_partition(data, str(file)).labeled] == ["b/x/1", "pré/2"]
+    file.write_text("y/1.jpg\n")
+    with pytest.raises(DataError) as caught:
+        resolve_partition(data, str(file))
+    assert caught.value.why == "several images: y/1.jpg"
 
 
 def test_a_written_split_goes_by_its_name(tmp_path):

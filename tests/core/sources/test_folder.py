@@ -290,12 +290,16 @@ def test_images_without_a_mask_join_the_pool(given):
 
 
 def test_no_mask_fits(given):
-    for path in list(given["masks"].iterdir()):
-        path.rename(path.with_name(f"label-{path.name}"))
+    for i, path in enumerate(sorted(given["masks"].iterdir())):
+        path.rename(path.with_name(f"{'abcdefghij'[i]}.png"))
     with pytest.raises(DataError, match="no labeled image") as caught:
         prepare_folder(**given)
     assert "images: 0, 1, 2" in caught.value.why
-    assert "masks: label-0" in caught.value.why
+    assert "masks: a, b" in caught.value.why
+    (given["masks"] / "a.json").write_text("{}")
+    with pytest.raises(DataError) as caught:
+        prepare_folder(**given)
+    assert "a.json holds annotations" in caught.value.fix
 
 
 def test_many_classes_without_a_pixel_are_shortened(given):
@@ -353,7 +357,7 @@ def test_folders_within_each_other(tmp_path):
     assert [source.id for source in sources.labeled] == ["1"]
     assert [source.id for source in sources.pool] == ["2", "3"]
     with pytest.raises(DataError, match="images and for masks"):
-        gather(Folders(tmp_path / "i", tmp_path / "i"))
+        gather(Folders(tmp_path / "i/more", tmp_path / "i/more"))
     with pytest.raises(UsageError, match="go together"):
         gather(Folders(tmp_path / "i", tmp_path / "i/masks", val=tmp_path / "i/more"))
 
