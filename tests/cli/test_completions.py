@@ -70,7 +70,7 @@ def test_commands_and_options(complete: Complete) -> None:
     ("line", "expected"),
     [
         ("semiseg train --method ", list(METHODS)),
-        ("semiseg methods uni", ["unimatch"]),
+        ("semiseg methods uni", ["unimatch", "unimatchv2"]),
         ("semiseg train -b ", list(BACKBONES)),
         ("semiseg train -p ", list(presets())),
         ("semiseg presets sm", ["small"]),
@@ -121,7 +121,7 @@ def test_in_bash_itself(place: Path) -> None:
     program.chmod(0o755)
     lines = (
         f"source {shlex.quote(str(ROOT / 'completions' / 'semiseg.bash'))}",
-        "COMP_WORDS=(semiseg train -m uni) COMP_CWORD=3",
+        "COMP_WORDS=(semiseg train -m fix) COMP_CWORD=3",
         "_semiseg_completion semiseg",
         'echo "${COMPREPLY[@]}"',
         "complete -p semiseg",
@@ -131,4 +131,4 @@ def test_in_bash_itself(place: Path) -> None:
         env=environment(PATH=f"{program.parent}:{os.environ['PATH']}"),
         cwd=place, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert done.stdout.splitlines() == ["unimatch", "complete -o default -F _semiseg_completion semiseg"]
+    assert done.stdout.splitlines() == ["fixmatch", "complete -o default -F _semiseg_completion semiseg"]

@@ -47,13 +47,17 @@ def load_preset(name: str, method: str, added: Collection[str] = ()) -> Flat:
 def choose(kind: str, backbone: str = "") -> str:
     """The preset for a kind of dataset: the one of its name, else small.
 
-    Of several (voc-r50, voc-r101) the one for the backbone that was asked for, deep stem or not; else the r101 one.
+    Of several (voc-r50, voc-dinov2-s) the one for the backbone that was asked for, deep stem or not, else one for a
+    backbone of its kind in another size (dinov2_l), else the r101 one.
     """
     if kind in presets():
         return kind
-    own = [name for name in presets() if name.startswith(f"{kind}-")]
-    made_for = {tomllib.loads(preset_text(name))["model"]["backbone"].rstrip("s"): name for name in own}
-    return made_for.get(backbone.rstrip("s"), min(own, default="small"))
+    names = [name for name in presets() if name.startswith(f"{kind}-")]
+    own = {tomllib.loads(preset_text(name))["model"]["backbone"]: name for name in names}
+    alike = [name for made_for, name in own.items() if backbone.startswith(made_for.partition("_")[0] + "_")]
+    usual = own.get("resnet101", "small")
+    plain = backbone.removesuffix("s") if backbone.startswith("resnet") else backbone
+    return own.get(plain) or min(alike, default=usual)
 
 
 def for_method(tables: Mapping[str, Any], method: str, origin: str, added: Collection[str] = ()) -> Flat:

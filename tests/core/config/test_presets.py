@@ -63,6 +63,11 @@ def test_a_dataset_kind_has_its_preset_or_small() -> None:
     assert choose("voc", "resnet50s") == "voc-r50"
     assert choose("voc", "mobilenet_v2") == "voc-r101"
     assert choose("cityscapes", "resnet50") == "cityscapes-r50"
+    assert choose("voc", "dinov2_s") == "voc-dinov2-s"
+    assert choose("voc", "dinov2_b") == "voc-dinov2-b"
+    assert choose("cityscapes", "dinov2_l") == "cityscapes-dinov2-b"
+    assert choose("voc", "dinov2_s_reg") == "voc-dinov2-b"
+    assert choose("folder", "dinov2_s") == "small"
 
 
 def test_the_backbone_as_typed_chooses_among_a_kinds_presets(tmp_path: Path) -> None:

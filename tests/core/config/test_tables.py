@@ -79,6 +79,7 @@ def test_the_tables_of_every_paper_are_there() -> None:
         "maskmatch": list("123456789"),
         "guidedmix": list("12345"),
         "stpg": [*"12345", "figure 6", "figure 8a", "figure 8b"],
+        "unimatchv2": ["1", "2", "5", "6", "7", "8", "10", "11", "figure 5", "figure 6"],
         "s4mim": ["I", "II", "III", "IV", "V", "VI", "VII", "VIII", "figure 4"],
     }
 
@@ -139,7 +140,7 @@ def test_no_two_numbers_stand_beside_one_run(method: str, typed: dict[str, Resol
 
 
 def test_unimatch_is_trained_as_its_authors_do(typed: dict[str, Resolved]) -> None:
-    rows = [row for _, row in ROWS if row.method in ("unimatch", "ipixmatch")]
+    rows = [row for method, row in ROWS if row.method in ("unimatch", "ipixmatch") and method != "unimatchv2"]
     assert len(rows) > 100
     for row in rows:
         found = trained(row, typed)
@@ -165,6 +166,28 @@ def test_unimatchs_supervised_runs_are_its_authors(typed: dict[str, Resolved]) -
         assert found["train.steps"] == passes * (-(-labels // 4) // 4), row.title
         assert (found["train.batch"], found["train.epochs"]) == (16, 0)
         assert found["train.lr"] == {"voc": 0.001, "cityscapes": 0.005}[row.data]
+
+
+def test_unimatch_v2_is_trained_as_its_authors_do(typed: dict[str, Resolved]) -> None:
+    rows = table_rows("unimatchv2")
+    assert len(rows) > 100
+    for row in rows:
+        found = trained(row, typed)
+        labels_alone, doubled = row.method == "supervised", row.table == "11"
+        assert found["model.backbone"] == ("dinov2_l" if row.table == "8" else f"dinov2_{row.preset[-1]}")
+        adamw = {"optimizer": "adamw", "lr": 5e-6, "head_lr_multiplier": 40, "weight_decay": 0.01, "warmup_steps": 0}
+        assert {name: found[f"train.{name}"] for name in adamw} == adamw, row.title
+        batch, crop, epochs, loss = {"voc": (16, 518, 60, "ce"), "cityscapes": (8, 798, 180, "ohem")}[row.data]
+        assert found["train.batch"] == batch * (2 if labels_alone or doubled else 1)
+        assert (found["train.crop"], found["train.loss"], found["train.scale"]) == (crop, loss, (0.5, 2.0))
+        assert found["eval.window"] == ("798" if row.data == "cityscapes" else "none")
+        assert found["model.freeze_encoder"] == (row.table == "7")
+        if labels_alone:  # 3,000 images an epoch
+            assert found["train.steps"] == epochs * (3000 // found["train.batch"])
+        else:
+            assert found["train.epochs"] == epochs * (1 + doubled)
+            assert found["method.ema_teacher"] == (row.table != "10")
+            assert found["method.alpha"] == 0.996
 
 
 def test_s4mims_first_phase_is_trained_as_unimatch(typed: dict[str, Resolved]) -> None:

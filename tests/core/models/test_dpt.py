@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from semiseg_cli.core.models import build_segmenter
 from semiseg_cli.core.models.decoders.dpt import DPT
 
 SIZES = {  # encoder's width: width of the fusions, channels of the pyramid
@@ -134,3 +136,21 @@ def test_a_file_that_lacks_something_is_refused_and_its_own_is_not() -> None:
     del weights["scratch.refinenet4.resConfUnit2.conv1.weight"]
     with pytest.raises(RuntimeError, match=r"Missing key.*fuse\.3\.unit\.conv1\.weight"):
         decoder.load_state_dict(weights)
+
+
+@pytest.mark.parametrize(("size", "published"), [("s", 24_795_637), ("b", 97_528_789), ("l", 335_579_157)])
+def test_a_whole_network_is_as_large_as_published(size: str, published: int) -> None:
+    """Less what is never used: a unit of the decoder, and the encoder's token for masked patches."""
+    with torch.device("meta"):
+        net = build_segmenter(f"dinov2_{size}", "dpt", 21)
+    unused = {"s": 73_856 + 384, "b": 295_168 + 768, "l": 1_180_160 + 1024}[size]
+    assert sum(p.numel() for p in net.parameters()) == published - unused
+
+
+def test_a_whole_network_costs_what_was_measured() -> None:
+    """At 518 pixels, where the position table is used as it is; attention's two products included."""
+    with torch.device("meta"):
+        net, image = build_segmenter("dinov2_s", "dpt", 21), torch.empty(1, 3, 518, 518)
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+        net(image)
+    assert counter.get_total_flops() / 1e9 == pytest.approx(114, abs=1)
