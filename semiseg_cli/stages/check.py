@@ -12,7 +12,7 @@ from semiseg_cli.core.data.names import fingerprint
 from semiseg_cli.core.data.spec import Dataset, Record
 from semiseg_cli.core.partitions.protocols import protocols
 from semiseg_cli.core.partitions.splits import resolve_partition
-from semiseg_cli.core.sources.checks import Look, histogram, look, same_pictures
+from semiseg_cli.core.sources.checks import Look, histogram, look, same_pictures, similar_pictures
 from semiseg_cli.stages.building import on_all_cores
 from semiseg_cli.stages.progress import Progress, silent
 from semiseg_cli.stages.split import class_counts
@@ -46,7 +46,7 @@ def check(root: Path, data: str, *, labeled: str = "", progress: Progress = sile
         if record.mask is None
     ]
     classes = _classes(dataset, train, val)
-    warnings += _warnings(dataset, looks, classes)
+    warnings += _similar(train, val) + _warnings(dataset, looks, classes)
     result: dict[str, Any] = {
         "data": data,
         "kind": dataset.kind,
@@ -88,6 +88,19 @@ def _twice(dataset: Dataset, looks: Sequence[Look]) -> tuple[list[Finding], list
         else:
             repeats.append({"what": "picture that is there more than once", "detail": detail})
     return leaks, repeats
+
+
+def _similar(train: Sequence[Look], val: Sequence[Look]) -> list[Finding]:
+    """Training pictures that look like a validation picture, the labeled ones first."""
+    pairs = sorted(similar_pictures(train, val), key=lambda pair: pair[0].mask is None)
+    return [
+        {
+            "what": f"{'labeled' if ours.mask else 'unlabeled'} picture that looks like a validation picture, perhaps "
+            "the same in another encoding",
+            "detail": f"train {ours.id} = val {theirs.id}",
+        }
+        for ours, theirs in pairs
+    ]
 
 
 def _classes(dataset: Dataset, train: Sequence[Look], val: Sequence[Look]) -> dict[str, dict[str, int]]:

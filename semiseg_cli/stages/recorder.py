@@ -83,8 +83,8 @@ class Recorder:
             return
         self.told.add(f"unfound {when}")
         names = ", ".join(unfound[:8]) + (f" and {len(unfound) - 8} more" if len(unfound) > 8 else "")
-        advice = f"If this lasts, {self._against_one_class()}, or " if step < steps else "Train longer, "
-        self.screen.note(f"step {step}: nothing is found of: {names} (IoU 0). {advice}label more of it")
+        advice = f"If this lasts, {self._against_one_class()}" if step < steps else "Train longer"
+        self.screen.note(f"step {step}: nothing is found of: {names} (IoU 0). {advice}, or label more of it")
 
     def owes_evaluation(self) -> bool:
         """Whether the run was saved after a step whose evaluation a file that could not be read prevented."""

@@ -43,6 +43,27 @@ def problems(folder: Path) -> dict[str, str]:
     return {each["what"]: each["detail"] for each in found}
 
 
+def test_a_validation_photo_in_another_encoding_is_a_warning(tmp_path: Path) -> None:
+    rng, folder = np.random.default_rng(1), tmp_path / "film"
+    coarse = rng.integers(0, 255, (6, 8, 3), np.uint8)
+    photo = np.asarray(Image.fromarray(coarse).resize((64, 48), Image.Resampling.BICUBIC))
+    other = np.asarray(Image.fromarray(255 - coarse).resize((64, 48), Image.Resampling.BICUBIC))
+    mask = rng.integers(0, 2, (48, 64), np.uint8)
+
+    def record(id: str, suffix: str, image: Any) -> Record:
+        file = write_image(folder / f"{id}{suffix}", image)
+        return Record(id, file, write_image(folder / f"{id}_mask.png", mask), 48, 64)
+
+    train = (record("a", ".png", photo), record("b", ".png", other))
+    val = (record("v", ".jpg", photo),)
+    write_dataset(Dataset("film", "folder", folder, ("a", "b"), ((0, 0, 0), (9, 9, 9)), train, val), {})
+    found = check(tmp_path, "film")
+    assert found["problems"] == []
+    (one,) = [each for each in found["warnings"] if "looks like" in each["what"]]
+    assert one["what"].startswith("labeled picture")
+    assert one["detail"] == "train a = val v"
+
+
 def test_sound_data(folder: Path) -> None:
     found = check(folder.parent, "park", labeled="2")
     assert found["problems"] == []
