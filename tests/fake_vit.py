@@ -11,7 +11,6 @@ from timm.models import VisionTransformer
 from semiseg_cli.core.models.backbones.vit import META, ViT
 from semiseg_cli.core.models.names import BACKBONES, Backbone
 
-SIDE = 42  # of an image
 VIT: dict[str, Any] = {"backbone": "small_vit", "decoder": "dpt", "output_stride": 16}
 
 
