@@ -36,4 +36,5 @@ def export(
 
     found = export_network(path, out, half=half)
     text = f"{found['file']}, {found['bytes'] / 2**20:.1f} MiB, from {found['checkpoint']}\nmodel card: {found['card']}"
+    text += f"\nencoder: {found['encoder']}"
     console.result("export", found, text, json)

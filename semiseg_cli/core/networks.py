@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -28,6 +28,19 @@ class Out:
     maps: tuple[Tensor, ...] = ()  # what the encoder gave, finest first
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where an encoder's first weights are from: what they are called ("": they were random), and their licence."""
+
+    weights: str = ""
+    licence: str = ""
+
+    @classmethod
+    def of(cls, meta: Mapping[str, Any]) -> Origin:
+        """What a checkpoint says of it; those from before it was kept say nothing."""
+        return cls(**meta["encoder"]) if "encoder" in meta else cls("unknown")
+
+
 class Encoder(nn.Module, ABC):
     """Images to maps, finest first, and what decoders and sizes must know of it.
 
@@ -39,6 +52,7 @@ class Encoder(nn.Module, ABC):
     multiple: int = 1  # sides of the images it takes are multiples of this
     mean: tuple[float, ...] = MEAN  # of the images it was trained on, RGB in [0, 1]: what it is given has mean 0 and
     std: tuple[float, ...] = STD  # deviation 1
+    origin: Origin = Origin()
     remark: str = ""  # what a user should know of it
     unused: tuple[str, ...] = ()  # beginnings of names in a classifier's weights that it has no place for
 

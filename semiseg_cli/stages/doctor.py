@@ -17,7 +17,7 @@ from typing import Any
 
 from semiseg_cli import __version__
 from semiseg_cli.core import runs
-from semiseg_cli.core.models.weights import cache_folder
+from semiseg_cli.core.models.published import cache_folder
 
 PACKAGES = (
     "torch", "torchvision", "numpy", "opencv-python-headless", "pillow", "scipy", "safetensors", "typer", "rich",

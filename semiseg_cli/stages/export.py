@@ -13,11 +13,17 @@ from semiseg_cli.core.config.describe import describe_method
 from semiseg_cli.core.errors import CheckpointError, UsageError
 from semiseg_cli.core.files import network_of, write_text
 from semiseg_cli.core.methods import METHODS
-from semiseg_cli.core.models import build_encoder, known
+from semiseg_cli.core.models import build_encoder
+from semiseg_cli.core.models.names import BACKBONES, DINOV3, Backbone
+from semiseg_cli.core.networks import Origin
 from semiseg_cli.core.ops.sizes import fit_side
 from semiseg_cli.core.training.checkpoint import read_network, write
 
 SUFFIX = ".safetensors"
+DINOV3_TERMS = (
+    "Derivatives are passed on under the DINOv3 License alone, with a copy of it "
+    "(https://ai.meta.com/resources/models-and-libraries/dinov3-license/)"
+)
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of batch norms: not parameters
 
 
@@ -48,6 +54,7 @@ def export_network(checkpoint: Path, out: Path | None = None, *, half: bool = Fa
         "method": meta["method"],
         "data": meta["data"]["name"],
         "miou": meta["miou"],
+        "encoder": _origin(meta),
     }
 
 
@@ -78,6 +85,7 @@ def model_card(file: str, tensors: dict[str, Tensor], meta: dict[str, Any]) -> s
     rows = {
         "data": f"{data['name']} ({data['kind']})",
         "licence of the data": data["licence"] or "not stated",
+        "encoder": _origin(meta),
         "labels": f"{partition['name']}{unlabeled}",
         "fingerprint": f"`{partition['fingerprint']}` (sha256 of the labeled images' names)",
         "method": f"{meta['method']}, {meta['step']} steps",
@@ -110,7 +118,7 @@ labels = net("photo.jpg")
 `labels` is a uint8 tensor (height, width) of the indices below, `net.classes` their names. A Pillow image or an upright
 uint8 array (height, width, 3) will do as well; `net(image, probabilities=True)` is float32 (classes, height, width).
 The network sees the image at the size it was trained for, as in `semiseg predict {file} photos/`, which writes the same
-labels. torch, torchvision and safetensors are all it needs; `net.net` is the bare network.
+labels. {_libraries(model['backbone'])} are all it needs; `net.net` is the bare network.
 
 ## Classes
 
@@ -124,6 +132,21 @@ labels. torch, torchvision and safetensors are all it needs; `net.net` is the ba
 {json.dumps(settings, indent=2)}
 ```
 """
+
+
+def _origin(meta: dict[str, Any]) -> str:
+    """Where the encoder's first weights are from, and what that asks of whoever passes the network on."""
+    origin = Origin.of(meta)
+    if origin.weights in ("", "unknown"):
+        return "began with weights that are not recorded" if origin.weights else "began with random weights"
+    said = f"began with {origin.weights}; licence of the published weights: {origin.licence or 'not stated'}"
+    return said + f". {DINOV3_TERMS}" * (origin.licence == DINOV3)
+
+
+def _libraries(backbone: str) -> str:
+    """What loading it needs."""
+    library = "" if BACKBONES.get(backbone, Backbone()).factory else "timm, "
+    return f"torch, torchvision, {library}safetensors"
 
 
 def _paper(method: str) -> str:
@@ -149,9 +172,11 @@ def _input(meta: dict[str, Any]) -> str:
 
 def _multiple(model: dict[str, Any]) -> int:
     """Of the sides that a network takes; 1, that of most, for one that this version of semiseg does not know."""
-    if known(model["backbone"]) is None:
+    try:
+        with torch.device("meta"):  # only what it states is wanted
+            return build_encoder(model["backbone"], output_stride=model["output_stride"]).multiple
+    except UsageError:
         return 1
-    return build_encoder(model["backbone"], output_stride=model["output_stride"]).multiple
 
 
 def _colour(palette: list[list[int]], index: int) -> str:

@@ -20,7 +20,7 @@ from semiseg_cli.core.data.names import fingerprint, read_lines, stem_of
 from semiseg_cli.core.data.spec import Dataset, Partition
 from semiseg_cli.core.errors import DataError, UsageError, did_you_mean
 from semiseg_cli.core.files import write_bytes
-from semiseg_cli.core.models.weights import cache_folder
+from semiseg_cli.core.models.published import cache_folder
 from semiseg_cli.core.partitions.protocols import Published, Repository, recognise, repositories
 from semiseg_cli.core.partitions.splits import from_lists
 from semiseg_cli.stages.progress import Progress, silent

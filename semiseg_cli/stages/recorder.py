@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,7 @@ class Recorder:
             state = {"step": step, "partition": self.session.partition.fingerprint, "seconds": self.seconds}
             state |= {"unlabeled": len(self.session.partition.unlabeled)}
             state |= {"best": self.best, "last": self.last}
+            state |= {"encoder": asdict(self.session.method.deployed().encoder.origin)}
             save_state(self.run / STATE, self.session.train, self.session.optimizer, state)
         barrier(self.session.world)
         self.saved = step

@@ -16,6 +16,7 @@ from semiseg_cli.core.data.again import naming_bad_files
 from semiseg_cli.core.data.loader import close
 from semiseg_cli.core.errors import CheckpointError, DataError, Diverged, Interrupted
 from semiseg_cli.core.files import STATE, resuming
+from semiseg_cli.core.networks import Origin
 from semiseg_cli.core.places import find_root, remember
 from semiseg_cli.core.settings import Config
 from semiseg_cli.core.training.checkpoint import load_state
@@ -153,6 +154,7 @@ def restore(session: Session, state: Path) -> dict[str, Any]:
             fix="put them back as they were (<dataset>/splits), or start a new run with --init",
         )
     _same_pool(session, meta.get("unlabeled"), state)
+    session.method.deployed().encoder.origin = Origin.of(meta)  # its weights are in the state
     return meta
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from semiseg_cli.core.errors import UsageError, did_you_mean
 from semiseg_cli.core.models.names import BACKBONES, DECODERS, LIBRARY, known
-from semiseg_cli.core.models.weights import imagenet_url, load_encoder, starts_random, to_download
+from semiseg_cli.core.models.weights import load_encoder, starts_random, to_download
 from semiseg_cli.core.registry import load_named
 from semiseg_cli.core.settings import ModelConfig, unread
 
@@ -28,7 +28,6 @@ __all__ = [
     "build_encoder",
     "build_segmenter",
     "described",
-    "imagenet_url",
     "known",
     "load_encoder",
     "starts_random",

@@ -19,6 +19,7 @@ from semiseg_cli.core.errors import CheckpointError
 from semiseg_cli.core.files import unwritable
 from semiseg_cli.core.models import build_segmenter
 from semiseg_cli.core.models.segmenter import Segmenter
+from semiseg_cli.core.networks import Origin
 
 SCHEMA = 1
 KEY = "semiseg"  # the one metadata entry; its value is a JSON document
@@ -101,6 +102,7 @@ def load_network(path: Path, device: str | torch.device = "cpu") -> tuple[Segmen
         upsampling=model.get("upsampling", "bilinear"),
     ).to(device)  # fmt: skip
     fit(net, tensors, path, "take another checkpoint of its run, or the version of semiseg that wrote it")
+    net.encoder.origin = Origin.of(meta)
     return net.eval(), meta
 
 

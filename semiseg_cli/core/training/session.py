@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -139,6 +139,7 @@ def network_meta(
             "labeled": len(partition.labeled),
             "unlabeled": unlabeled,
         },
+        "encoder": asdict(encoder.origin),
         "normalise": {"mean": list(encoder.mean), "std": list(encoder.std)},
         "method": config.title,
         "config": flat,

@@ -23,6 +23,7 @@ from semiseg_cli.core.methods.base import Build, Method
 from semiseg_cli.core.methods.plugins import load_plugin
 from semiseg_cli.core.methods.plugins.base import Extended
 from semiseg_cli.core.models import described, load_encoder, starts_random
+from semiseg_cli.core.networks import Origin
 from semiseg_cli.core.ops.sizes import fit_side
 from semiseg_cli.core.partitions.pairs import folder_of, pairs_of
 from semiseg_cli.core.partitions.splits import class_pixels, nothing_known
@@ -211,13 +212,16 @@ def _preparation(
 
     def fill(net: Any) -> None:
         if init is not None:
-            line = f"network: {init}"
             tensors, meta = read_network(init)
+            origin = Origin.of(meta)
+            terms = f"; licence of its encoder's first weights: {origin.licence}" if origin.licence else ""
+            line = f"network: {init}{terms}"
             _same_model(meta["model"], config.model, classes, init)
             if line in told:
                 encoder = {name: value for name, value in tensors.items() if name.startswith("encoder.")}
                 tensors = net.state_dict() | encoder
             fit_tensors(net, tensors, init, _encoder_alone(init))
+            net.encoder.origin = origin
         else:
             line = load_encoder(net.encoder, config.model.backbone, config.model.weights, note=note)
         if line not in told:

@@ -13,7 +13,10 @@ import torchvision
 from safetensors.torch import load_file, save_file
 
 from semiseg_cli.core.errors import CheckpointError
-from semiseg_cli.core.models import BACKBONES, build_segmenter, imagenet_url, load_encoder, weights
+from semiseg_cli.core.models import BACKBONES, build_segmenter, load_encoder, published
+from semiseg_cli.core.networks import Origin
+
+LICENCE = "licence of the published weights: bsd-3-clause"
 
 
 def make(backbone: str = "mobilenet_v2", **options):
@@ -48,7 +51,7 @@ def test_a_classifiers_file_in_half_precision(state, file):
         assert tensor.dtype == state[name].dtype
         expected = state[name].half().float() if tensor.is_floating_point() else state[name]
         assert torch.equal(tensor, expected)
-    assert line == f"encoder mobilenet_v2: 306 tensors from {file}; its features.18.*, classifier.* left out"
+    assert line == f"encoder mobilenet_v2: 306 tensors from {file}; its features.18.*, classifier.* left out; {LICENCE}"
 
 
 def test_counters_may_be_absent_and_that_is_said(state, file):
@@ -133,25 +136,16 @@ def test_from_scratch():
     assert "there are no weights for it" in load_encoder(make("tiny").encoder, "tiny", "auto")
 
 
-@pytest.mark.parametrize(
-    ("backbone", "choice", "fix"),
-    [
-        ("tiny", "imagenet", "--weights none"),
-        ("resnet50s", "auto", "resnet50s.gluon_in1k"),
-        ("resnet101s", "imagenet", "resnet101s.gluon_in1k"),
-    ],
-)
-def test_what_torchvision_does_not_have(backbone, choice, fix):
-    with torch.device("meta"):
-        net = make(backbone)
-    with pytest.raises(CheckpointError) as caught:
-        load_encoder(net.encoder, backbone, choice)
-    assert fix in caught.value.fix
+def test_nobody_has_weights_for_tiny():
+    with pytest.raises(CheckpointError, match="nobody has published weights for tiny") as caught:
+        load_encoder(make("tiny").encoder, "tiny", "imagenet")
+    assert caught.value.fix == "`--weights none`"
 
 
 @pytest.mark.parametrize("backbone", [name for name, of in BACKBONES.items() if of.torchvision])
 def test_urls_carry_a_hash(backbone):
-    assert re.fullmatch(r"https://download\.pytorch\.org/models/\w+-[0-9a-f]{8}\.pth", imagenet_url(backbone))
+    url = published.torchvision_url(backbone)
+    assert re.fullmatch(r"https://download\.pytorch\.org/models/\w+-[0-9a-f]{8}\.pth", url)
 
 
 @pytest.fixture
@@ -162,7 +156,7 @@ def server(tmp_path, monkeypatch, state) -> Path:
     torch.save(state, pickled)
     digest = hashlib.sha256(pickled.read_bytes()).hexdigest()
     served = pickled.rename(pickled.with_name(f"mobilenet_v2-{digest[:8]}.pth"))
-    monkeypatch.setattr(weights, "imagenet_url", lambda backbone: served.as_uri())
+    monkeypatch.setattr(published, "torchvision_url", lambda backbone: served.as_uri())
     monkeypatch.setenv("SEMISEG_CACHE", str(tmp_path / "cache"))
     return served
 
@@ -172,7 +166,9 @@ def test_a_download_is_announced_converted_and_kept(server, tmp_path, state):
     net = make()
     line = load_encoder(net.encoder, "mobilenet_v2", "auto", note=notes.append)
     cached = tmp_path / "cache" / "weights" / f"{server.stem}.safetensors"
-    assert line == f"encoder mobilenet_v2: 306 tensors from {cached}; its features.18.*, classifier.* left out"
+    left_out = "its features.18.*, classifier.* left out"
+    assert line == f"encoder mobilenet_v2: 306 tensors from {cached}; {left_out}; licence: bsd-3-clause"
+    assert net.encoder.origin == Origin(f"torchvision {server.as_uri()}", "bsd-3-clause")
     assert notes == [f"downloading ImageNet weights of mobilenet_v2 (14 MB) from {server.as_uri()} to {cached}"]
     assert list(cached.parent.iterdir()) == [cached]  # no pickle stays
     assert load_file(cached).keys() == state.keys()
