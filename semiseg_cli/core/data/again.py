@@ -16,6 +16,8 @@ from semiseg_cli.core.data.kinds import KINDS, Kind, benchmarks
 from semiseg_cli.core.data.spec import Dataset
 from semiseg_cli.core.errors import BadFile, DataError
 
+USUALLY = {"ignore": 255, "long_side": 1024}  # what `prepare folder` takes where it is not told
+
 
 def preparing(name: str, kind: str, root: Path, *words: str | Path) -> str:
     """`semiseg prepare <kind>` with these words, for a dataset of this name below this data root."""
@@ -112,7 +114,14 @@ def _as_before(kind: Kind, source: Mapping[str, Any], root: Path) -> list[str]:
             path = root / place
             said[option] = place if place == "none" else str(path.parent if around else path)
     said |= {f"--{key}": str(source[key]) for key in kind.numbers if key in source}
-    return [*itertools.chain.from_iterable(said.items()), *kind.words]
+    words = list(itertools.chain.from_iterable(said.items()))
+    for option, entry in kind.options.items():
+        value = source.get(entry, USUALLY.get(entry))
+        if isinstance(value, Mapping):
+            words += [word for code, target in value.items() for word in (option, f"{code}={target}")]
+        elif value != USUALLY.get(entry):
+            words += [option, str(value)]
+    return [*words, *kind.words]
 
 
 def _described(folder: Path) -> dict[str, Any]:

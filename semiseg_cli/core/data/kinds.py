@@ -26,6 +26,7 @@ class Kind:
     title: str
     places: Mapping[str, str] = field(default_factory=dict)  # option: path in `source`; KEY/..: around it
     numbers: tuple[str, ...] = ()  # entries of `source` that are options of the same name
+    options: Mapping[str, str] = field(default_factory=dict)  # option: entry in `source`, where it is not as usual
     words: tuple[str, ...] = ()  # further words that `prepare` needs
     benchmark: bool = False  # published: nobody adds images to it; `--source DIR` brings back what was moved
     around: bool = False  # found where it lies around somebody, without `--source`
@@ -49,6 +50,10 @@ KINDS: dict[str, Kind] = {
         places={
             "--labeled": "labeled", "--masks": "masks", "--unlabeled": "unlabeled", "--val": "val",
             "--val-masks": "val_masks",
+        },
+        options={
+            "--map": "map", "--ignore": "ignore", "--first": "first", "--unknown": "unknown",
+            "--mask-reading": "reading", "--mask-orientation": "orientation", "--long-side": "long_side",
         },
         words=("--classes", "FILE"),
     ),

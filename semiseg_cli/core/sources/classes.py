@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from semiseg_cli.core.sources.codes import Colour
 from semiseg_cli.core.sources.rows import Row, from_lines, parse_colour
 
 LARGEST = 1 << 20  # bytes of a classes file
+DEEPEST = 20  # brackets in brackets
 FORMATS = (
     'a class name per line; lines "0: road", "road,128,64,128" or CVAT\'s label map; CSV with a header; JSON or YAML: '
     '{"names": ["road", "car"], "palette": [[128, 64, 128], [0, 0, 142]]}, a list of names, {"0": "road"} or id2label'
@@ -77,6 +79,9 @@ def default_palette(classes: int) -> tuple[Colour, ...]:
 def _yaml(text: str) -> Any:
     import yaml
 
+    depths = accumulate((char in "[{") - (char in "]}") for char in text)
+    if max(depths, default=0) > DEEPEST:  # which takes YAML minutes to find out
+        raise ValueError("it is nested too deeply")
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
+from semiseg_cli.core.data.georeference import tiff_tags
 from semiseg_cli.core.data.photos import opened
 from semiseg_cli.core.errors import DataError
 from semiseg_cli.core.sources.codes import COLOUR, NOT_A_NUMBER, TRANSPARENT
@@ -73,6 +75,8 @@ def read_raster(path: Path) -> Raster:
 
     Raises DataError for unreadable and lossy files, several pages, 16-bit colour and modes that are not for labels.
     """
+    if (values := _doubles(path)) is not None:
+        return Raster(GREY, values)
     with opened(path) as image:
         _whole(image, path)
         bits = _bits(image, path)
@@ -95,6 +99,15 @@ def read_raster(path: Path) -> Raster:
         if image.mode.startswith("I"):
             return Raster(GREY, _integers(image), scale=_top(image, path, 16) / 65535, exif=exif)
         raise DataError(f"{path} has {image.mode} pixels, which are no labels", fix=_PNG)
+
+
+def _doubles(path: Path) -> NDArray[Any] | None:
+    """Floating-point values of 64 bits, of a TIFF, which Pillow does not know; None for any other file."""
+    tags = tiff_tags(path)
+    if not tags or tags.get(_BITS) not in (64, (64,)):
+        return None
+    values = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    return None if values is None or values.ndim != 2 else np.asarray(values, np.float32)
 
 
 def read_codes(path: Path) -> NDArray[Any]:

@@ -13,7 +13,10 @@ from semiseg_cli.core.sources.codes import COLOUR, TRANSPARENT, Code, code_name,
 from semiseg_cli.core.sources.survey import Seen
 from semiseg_cli.core.sources.told import LEAVE, NEAREST, Table
 
-PALETTE_FILE = 'say what the colours mean: --classes FILE.json with {"names": [...], "palette": [[r, g, b], ...]}'
+PALETTE_FILE = (
+    "say what the colours mean: --classes FILE.csv with a line name,r,g,b and one for each class, or FILE.json with "
+    '{"names": [...], "palette": [[r, g, b], ...]}'
+)
 
 
 def refuse_codes(

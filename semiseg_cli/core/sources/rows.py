@@ -56,7 +56,7 @@ def from_lines(text: str, suffix: str) -> list[Row]:
     """The rows of a text file. Raises ValueError, which names a line, for a table that is not understood."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     lines = [_COMMENT.sub("", line).strip() for line in lines]
-    lines = [line for line in lines if line]
+    lines = [line for line in lines if line and line != "__ignore__"]  # LabelMe's name of what is no class
     if not lines:
         return []
     if all(_CVAT.fullmatch(line) for line in lines):

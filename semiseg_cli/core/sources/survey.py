@@ -57,15 +57,9 @@ def look(path: Path) -> Seen:
 def tally(pixels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """The different pixels, sorted, and how many there are of each: run by run, since masks are made of few runs."""
     flat = pixels.ravel()
-    if flat.dtype == np.uint8:
-        counts = np.bincount(flat, minlength=256)
-        there = np.flatnonzero(counts)
-        return there.astype(np.uint8), counts[there]
     starts = np.flatnonzero(np.concatenate(([True], flat[1:] != flat[:-1])))
     values, place = np.unique(flat[starts], return_inverse=True)
-    counts = np.zeros(len(values), np.int64)
-    np.add.at(counts, place, np.diff(starts, append=flat.size))
-    return values, counts
+    return values, np.bincount(place, weights=np.diff(starts, append=flat.size)).astype(np.int64)
 
 
 def together(seen: Iterable[Seen]) -> dict[str, Counter[Pixel]]:

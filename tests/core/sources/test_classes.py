@@ -16,6 +16,8 @@ PLAIN, COLOURED = Classes(AB), Classes(AB, RED_GREEN)
     [
         ("c.txt", "road\n\nsky\r\n", PLAIN),
         ("c.txt", "# my classes\nroad\nsky  # above\n", PLAIN),
+        ("labels.txt", "__ignore__\n_background_\ncat\n", Classes(("_background_", "cat"))),
+        ("dataset.json", '{"channel_names": {"0": "CT"}, "labels": {"road": 0, "sky": 1}}', PLAIN),
         ("c.txt", "2 wheeler\n4 wheeler\n", Classes(("2 wheeler", "4 wheeler"))),
         ("c.txt", "class 1\nclass 2\n", Classes(("class 1", "class 2"))),
         ("c.txt", "bed, double\nlamp\n", Classes(("bed, double", "lamp"))),
@@ -99,7 +101,7 @@ def test_encodings(tmp_path, encoding):
         ("c.yaml", "names: [yes, no]\n", "not all strings: 'True'"),
         ("c.yaml", "names: [a\n", "no YAML"),
         ("c.yaml", "names: 3\n", "no list of names"),
-        ("c.yaml", "[" * 5000, ""),
+        ("c.yaml", "[" * 50_000, "too deeply"),
         ("c.py", "names = ['a', 'b']", ".py files"),
         ("c.xml", "<a/>", ".xml files"),
         ("gone.txt", None, "No such file"),

@@ -72,7 +72,7 @@ def test_rgb_of_greys_is_values_where_no_colour_is_known(tmp_path):
     assert masks == [ALL.tolist(), FEW.tolist()]
     assert said == "masks: 2 RGB of greys by their level (0 is 'ground', 2 is 'lava')"
     error = refused(tmp_path, [images[0], rgb(ALL)], THREE)
-    assert "--classes FILE.json" in error.fix
+    assert "--classes FILE.csv" in error.fix
 
 
 def test_a_palette_in_another_order_is_read_by_colour(tmp_path):

@@ -88,6 +88,7 @@ def test_few_bits_are_values(tmp_path):
         ("u4", 1, [0, 70000, 2**32 - 1]),
         ("i4", 2, [0, 70000, -9999]),
         ("f4", 3, [0, 0.5, -9999]),
+        ("f8", 3, [0, 0.5, -9999]),
     ],
 )
 def test_values_of_a_tiff(tmp_path, kind, sample_format, given):
