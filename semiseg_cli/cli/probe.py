@@ -14,7 +14,10 @@ from semiseg_cli.core.commands import command
 from semiseg_cli.core.partitions import WAYS
 from semiseg_cli.core.settings import DataConfig, ModelConfig, TrainConfig, doc
 
-CHOSEN = "encoder dinov2_s, as none was named; -b takes another"
+CHOSEN = (
+    "encoder efficientnet_lite0, as none was typed: of what was measured the best with few labels, and the fastest "
+    '(RESULTS.md, "A probe"); -b takes another, such as dinov2_s'
+)
 
 
 def probe(

@@ -123,12 +123,14 @@ def train(
         flags["model.weights"] = str(find_network(Path(weights), runs_root, say))
     with signals():
         resolved = presets.gather(flags, set_ or [], dataset=dataset_in(root), config=config, preset=preset)
+        if not (preset or backbone):
+            say(_chosen(resolved))
         from semiseg_cli.stages.foresee import planned
         from semiseg_cli.stages.train import train as start
 
     if dry_run:
         console.note("a dry run: nothing is written or downloaded")
-        resolved = planned(resolved, root)
+        resolved = planned(resolved, root, device)
         if not json and launch.is_main():
             console.result("train", None, f"{settings_text(resolved)}\n", json=False)
     found = start(
@@ -150,6 +152,15 @@ def dataset_in(root: Path) -> Callable[[str], tuple[str, str]]:
         return name, load_dataset(root, name).kind
 
     return named
+
+
+def _chosen(resolved: Resolved) -> str:
+    """What was chosen where neither a preset nor an encoder was typed, and for what it is meant."""
+    origin, encoder = resolved.origins["model.backbone"], resolved.config.model.backbone
+    if not origin.startswith("preset "):
+        return f"encoder {encoder}, from {origin}"
+    meant = presets.presets()[origin.removeprefix("preset ")].split(": ")[0].rstrip(".")
+    return f"{origin} and its encoder {encoder}, as none was typed; it is for: {meant[0].lower()}{meant[1:]}"
 
 
 def _unsaid(text: str) -> None:

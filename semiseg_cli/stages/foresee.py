@@ -14,12 +14,13 @@ from semiseg_cli.core.errors import DeviceError
 from semiseg_cli.core.models import to_download
 from semiseg_cli.core.partitions.splits import resolve_partition
 from semiseg_cli.core.settings import Config
-from semiseg_cli.core.training.distributed import World
+from semiseg_cli.core.training.distributed import World, join
 from semiseg_cli.core.training.estimate import estimate, is_large
 from semiseg_cli.core.training.measure import measure, steps_taken
 from semiseg_cli.core.training.session import Session
 from semiseg_cli.core.training.setup import open_session
 from semiseg_cli.stages.progress import Screen, Silent
+from semiseg_cli.stages.sizing import sized
 
 STEPS = 3  # that a dry run times
 
@@ -32,9 +33,10 @@ def members(config: Config, data_root: Path) -> tuple[Dataset, Partition]:
     )
 
 
-def planned(resolved: Resolved, data_root: Path) -> Resolved:
-    """The configuration with its number of steps, which may follow from that of the images."""
-    _, partition = members(resolved.config, data_root)
+def planned(resolved: Resolved, data_root: Path, device: str = "auto") -> Resolved:
+    """The configuration with its number of steps, and sizes that nobody typed, which follow from the images."""
+    dataset, partition = members(resolved.config, data_root)
+    resolved = sized(resolved, dataset, join(device).device.type == "cuda")
     return replace(resolved, config=with_steps(resolved.config, len(partition.unlabeled) or len(partition.labeled)))
 
 

@@ -37,7 +37,7 @@ from semiseg_cli.stages.progress import Progress, silent
 FEATURES = "features"  # folder in that of a dataset
 NAME = "last.safetensors"  # of the network, in the run
 DEFAULTS: dict[str, Any] = {  # how they were chosen: RESULTS.md, "A probe"
-    "method.name": "supervised", "model.backbone": "dinov2_s", "model.decoder": "mlp",
+    "method.name": "supervised", "model.backbone": "efficientnet_lite0", "model.decoder": "mlp",
     "model.freeze_encoder": True, "data.long_side": 728, "train.steps": 300, "train.batch": 2,
     "train.optimizer": "adamw", "train.lr": 1e-3, "train.head_lr_multiplier": 1.0, "train.weight_decay": 0.01,
     "train.warmup_steps": 20, "train.class_weights": "sqrt", "train.amp": "off", "eval.window": "none",

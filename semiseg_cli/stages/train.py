@@ -13,6 +13,7 @@ from semiseg_cli.core import runs
 from semiseg_cli.core.commands import command
 from semiseg_cli.core.config.layers import Resolved, refuse_changes
 from semiseg_cli.core.data.again import naming_bad_files
+from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.data.loader import close
 from semiseg_cli.core.errors import CheckpointError, DataError, Diverged, Interrupted
 from semiseg_cli.core.files import STATE, resuming
@@ -27,6 +28,7 @@ from semiseg_cli.core.training.setup import open_session, thawed
 from semiseg_cli.stages.foresee import cost_of_run, foresee, members
 from semiseg_cli.stages.progress import Screen, Silent
 from semiseg_cli.stages.recorder import Recorder
+from semiseg_cli.stages.sizing import sized
 from semiseg_cli.stages.stopping import Signals, let_in, signals
 
 
@@ -84,7 +86,8 @@ def _start(
     try:
         if out and world.main and not dry_run:
             run = runs.claim_run(out)  # before the work of loading: a taken directory is refused at once
-        config = thawed(config, init, screen.note)
+        resolved = sized(resolved, load_dataset(data_root, config.data.name), world.device.type == "cuda", screen.note)
+        config = thawed(resolved.config, init, screen.note)
         if dry_run:
             return cost_of_run(config, data_root, world, screen, init)
         foresee(config, data_root, world, screen)

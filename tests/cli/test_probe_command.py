@@ -28,7 +28,7 @@ def test_a_probe_is_trained_and_evaluated(root: Path, capsys: pytest.CaptureFixt
     assert "on 3 validation images" in said.out
     assert "next: semiseg predict runs/shapes-4-probe-tiny-s0 photos" in said.out
     assert "MB an image, in data/shapes/features/" in said.err
-    assert "dinov2_s" not in said.err
+    assert "encoder efficientnet_lite0" not in said.err
     assert main([*words, "shapes", "--head", "linear", "--side", "40", "-o", "mine", "--json", "-q"]) == 0
     said = capsys.readouterr()
     found: dict[str, Any] = json.loads(said.out)["result"]
@@ -40,7 +40,7 @@ def test_a_probe_is_trained_and_evaluated(root: Path, capsys: pytest.CaptureFixt
 def test_what_is_chosen_is_said(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["probe", "-l", "4", "--weights", "absent.safetensors"]) == 5
     said = capsys.readouterr().err
-    assert "dinov2_s" in said
+    assert "encoder efficientnet_lite0" in said
     assert "-b takes another" in said
     assert main(["probe", "-l", "40"]) == 3
     assert main(["probe", "-b", "tiny", "--side", "8"]) == 2

@@ -76,7 +76,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr(stage, "train", start)
     monkeypatch.setattr(stage, "resume", resume)
     images = COST["unlabeled"]
-    planned = lambda resolved, root: replace(resolved, config=with_steps(resolved.config, images))  # noqa: E731
+    planned = lambda resolved, root, device: replace(resolved, config=with_steps(resolved.config, images))  # noqa: E731
     monkeypatch.setattr(foresee, "planned", planned)
     return calls
 

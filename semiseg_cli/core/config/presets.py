@@ -23,6 +23,7 @@ from semiseg_cli.core.methods.plugins import PLUGINS
 from semiseg_cli.core.settings import Unread
 
 FOLDER = resources.files("semiseg_cli") / "presets"
+RECIPES = resources.files("semiseg_cli") / "recipes.toml"
 LOCAL = "semiseg.toml"  # in the working directory
 
 
@@ -86,7 +87,7 @@ def gather(
     preset: str = "",
     directory: Path = Path(),
 ) -> Resolved:
-    """Resolve what somebody typed: preset < semiseg.toml < --config < flags < --set.
+    """Resolve what somebody typed: preset < the encoder's recipe < semiseg.toml < --config < flags < --set.
 
     flags: flat settings given as options. pairs: the texts of --set. config: the file of --config. preset: empty for
     the one that suits the dataset. directory: where semiseg.toml is looked for.
@@ -99,13 +100,24 @@ def gather(
     base = [*((label, flat({"method": tables.get("method", {})})) for label, tables in files), *typed]
     _, method = strongest(base, "method.name", DEFAULT_METHOD)
     _, added = strongest(base, "method.add", ())
-    layers = [*((label, for_method(tables, method, label, added)) for label, tables in files), *typed]
+    layers: list[Layer] = [*((label, for_method(tables, method, label, added)) for label, tables in files), *typed]
     _, asked = strongest(layers, "data.name", "")
     name, kind = dataset(asked)
-    chosen = preset or choose(kind, strongest(layers, "model.backbone", "")[1])
+    _, backbone = strongest(layers, "model.backbone", "")
+    chosen = preset or choose(kind, backbone)
     if not asked:
         layers.append(("chosen: what is prepared", {"data.name": name}))
-    return over_preset(chosen, load_preset(chosen, method, added), layers)
+    said = load_preset(chosen, method, added)
+    if not preset:
+        layers = [*_recipes(backbone, said["model.backbone"]), *layers]
+    return over_preset(chosen, said, layers)
+
+
+def _recipes(backbone: str, usual: str) -> list[Layer]:
+    """The layer of an encoder that does not learn as `usual` does, for which the preset is, if this is one."""
+    tables = tomllib.loads(RECIPES.read_text("utf-8"))
+    known = (name for name in tables if backbone.startswith(name) and not usual.startswith(name))
+    return [(f"recipe for {name}", flat(tables[name])) for name in known]
 
 
 def over_preset(name: str, preset: Mapping[str, Any], layers: Sequence[Layer]) -> Resolved:

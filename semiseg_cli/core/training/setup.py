@@ -16,6 +16,7 @@ from torch import Tensor
 from semiseg_cli.core.config.layers import with_steps
 from semiseg_cli.core.data.again import adding
 from semiseg_cli.core.data.loader import Plan
+from semiseg_cli.core.data.photos import reduced_size
 from semiseg_cli.core.data.spec import Dataset, Partition, Record
 from semiseg_cli.core.errors import CheckpointError, DataError, UsageError
 from semiseg_cli.core.methods import load_method
@@ -153,13 +154,18 @@ def view_settings(train: TrainConfig) -> ViewSettings:
     return ViewSettings(strong if train.colour else None, train.cutmix)
 
 
+def usual_side(dataset: Dataset) -> int:
+    """The median of the training images' long sides in pixels, as they are shown."""
+    sides = [max(reduced_size(r.height, r.width, dataset.long_side)) for r in dataset.train]
+    return int(np.median(sides))
+
+
 def narrow_view(dataset: Dataset, crop: int, note: Callable[[str], None]) -> None:
     """Tell where crops show so little of the images that nothing is seen in its surroundings."""
-    side = int(np.median([max(record.height, record.width) for record in dataset.train]))
+    side = usual_side(dataset)
     if side > WIDEST_VIEW * crop:
-        own = dataset.kind == "folder"
-        smaller = f"smaller images (prepare them with --long-side {2 * crop + 15}, under another --name) or " * own
-        note(f"crops of {crop} pixels of images of {side}: {smaller}larger crops (-s train.crop={side // 2}) show more")
+        ways = f"smaller images (-s data.long_side={2 * crop + 15}) or larger crops (-s train.crop={side // 2})"
+        note(f"crops of {crop} pixels of images of {side}: {ways} show more")
 
 
 def _method(config: Config, build: Build) -> Method[Any]:

@@ -181,6 +181,8 @@ def test_crops_that_show_little_of_the_images_are_told(shapes_root: Path) -> Non
     narrow_view(dataset, side // 4 - 1, told.append)
     assert f"crops of {side // 4 - 1} pixels of images of {side}" in told[0]
     assert f"train.crop={side // 2}" in told[0]
+    narrow_view(dataset.shown(side // 2), side // 8, told.append)
+    assert len(told) == 1
 
 
 def test_a_run_on_reduced_images_is_evaluated_on_them(
