@@ -18,7 +18,7 @@ from semiseg_cli import __version__
 from semiseg_cli.cli import console
 from semiseg_cli.core import errors
 
-HEAVY = ("torch", "torchvision", "numpy", "cv2", "scipy", "PIL")
+HEAVY = ("torch", "torchvision", "timm", "huggingface_hub", "numpy", "cv2", "scipy", "PIL")
 
 
 @pytest.fixture(autouse=True)

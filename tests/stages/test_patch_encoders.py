@@ -83,6 +83,7 @@ def test_evaluation_shows_it_what_it_takes(
     monkeypatch.setattr(Patches, "forward", lambda self, x: shown.add(tuple(x.shape[2:])) or whole(self, x))
     found = evaluate_checkpoint(run / "last.safetensors", how, root=shapes_root, device="cpu")
     assert found["images"] == 3
+    assert found["window"] == {"none": 0, "32": 28, "64": 63}[how.window]  # what is told of it is what was done
     assert found["miou"] is not None
     assert shown == seen
 
@@ -100,6 +101,14 @@ def test_training_shows_it_images_of_its_mean_and_deviation(start: Start, monkey
 @pytest.mark.parametrize("method", ["maskmatch", "guidedmix", "s4mim", "stpg", "unimatch"])
 def test_methods_that_look_inside_a_network_train_it(start: Start, method: str) -> None:
     assert (start(method, **{"model.output_stride": 16}) / "last.safetensors").is_file()
+
+
+def test_an_image_smaller_than_a_patch_is_enlarged_to_one(start: Start, tmp_path: Path) -> None:
+    run = start("supervised")
+    Image.fromarray(np.full((5, 9, 3), 90, np.uint8)).save(tmp_path / "small.png")
+    predict_images(run / "last.safetensors", [tmp_path / "small.png"], out=tmp_path / "out", device="cpu")
+    (label,) = (tmp_path / "out" / "labels").glob("*.png")
+    assert np.array(Image.open(label)).shape == (5, 9)
 
 
 def test_a_crop_it_cannot_cut_is_refused_before_training(start: Start) -> None:

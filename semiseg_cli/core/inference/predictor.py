@@ -21,6 +21,7 @@ from semiseg_cli.core.data.photos import reduced, reduced_size
 from semiseg_cli.core.inference import sliding
 from semiseg_cli.core.inference.enlarging import decided
 from semiseg_cli.core.inference.options import AS_TRAINED, Inference, resolve_window
+from semiseg_cli.core.ops.sizes import fit_side
 from semiseg_cli.core.settings import EvalConfig
 
 LARGE_PIXELS, LARGE_WINDOW = 2**22, 1024  # a whole image beyond this goes through windows of that side
@@ -82,13 +83,17 @@ class Predictor:
         mean: Sequence[float],
         std: Sequence[float],
     ) -> Predictor:
-        """A network whose run has this configuration. amp: the run's train.amp. long_side: of its training images."""
+        """A network whose run has this configuration. amp: the run's train.amp. long_side: of its training images.
+
+        The window is the nearest that suits the network, so that what is told of it is what was done.
+        """
+        window = resolve_window(config.window if how.window == "auto" else how.window, protocol)
         return cls(
             net=net,
             mean=mean,
             std=std,
             device=device,
-            window=resolve_window(config.window if how.window == "auto" else how.window, protocol),
+            window=fit_side(window, sliding.multiple_of(net)) if window else 0,
             stride=config.stride if how.stride is None else how.stride,
             batch=config.batch if how.batch is None else how.batch,
             scales=how.scales,
