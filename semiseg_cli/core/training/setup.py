@@ -28,7 +28,7 @@ from semiseg_cli.core.networks import Origin
 from semiseg_cli.core.ops.sizes import fit_side
 from semiseg_cli.core.partitions.pairs import folder_of, pairs_of
 from semiseg_cli.core.partitions.splits import class_pixels, nothing_known
-from semiseg_cli.core.settings import Config, ModelConfig, TrainConfig, require
+from semiseg_cli.core.settings import BadSetting, Config, ModelConfig, TrainConfig
 from semiseg_cli.core.training.checkpoint import fit as fit_tensors
 from semiseg_cli.core.training.checkpoint import read_network
 from semiseg_cli.core.training.distributed import World, same_start
@@ -199,8 +199,10 @@ def thawed(config: Config, init: Path | None, note: Callable[[str], None]) -> Co
     """
     model = config.model
     random = init is None and starts_random(model.backbone, model.weights)
-    allowed = "false where the encoder starts from random weights: they would stay so"
-    require(not (model.freeze_encoder and random), "model.freeze_encoder", True, allowed)
+    if model.freeze_encoder and random:
+        allowed = "false where the encoder starts from random weights: they would stay so"
+        fix = "--weights FILE, --init CHECKPOINT, or --set model.freeze_encoder=false"
+        raise BadSetting("model.freeze_encoder", True, allowed, fix=fix)
     if not (model.freeze_bn and random):
         return config
     note("model.freeze_bn is off: the encoder starts from random weights, and its batch norms have seen no image yet")
