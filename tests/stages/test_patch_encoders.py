@@ -83,7 +83,7 @@ def test_evaluation_shows_it_what_it_takes(
     monkeypatch.setattr(Patches, "forward", lambda self, x: shown.add(tuple(x.shape[2:])) or whole(self, x))
     found = evaluate_checkpoint(run / "last.safetensors", how, root=shapes_root, device="cpu")
     assert found["images"] == 3
-    assert found["window"] == {"none": 0, "32": 28, "64": 63}[how.window]  # what is told of it is what was done
+    assert found["window"] == {"none": 0, "32": 28, "64": 70}[how.window]  # what is told of it is what was done
     assert found["miou"] is not None
     assert shown == seen
 
