@@ -110,7 +110,7 @@ def folder(
 ) -> None:
     """Your own images: some with a mask, the others without. Photos of any kind, index or colour masks.
 
-    A mask belongs to the image of the same name. The originals are left as they are.
+    A mask has the name of its image, or all have one affix more. The originals are left as they are.
     """
     from semiseg_cli.core.sources.told import Told
     from semiseg_cli.stages.prepare import prepare_folder

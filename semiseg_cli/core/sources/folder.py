@@ -21,7 +21,7 @@ from semiseg_cli.core.data.names import draw_key
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.errors import DataError, UsageError
 from semiseg_cli.core.sources.copies import Copy, Refusal, Source
-from semiseg_cli.core.sources.pairing import differing_in_case, pair, parted
+from semiseg_cli.core.sources.pairing import differing_in_case, pair, parted, several_kinds
 
 HELD_OUT = 5  # one labeled image of five is held out where no validation images are given
 
@@ -132,6 +132,8 @@ def _with_masks(folders: Folders, images: Path, masks: Path) -> tuple[list[Sourc
         what = f"no labeled image: no mask in {masks} is named like an image in {images}"
         examples = f"images: {listed(image_files) or 'none'}; masks: {listed(mask_files) or 'none'}{hint}"
         fix = "give each mask the name of its image, a/x.jpg and a/x.png, or one prefix or suffix for all"
+        if several := several_kinds(image_files, mask_files):
+            fix = f"one mask for an image: put the others of {listed(several)} into another folder"
         raise DataError(what, why=examples, fix=_from_json(masks) or fix)
     notes = [f"{found.said}, all {len(pairs)}"] if found.said else []
     if orphans:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from unicodedata import normalize
 
@@ -24,6 +25,7 @@ _MASK_WORD = re.compile(
     re.IGNORECASE,
 )
 _TRIED = 2000  # images whose names are compared with a mask's
+_SHOWN = 50  # images for which several masks are looked for, to name them
 
 
 @dataclass(frozen=True, order=True)
@@ -180,6 +182,14 @@ def differing_in_case(images: Iterable[str], masks: Iterable[str]) -> str:
     lower = {image.lower(): image for image in images}
     found = [(mask, lower[mask.lower()]) for mask in masks if mask.lower() in lower]
     return f"; {found[0][0]} and {found[0][1]} differ in case" if found else ""
+
+
+def several_kinds(images: Iterable[str], masks: Iterable[str]) -> list[str]:
+    """The masks whose names begin with that of one image, where it has several: x_color and x_labelIds."""
+    names = sorted(masks)
+    patterns = [re.compile(rf"{re.escape(id)}[^\w/]?[_\W]\w+") for id in islice(images, _SHOWN)]
+    groups = ([mask for mask in names if pattern.fullmatch(mask)] for pattern in patterns)
+    return next((group for group in groups if len(group) > 1), [])
 
 
 def _split(id: str) -> tuple[str, str]:

@@ -76,7 +76,7 @@ def choose(kind: str, pixels: Mapping[Pixel, int], seen: Sequence[Seen], table: 
     disagreeing = _disagreeing(pixels, table)
     if kind == PALETTE:
         if not by_colour or table.told.unknown == NEAREST:
-            return colour
+            return colour if by_colour or by_index or disagreeing else index
         if disagreeing and not by_index:
             _refuse_both(disagreeing, masks, table)
         return colour if disagreeing or sum(by_colour.values()) < sum(by_index.values()) else index
@@ -85,7 +85,7 @@ def choose(kind: str, pixels: Mapping[Pixel, int], seen: Sequence[Seen], table: 
         return colour if more or table.told.unknown == NEAREST else index
     if by_index or by_colour:
         return colour if by_index else index
-    if table.assumed and any(pixel.value == table.ignored for pixel in pixels):
+    if table.assumed and any(pixel.value == table.ignored and pixel.colour in table.targets for pixel in pixels):
         return colour  # that 255 counts nowhere is no proof of anything
     if disagreeing:
         _refuse_both(disagreeing, masks, table)

@@ -132,6 +132,9 @@ def test_masks_of_two_tools(tmp_path):
     masks, said = read(tmp_path, images, COLOURED)
     assert masks == [ALL.tolist(), ALL.tolist(), FEW.tolist()]
     assert said == "masks: 1 RGB by colour, 1 grey by colour, not by value, 1 palette by colour, not by index"
+    clear = indexed(ALL, PALETTE)
+    clear.info["transparency"] = 0  # for display: the index says what it is
+    assert read(tmp_path, [clear, rgb(FEW)], COLOURED)[0] == [ALL.tolist(), FEW.tolist()]
     masks, said = read(tmp_path, [rgb(ALL), grey(ALL), grey(FEW)], COLOURED)
     assert masks == [ALL.tolist(), ALL.tolist(), FEW.tolist()]
     assert said == "masks: 1 RGB by colour, 2 grey by value (0 is 'ground', 2 is 'lava')"

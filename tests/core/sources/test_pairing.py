@@ -8,7 +8,7 @@ import pytest
 
 from semiseg_cli.core.errors import DataError
 from semiseg_cli.core.sources.folder import Folders, gather
-from semiseg_cli.core.sources.pairing import differing_in_case, pair, parted
+from semiseg_cli.core.sources.pairing import differing_in_case, pair, parted, several_kinds
 
 
 def named(words):
@@ -103,6 +103,12 @@ def test_names_are_compared_in_unicodes_composed_form(tmp_path):
     sources = gather(Folders(tmp_path / "i", tmp_path / "m"))
     assert [source.id for source in sources.labeled] == [normalize("NFC", "prés")]
     assert sources.labeled[0].image.is_file()
+
+
+def test_several_masks_for_an_image_are_named():
+    masks = named("a1_color.png a1_ids.png a10_color.png")
+    assert several_kinds(["a", "a1"], masks) == ["a1_color", "a1_ids"]
+    assert several_kinds(["a", "a10"], masks) == []
 
 
 def test_a_difference_in_case_is_named():
