@@ -26,6 +26,8 @@ from semiseg_cli.core.inference.predictions import load_image
 from semiseg_cli.core.networks import Encoder
 from semiseg_cli.core.ops.sizes import fit_image
 
+VERSION = 2  # of how maps are computed: those of another one are not taken
+
 
 @dataclass(frozen=True)
 class Maps:
@@ -118,7 +120,8 @@ def _mark(record: Record) -> str:
 
 def fingerprint(encoder: Encoder, side: int) -> str:
     """sha256 of all that decides its maps: parameters, statistics, strides, normalisation, and the size of images."""
-    digest = hashlib.sha256(f"{side} {list(encoder.mean)} {list(encoder.std)} {list(encoder.strides)}".encode())
+    how = (VERSION, side, list(encoder.mean), list(encoder.std), list(encoder.strides))
+    digest = hashlib.sha256(repr(how).encode())
     for name, module in encoder.named_modules():
         if isinstance(module, nn.Conv2d):
             digest.update(f"{name} {module.stride} {module.dilation}".encode())

@@ -13,11 +13,13 @@ from typing import Any
 
 import timm
 import torch
+from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.drop import DropPath
 from timm.layers.norm_act import BatchNormAct2d
 from timm.layers.patch_embed import PatchEmbed
 from timm.models import VisionTransformer
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.models.backbones.dilation import FULL
@@ -44,7 +46,11 @@ UNCOUNTED: dict[type[nn.Module], type[nn.Module]] = {nn.BatchNorm2d: BatchNorm2d
 
 
 class FromLibrary(Encoder):
-    """A network of timm's without what only its classifier needs; its parameters are named as timm names them."""
+    """A network of timm's without what only its classifier needs; its parameters are named as timm names them.
+
+    lopsided: TensorFlow's padding is even at sides of 32 n + 1 alone. At others it shifts a map of stride s by up to
+    s - 1 pixels, out of register with the image (`core/ops/register.py`): images are padded to such sides.
+    """
 
     def __init__(self, name: str, net: Any, output_stride: int) -> None:
         super().__init__()
@@ -56,16 +62,21 @@ class FromLibrary(Encoder):
         self.strides = tuple(reductions[index] for index in wanted)
         self.indices = net.prune_intermediate_layers(wanted, prune_norm=not self.plain, prune_head=True)
         self.net, self.unused = net, tuple(f"net.{start}" for start in left_out(whole, net.state_dict()))
+        self.lopsided = any(isinstance(module, Conv2dSame) for module in net.modules())
         found = TRIED.get((name, output_stride))
         self.channels, self.multiple = found or _tried(name, self)
         if not self.plain and self.strides[-1] > output_stride:
             self.remark = f"its strides are {_listed(self.strides)}: it cannot be held at {output_stride}"
 
     def forward(self, image_B3HW: Tensor) -> list[Tensor]:
+        sides = (image_B3HW.shape[2], image_B3HW.shape[3])
+        if self.lopsided:
+            below, beside = (-(side - 1) % FULL[-1] for side in sides)
+            image_B3HW = F.pad(image_B3HW, (0, beside, 0, below), mode="replicate")
         maps: list[Tensor] = self.net.forward_intermediates(
             image_B3HW, indices=self.indices, norm=self.plain, intermediates_only=True
         )
-        return maps
+        return [x[:, :, : ceil(sides[0] / s), : ceil(sides[1] / s)] for x, s in zip(maps, self.strides, strict=True)]
 
     def renamed(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """timm's names; others go through timm's own translation, where it has one for this network."""
