@@ -12,10 +12,11 @@ A weight of 0 switches its term off, and leaves the divisor.
 What the paper leaves open: exactly round(ratio * patches) patches are masked, with zeros after normalisation, and
 padding counts in no mean. Labels and confidences are brought to the features' size by their nearest pixels. The target
 of the perturbed stream, the model's own reconstruction of the unmasked image, is a constant, as are all predictions of
-phase I. It goes the way of the prediction: masked or not, labeled and weak images pass encoder and decoders as one
-batch and strong ones as another, so that the two differ by the mask alone; its pass moves no running statistics. A
-class without a prototype yet is not pulled. tau is UniMatch's, and so is what a pixel loss is divided by. The heads are
-computed in an exact cheap form, see `classwise.py`.
+phase I. It goes the way of the prediction, so that the two differ by the mask alone: the encoder sees labeled and weak
+images as one batch, PiD the perturbed maps as a batch of their own; its pass moves no running statistics. With labeled
+maps in PiD's batch the loss runs away, for nothing then holds the scale of what is its own target (RESULTS.md).
+A class without a prototype yet is not pulled. tau is UniMatch's, and so is what a pixel loss is divided by. The heads
+are computed in an exact cheap form, see `classwise.py`.
 
 `exact_bn=true` with `cutmix_partner="self"` is phase I in UniMatch's joint pass, whose views and perturbation the paper
 takes over: clean and perturbed maps of labeled and weak images are decoded as one batch. The default is lean: labeled
@@ -145,7 +146,7 @@ class S4MIM(SemiSupervised):
                 known_MHW=torch.cat([known_l, mixed.valid_BHW, weak.valid_BHW]),
                 prob_MKHW=torch.cat([p.logits_BKHW.softmax(1) for p in own]) if settings.semantic == "mse" else None,
                 pixels_3=torch.stack([p.pixels for p in own]),
-                maps=ends(first.maps, len(x_l)) if settings.lambda_mp and settings.fp_target == "model" else [],
+                maps=[m[-len(x_w) :].detach() for m in first.maps] if settings.teaches_itself else [],
             )
         return StepOutput(self.weighted(losses), pseudo_stats(weak, kept_w), terms, Weak(self.net, x_w, weak)), streams
 
@@ -165,14 +166,15 @@ class S4MIM(SemiSupervised):
         with frozen_statistics(*([] if settings.masked_statistics else [self.net])):
             maps, maps_s = self.net.encode(torch.cat([x_l, x_w])), self.net.encode(x_s)
             maps_l, maps_w = [m[:count] for m in maps], [m[count:] for m in maps]
-            maps = cat_maps(maps_l, drop_channels(maps_w, views.channels("fp", maps_w)))
-            p_m = [self.net.decode(each, size).logits_BKHW for each in (maps, maps_s)] if settings.lambda_ms else []
+            maps_fp = drop_channels(maps_w, views.channels("fp", maps_w))
+            both = cat_maps(maps_l, maps_fp), maps_s
+            p_m = [self.net.decode(each, size).logits_BKHW for each in both] if settings.lambda_ms else []
 
         losses, pictures = dict[str, Tensor](), dict[str, Tensor]()
         if p_m:
             losses["semantic"] = settings.lambda_ms * self.semantic(in_order(*p_m), streams)
         if self.pid is not None:
-            fea = in_order(self.pid.features(maps), self.pid.features(maps_s))  # eq. 3
+            fea = torch.cat([self.pid.features(cat_maps(maps_l, maps_s)), self.pid.features(maps_fp)])  # eq. 3
             if target is not None:
                 r = self.pid.reconstruct(fea, streams.group_MHW, settings.mim == "classwise")  # eqs. 6 and 7
                 error = (r - target).square().mean(1)  # eq. 5
@@ -190,7 +192,7 @@ class S4MIM(SemiSupervised):
         assert self.pid is not None
         count = len(streams.image_M3HW) // 3
         with frozen_statistics(self.pid):
-            fea = self.pid.features(streams.maps)[count:]  # batch norm sees the labeled images too
+            fea = self.pid.features(streams.maps)
             x_fp = self.pid.reconstruct(fea, streams.group_MHW[2 * count :], self.settings.mim == "classwise")
         return torch.cat([streams.image_M3HW[: 2 * count], x_fp])
 
@@ -222,7 +224,3 @@ class S4MIM(SemiSupervised):
         """Eq. 14."""
         return {name: loss / self.settings.divisor for name, loss in losses.items()}
 
-
-def ends(maps: list[Tensor], count: int) -> list[Tensor]:
-    """The first and the last `count` of each, without gradient."""
-    return [m.detach() if len(m) == 2 * count else torch.cat([m[:count], m[-count:]]).detach() for m in maps]

@@ -58,5 +58,10 @@ class S4MIMSettings(SemiSettings):
         return self.lambda_mp > 0 or self.lambda_mf > 0 or self.lambda_ms > 0
 
     @property
+    def teaches_itself(self) -> bool:
+        """Whether the perturbed stream is reconstructed as what the model makes of the unmasked image."""
+        return self.lambda_mp > 0 and self.fp_target == "model"
+
+    @property
     def divisor(self) -> float:
         return 1 + 2 * self.lambda_u + 3 * (self.lambda_mp + self.lambda_mf + self.lambda_ms)

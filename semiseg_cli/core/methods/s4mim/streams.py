@@ -26,7 +26,7 @@ class Streams:
     known_MHW: Tensor  # nor ignored in the label
     prob_MKHW: Tensor | None  # the whole prediction, where the semantic loss is MSE
     pixels_3: Tensor  # what a sum over the valid pixels of each stream is divided by
-    maps: list[Tensor]  # unmasked, of the labeled images and then of the weak ones, perturbed; none where unused
+    maps: list[Tensor]  # of the weak images, unmasked and perturbed; none where unused
 
     def pictures(self, mask_MHW: Tensor, r_M3HW: Tensor) -> dict[str, Tensor]:
         """What `semiseg viz --reconstruction` draws, e.g. "strong/mask"."""
