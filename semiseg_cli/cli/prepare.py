@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -12,6 +12,7 @@ from semiseg_cli.cli.prepared import MASKS, OUTPUT, SOURCE, Json, Name, Root, be
 from semiseg_cli.core.data.kinds import benchmarks
 from semiseg_cli.core.errors import UsageError
 
+NEEDED = "semiseg prepare folder --labeled DIR --masks DIR --classes FILE; or --name NAME --update, of what is there"
 app = typer.Typer(no_args_is_help=True, help="Make a dataset ready for training: a benchmark, or your own images.")
 for benchmark in benchmarks():
     app.command(benchmark)(getattr(prepare_benchmarks, benchmark.replace("-", "_")))
@@ -19,25 +20,30 @@ for benchmark in benchmarks():
 
 @app.command()
 def folder(
-    labeled: Annotated[Path, typer.Option(metavar="DIR", help="images that have a mask", rich_help_panel=SOURCE)],
+    labeled: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="images that have a mask", rich_help_panel=SOURCE)
+    ] = None,
     masks: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             metavar="DIR",
             help="their masks: a.png for a.jpg, or with one affix for all, a_mask.png or gt-a.png",
             rich_help_panel=SOURCE,
         ),
-    ],
+    ] = None,
     classes: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             metavar="FILE",
             help="a class name per line; CSV, JSON or YAML with names, and values or colours if masks have them",
             rich_help_panel=MASKS,
         ),
-    ],
+    ] = None,
     unlabeled: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="images without a mask", rich_help_panel=SOURCE)
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="images without a mask; alone it adds them to a dataset", rich_help_panel=SOURCE
+        ),
     ] = None,
     val: Annotated[
         Path | None,
@@ -92,6 +98,14 @@ def folder(
             rich_help_panel=MASKS,
         ),
     ] = None,
+    update: Annotated[
+        bool,
+        typer.Option(
+            "--update",
+            help="of a dataset that is there: take what came, changed and went in its folders; validation stays",
+            rich_help_panel=SOURCE,
+        ),
+    ] = False,
     long_side: Annotated[
         int, typer.Option(min=0, help="reduce larger images to this many pixels; 0: keep them", rich_help_panel=OUTPUT)
     ] = 1024,
@@ -110,33 +124,41 @@ def folder(
 ) -> None:
     """Your own images: some with a mask, the others without. Photos of any kind, index or colour masks.
 
-    A mask has the name of its image, or all have one affix more. The originals are left as they are.
+    Needs --labeled, --masks and --classes. A mask has the name of its image, or all have one affix more. The originals
+    are left as they are.
     """
     from semiseg_cli.core.sources.told import Told
     from semiseg_cli.stages.prepare import prepare_folder
 
     there = before(root, name)
-    dataset = prepare_folder(
-        root,
-        name=name,
-        labeled=labeled,
-        masks=masks,
-        unlabeled=unlabeled,
-        val=val,
-        val_masks=val_masks,
-        classes=classes,
-        told=Told(
-            map=_mapping(map_ or []),
-            ignore=ignore,
-            first=first,
-            unknown=unknown,
-            reading=mask_reading or "",
-            orientation=mask_orientation or "",
-        ),
-        long_side=long_side,
-        levels=_levels(levels) if levels else None,
-        progress=console.progress,
+    told = Told(
+        map=_mapping(map_ or []),
+        ignore=ignore,
+        first=first,
+        unknown=unknown,
+        reading=mask_reading or "",
+        orientation=mask_orientation or "",
     )
+    manner: dict[str, Any] = {
+        "classes": classes, "unlabeled": unlabeled, "told": told, "long_side": long_side,
+        "levels": _levels(levels) if levels else None, "progress": console.progress,
+    }  # fmt: skip
+    if update or (there and unlabeled and not (labeled or masks or classes)):
+        from semiseg_cli.stages.update import update_folder
+
+        moved = {"labeled": labeled, "masks": masks, "val": val, "val_masks": val_masks}
+        dataset, changes = update_folder(root, name=name, moved=moved, **manner)
+        for line in changes:
+            console.note(line)
+    else:
+        given = {"--labeled": labeled, "--masks": masks, "--classes": classes}
+        if missing := [option for option, path in given.items() if not path]:
+            raise UsageError(f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing", fix=NEEDED)
+        assert labeled
+        assert masks
+        dataset = prepare_folder(
+            root, name=name, labeled=labeled, masks=masks, val=val, val_masks=val_masks, **manner
+        )
     tell(dataset, there, json)
 
 

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import cv2
 
+from semiseg_cli.core.commands import command
 from semiseg_cli.core.data.again import bringing_back
 from semiseg_cli.core.data.index import load_dataset, manifest, to_toml
 from semiseg_cli.core.data.spec import Dataset
@@ -64,6 +65,8 @@ def ready(root: Path, name: str, kind: str, source: Mapping[str, Any]) -> Datase
     if differ:
         differ = ["kind"] if "kind" in differ else differ  # then nothing else can be compared
         why = "; ".join(_difference(key, before.get(key), now.get(key)) for key in differ)
+        if kind == "folder" and set(differ) <= {"files", "unlabeled", "more"}:
+            fix = f"{command('prepare', kind, '--name', name, '--update', root=root)} takes what changed; or {fix}"
         raise DataError(f"{folder} was prepared differently", why=why, fix=fix)
     return complete(root, name)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from semiseg_cli.core.commands import command
 from semiseg_cli.core.data.again import anew, bringing_back
 from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.data.names import fingerprint
@@ -16,6 +17,7 @@ from semiseg_cli.core.sources.checks import Look, histogram, look, same_pictures
 from semiseg_cli.stages.building import on_all_cores
 from semiseg_cli.stages.progress import Progress, silent
 from semiseg_cli.stages.split import class_counts
+from semiseg_cli.stages.update import on_disk
 
 Finding = dict[str, str]
 
@@ -29,6 +31,7 @@ def check(root: Path, data: str, *, labeled: str = "", progress: Progress = sile
     """
     dataset = load_dataset(root, data)
     records = [*dataset.train, *dataset.val]
+    news = on_disk(dataset)
     with progress(f"checking {data}", len(records)) as advance:
 
         def one(record: Record) -> Look:
@@ -46,6 +49,7 @@ def check(root: Path, data: str, *, labeled: str = "", progress: Progress = sile
         if record.mask is None
     ]
     classes = _classes(dataset, train, val)
+    warnings += [{"what": f"on disk, and not in the dataset ({_updating(dataset)})", "detail": each} for each in news]
     warnings += _similar(train, val) + _warnings(dataset, looks, classes)
     result: dict[str, Any] = {
         "data": data,
@@ -88,6 +92,10 @@ def _twice(dataset: Dataset, looks: Sequence[Look]) -> tuple[list[Finding], list
         else:
             repeats.append({"what": "picture that is there more than once", "detail": detail})
     return leaks, repeats
+
+
+def _updating(dataset: Dataset) -> str:
+    return command("prepare", "folder", "--name", dataset.name, "--update", root=dataset.root.parent)
 
 
 def _similar(train: Sequence[Look], val: Sequence[Look]) -> list[Finding]:

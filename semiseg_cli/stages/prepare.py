@@ -7,7 +7,10 @@ same arguments changes nothing and is immediate.
 from __future__ import annotations
 
 import hashlib
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -96,56 +99,81 @@ def prepare_folder(
     Raises UsageError where what is told contradicts itself, DataError that lists every file concerned, and where
     `<root>/<name>` holds something else.
     """
-    meaning, told = read_classes(classes), told or Told()
-    table = tabulate(meaning, told)
-    folders = Folders(labeled, masks, unlabeled, val, val_masks)
-    source = {key: str(path.absolute()) if path else "" for key, path in vars(folders).items()} | {
-        "map": {code_name(code): target for code, target in told.map.items()},
-        "ignore": -1 if table.ignored is None else table.ignored,
-        "long_side": long_side,
-        "classes": hashlib.sha256(classes.read_bytes()).hexdigest(),
-        "files": folders.listing(),
-        **({"levels": levels} if levels else {}),
-    }
-    rest = {"first": told.first, "unknown": told.unknown, "reading": told.reading, "orientation": told.orientation}
-    source |= {key: value for key, value in rest.items() if value not in (None, "", REFUSE)}
-    if there := ready(root, name, "folder", source):
+    given = Given(Folders(labeled, masks, unlabeled, val, val_masks), classes, told or Told(), long_side, levels)
+    if there := ready(root, name, "folder", given.source()):
         return there
-    sources = gather(folders)
+    with building(root, name) as folder:
+        build_folder(folder, name, given, progress)
+    return load_dataset(root, name)
+
+
+@dataclass(frozen=True)
+class Given:
+    """What somebody gives for a dataset of their own: see `prepare_folder`."""
+
+    folders: Folders
+    classes: Path
+    told: Told
+    long_side: int
+    levels: Levels | None = None
+
+    def source(self) -> dict[str, Any]:
+        """As `dataset.toml` keeps it. Raises UsageError where what is told contradicts itself."""
+        told, table = self.told, tabulate(read_classes(self.classes), self.told)
+        source = self.folders.described() | {
+            "map": {code_name(code): target for code, target in told.map.items()},
+            "ignore": -1 if table.ignored is None else table.ignored,
+            "long_side": self.long_side,
+            "classes": hashlib.sha256(self.classes.read_bytes()).hexdigest(),
+            "files": self.folders.listing(),
+            **({"levels": self.levels} if self.levels else {}),
+        }
+        rest = {"first": told.first, "unknown": told.unknown, "reading": told.reading, "orientation": told.orientation}
+        return source | {key: value for key, value in rest.items() if value not in (None, "", REFUSE)}
+
+
+def build_folder(folder: Path, name: str, given: Given, progress: Progress, before: Dataset | None = None) -> None:
+    """Write the whole dataset into `folder`. before: the dataset whose validation set and range of values stay."""
+    meaning, sources = read_classes(given.classes), gather(given.folders)
     tasks = [*sources.labeled, *sources.pool, *sources.val]
-    how = _reading_masks(name, [*sources.labeled, *sources.val], meaning, told, progress)
-    range_, ranged = range_of([task.image for task in tasks], levels, on_all_cores)
-    with building(root, name) as folder, progress(f"preparing {name}", len(tasks)) as advance:
+    how = _reading_masks(name, [*sources.labeled, *sources.val], meaning, given.told, progress)
+    asked = before.levels if before else given.levels
+    levels, ranged = range_of([task.image for task in tasks], asked, on_all_cores)
+    with progress(f"preparing {name}", len(tasks)) as advance:
 
         def one(task: Source) -> Copy | Refusal:
-            done = copy(task, folder, how, long_side, range_)
+            done = copy(task, folder, how, given.long_side, levels)
             advance()
             return done
 
         done = on_all_cores(one, tasks)
-        first, last = len(sources.labeled), len(tasks) - len(sources.val)
-        refuse([each for each in (*done[:first], *done[last:]) if isinstance(each, Refusal)], meaning)
-        copies = [[each for each in part if isinstance(each, Copy)] for part in (done[:first], done[last:])]
-        pool, unread = usable(done[first:last], unlabeled)
-        result = arrange(copies[0], pool, copies[1])
-        for record in result.dropped:
-            record.image.unlink()
-        dataset = Dataset(
-            name=name,
-            kind="folder",
-            root=folder,
-            classes=meaning.names,
-            palette=meaning.palette or default_palette(len(meaning.names)),
-            train=result.train,
-            val=result.val,
-            licence=meaning.licence,
-            levels=range_,
-        )
-        assert how  # masks that cannot be read were refused
-        found = [*how.notes, *sources.notes, *ranged, *unread, *result.notes]
-        found += coverage(result.train, result.val, meaning.names)
-        write_dataset(dataset, {"source": source, "notes": found})
-    return load_dataset(root, name)
+    first, last = len(sources.labeled), len(tasks) - len(sources.val)
+    refuse([each for each in (*done[:first], *done[last:]) if isinstance(each, Refusal)], meaning)
+    labeled, val = ([each for each in part if isinstance(each, Copy)] for part in (done[:first], done[last:]))
+    pool, unread = usable(done[first:last], given.folders.unlabeled)
+    result = arrange(labeled, pool, val, {record.id for record in before.val} if before else None)
+    for record in result.dropped:
+        for file in filter(None, (record.image, record.mask)):
+            file.unlink()
+    dataset = Dataset(
+        name=name,
+        kind="folder",
+        root=folder,
+        classes=meaning.names,
+        palette=meaning.palette or default_palette(len(meaning.names)),
+        train=result.train,
+        val=result.val,
+        licence=meaning.licence,
+        levels=levels,
+    )
+    assert how  # masks that cannot be read were refused
+    found = [*how.notes, *sources.notes, *ranged, *unread, *result.notes]
+    found += coverage(result.train, result.val, meaning.names)
+    kept = {record.id for record in (*result.train, *result.val)}
+    left = sorted(task.id for task in tasks if task.id not in kept)
+    classes = shutil.copyfile(given.classes, folder / f"classes{given.classes.suffix}").name
+    extra = {"classes_file": classes, **({"left_out": left} if left else {})}
+    write_dataset(dataset, {"source": given.source(), "notes": found, **extra})
 
 
 def _reading_masks(name: str, labeled: list[Source], classes: Classes, told: Told, progress: Progress) -> Masks | None:

@@ -104,3 +104,36 @@ def test_a_value_that_is_mapped_twice(run, photos):
 def test_a_name_that_is_no_folder_name(run, photos, name):
     with pytest.raises(UsageError, match="cannot name a folder"):
         run(*photos, f"--name={name}")
+
+
+def test_a_dataset_grows_as_typed(run, tmp_path, monkeypatch):
+    """`--update`, and `--unlabeled` alone; without a dataset the needed options are named."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+
+    def save(path, classes=0):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        shape = (12, 16) if classes else (12, 16, 3)
+        pixels = rng.integers(0, classes or 256, shape, np.uint8)
+        Image.fromarray(pixels).save(tmp_path / path)
+
+    for i in range(5):
+        save(f"photos/{i}.png")
+        save(f"masks/{i}.png", 2)
+    (tmp_path / "classes.txt").write_text("a\nb\n")
+    whole = ("folder", "--labeled", "photos", "--masks", "masks", "--classes", "classes.txt", "--name", "mine")
+    run(*whole)
+    save("more/u.png")
+    out, err = run("folder", "--name", "mine", "--unlabeled", "more")
+    assert "1 new images without: u" in err
+    assert "the validation set is the same: 1 image" in err
+    assert "mine prepared in data/mine: 4 labeled, 1 unlabeled, 1 val" in out
+    save("more/w.png")
+    out, err = run(*whole, "--update")
+    assert "1 new images without: w" in err
+    assert "4 labeled, 2 unlabeled, 1 val" in out
+    with pytest.raises(UsageError, match="--labeled and --masks and --classes are missing") as caught:
+        run("folder", "--name", "other", "--unlabeled", "more")
+    assert "--update" in caught.value.fix
+    with pytest.raises(DataError, match="no prepared dataset 'other'"):
+        run("folder", "--name", "other", "--update")

@@ -23,18 +23,40 @@ from semiseg_cli.core.errors import DataError, UsageError
 from semiseg_cli.core.sources.copies import Copy, Refusal, Source
 from semiseg_cli.core.sources.pairing import differing_in_case, pair, parted, several_kinds
 
+SINGLE = ("labeled", "masks", "unlabeled", "val", "val_masks")
 HELD_OUT = 5  # one labeled image of five is held out where no validation images are given
 
 
 @dataclass(frozen=True)
 class Folders:
-    """Where somebody's images and masks lie. Folders may lie within each other; they are searched with subfolders."""
+    """Where somebody's images and masks lie. Folders may lie within each other; they are searched with subfolders.
+
+    more: further folders of unlabeled images, in the order in which they were added.
+    """
 
     labeled: Path
     masks: Path
     unlabeled: Path | None = None
     val: Path | None = None
     val_masks: Path | None = None
+    more: tuple[Path, ...] = ()
+
+    @property
+    def all(self) -> tuple[Path, ...]:
+        """Those that there are."""
+        single = (self.labeled, self.masks, self.unlabeled, self.val, self.val_masks)
+        return (*(path for path in single if path), *self.more)
+
+    def described(self) -> dict[str, Any]:
+        """As `source` of a dataset keeps them."""
+        single = {name: str(path.absolute()) if path else "" for name, path in vars(self).items() if name != "more"}
+        return single | ({"more": [str(path.absolute()) for path in self.more]} if self.more else {})
+
+    @classmethod
+    def of(cls, source: Mapping[str, Any]) -> Folders:
+        """The same back from `source`."""
+        single = {name: Path(source[name]) if source[name] else None for name in SINGLE}
+        return cls(**single, more=tuple(map(Path, source.get("more", ()))))  # type: ignore[arg-type]
 
     def files(self, folder: Path | None) -> dict[str, Path]:
         """Image files by id below one of these folders, without those in the others. DataError where ids collide."""
@@ -50,7 +72,7 @@ class Folders:
         """Image files below one of these folders, without those in the others, in the order of their names."""
         if not folder.is_dir():
             raise DataError(f"{folder} is not a folder", fix=_from_json(folder))
-        others = {path.resolve() for path in vars(self).values() if path} - {folder.resolve()}
+        others = {path.resolve() for path in self.all} - {folder.resolve()}
         return sorted(look_below(folder, others).files)
 
     def images_and_masks(self, images: Path, masks: Path) -> tuple[dict[str, Path], dict[str, Path]]:
@@ -61,17 +83,16 @@ class Folders:
 
     def left_out(self) -> list[str]:
         """A line for each of these folders in which something else than image files lies."""
-        folders = {path.resolve(): path for path in vars(self).values() if path}
+        folders = {path.resolve(): path for path in self.all}
         looks = {path: look_below(path, folders.keys() - {place}) for place, path in folders.items()}
         return [line for path, look in looks.items() if (line := left_out(path, look.others.items()))]
 
     def listing(self) -> str:
         """A digest of names, sizes and times of all files: it tells whether something changed and opens none."""
         state = hashlib.sha256()
-        for folder in vars(self).values():
-            found = self.paths(folder) if folder else []
-            for path in sorted(found, key=lambda path: path.with_suffix("").as_posix()):
-                stat, id = path.stat(), path.relative_to(folder or path).with_suffix("").as_posix()
+        for folder in self.all:
+            for path in sorted(self.paths(folder), key=lambda path: path.with_suffix("").as_posix()):
+                stat, id = path.stat(), path.relative_to(folder).with_suffix("").as_posix()
                 line = f"{id}\n{path.suffix}\n{stat.st_size}\n{stat.st_mtime_ns}\n"
                 state.update(line.encode("utf-8", "surrogateescape"))
         return state.hexdigest()
@@ -105,7 +126,12 @@ def gather(folders: Folders) -> Sources:
     if bare:
         notes.append(f"{_images(bare)} in {folders.labeled} without a mask: part of the unlabeled pool: {listed(bare)}")
     taken = {source.id: source.image for source in labeled} | bare
-    pool, changed = _distinct(taken, folders.files(folders.unlabeled), "unlabeled")
+    pool, changed = dict[str, Path](), list[str]()
+    for number, folder in enumerate(filter(None, (folders.unlabeled, *folders.more)), 1):
+        role = f"unlabeled{number if number > 1 else ''}"
+        found, more = _distinct(taken | pool, folders.files(folder), role)
+        pool |= found
+        changed += more
     val: list[Source] = []
     if folders.val and folders.val_masks:
         val, left, more = _with_masks(folders, folders.val, folders.val_masks)
@@ -165,14 +191,18 @@ def _distinct(
     return left, []
 
 
-def arrange(labeled: Sequence[Copy], pool: Sequence[Copy], val: Sequence[Copy]) -> Arrangement:
+def arrange(
+    labeled: Sequence[Copy], pool: Sequence[Copy], val: Sequence[Copy], held: Collection[str] | None = None
+) -> Arrangement:
     """Hold out a fifth of the labeled images if there are no others to validate on; keep equal pictures together.
 
     A picture that is labeled for training and for validation is a DataError; one of the pool that is labeled or held
-    out as well is left out of the pool.
+    out as well is left out of the pool. held: ids of the validation images as they were and are to stay.
     """
-    notes = []
-    if val:
+    notes, dropped = list[str](), list[Record]()
+    if held is not None:
+        labeled, val, dropped, notes = _held_as_before(labeled, val, held)
+    elif val:
         both = {copy.digest: copy.record.id for copy in labeled}
         pairs = [f"{both[copy.digest]} = {copy.record.id}" for copy in val if copy.digest in both]
         if pairs:
@@ -185,13 +215,34 @@ def arrange(labeled: Sequence[Copy], pool: Sequence[Copy], val: Sequence[Copy]) 
         total = len(labeled) + len(val)
         notes.append(f"{len(ids)} of {total} labeled images held out for validation (no --val): {listed(ids)}")
     known = {copy.digest for copy in (*labeled, *val)}
-    dropped = [copy.record for copy in pool if copy.digest in known]
-    if dropped:
-        ids = [record.id for record in dropped]
+    if twice := [copy.record for copy in pool if copy.digest in known]:
+        dropped += twice
+        ids = [record.id for record in twice]
         notes.append(f"{_images(ids)} of the pool left out: equal to a labeled or validation image: {listed(ids)}")
     kept = [copy.record for copy in pool if copy.digest not in known]
     train = (*(copy.record for copy in labeled), *kept)
     return Arrangement(train, tuple(copy.record for copy in val), tuple(dropped), tuple(notes))
+
+
+def _held_as_before(
+    labeled: Sequence[Copy], val: Sequence[Copy], held: Collection[str]
+) -> tuple[list[Copy], list[Copy], list[Record], list[str]]:
+    """Labeled and validation images, the latter being those of before that are still there; what is left out; notes."""
+    stays = [copy for copy in (*labeled, *val) if copy.record.id in held]
+    if not stays:
+        what = "none of the validation images is there any more"
+        raise DataError(what, fix="bring them back, or prepare a new dataset: --name NAME")
+    pictures, notes = {copy.digest for copy in stays}, list[str]()
+    same = [copy.record for copy in labeled if copy.digest in pictures and copy.record.id not in held]
+    late = [copy.record for copy in val if copy.record.id not in held]
+    if same:
+        ids = [record.id for record in same]
+        notes.append(f"{_images(ids)} with a mask left out: equal to a validation image: {listed(ids)}")
+    if late:
+        ids = [record.id for record in late]
+        notes.append(f"{_images(ids)} of --val left out, since the validation set stays: {listed(ids)}")
+    out = {record.id for record in (*same, *late)} | set(held)
+    return [copy for copy in labeled if copy.record.id not in out], stays, [*same, *late], notes
 
 
 def _hold_out(copies: Sequence[Copy]) -> tuple[list[Copy], list[Copy]]:

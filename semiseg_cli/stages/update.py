@@ -1,0 +1,197 @@
+"""A dataset of somebody's own grows: what is new in its folders joins it, what is gone leaves it, the rest stays.
+
+The validation set stays, so that runs of before and after compare; so do splits and pairs, and those that no longer fit
+are named.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from semiseg_cli.core.commands import command
+from semiseg_cli.core.data.depths import Levels
+from semiseg_cli.core.data.index import load_dataset, manifest
+from semiseg_cli.core.data.spec import Dataset
+from semiseg_cli.core.errors import DataError, SemisegError, UsageError
+from semiseg_cli.core.partitions.splits import from_lists
+from semiseg_cli.core.sources.classes import read_classes
+from semiseg_cli.core.sources.codes import parse_codes
+from semiseg_cli.core.sources.folder import Folders, gather, listed
+from semiseg_cli.core.sources.told import REFUSE, Told, tabulate
+from semiseg_cli.stages.building import building
+from semiseg_cli.stages.prepare import Given, build_folder
+from semiseg_cli.stages.progress import Progress, silent
+
+MADE = ("images", "masks", "index.tsv", "dataset.toml")  # and the classes file: what is made anew
+
+
+def update_folder(
+    root: Path,
+    *,
+    name: str,
+    unlabeled: Path | None = None,
+    classes: Path | None = None,
+    moved: Mapping[str, Path | None] | None = None,
+    told: Told | None = None,
+    long_side: int = 1024,
+    levels: Levels | None = None,
+    progress: Progress = silent,
+) -> tuple[Dataset, list[str]]:
+    """The dataset with what its folders hold now, and what changed, in lines.
+
+    unlabeled: another folder of unlabeled images. classes: the file of the classes, for datasets that hold no copy of
+    it. moved: folders by their names in `Folders` that lie elsewhere now. told, long_side, levels: may repeat what was
+    said before, which stays. Raises UsageError where they do not, and for a dataset of another kind; DataError as
+    `prepare_folder` does. Then nothing has changed.
+    """
+    before, table = load_dataset(root, name), manifest(root / name)
+    if before.kind != "folder":
+        fix = command("prepare", "folder", "--help")
+        raise UsageError(f"{name} was not prepared from folders of images, but from {before.kind}", fix=fix)
+    folders = Folders.of(table["source"] | {key: str(path) for key, path in (moved or {}).items() if path})
+    if unlabeled and unlabeled.resolve() not in {path.resolve() for path in folders.all}:
+        more = (*folders.more, unlabeled)
+        folders = replace(folders, more=more) if folders.unlabeled else replace(folders, unlabeled=unlabeled)
+    given = _given_before(before, table, folders, classes)
+    _refuse_others(name, given, told or Told(), long_side, levels)
+    if _same(given.source(), table["source"]):
+        return before, [f"nothing changed in the folders of {name}"]
+    there, aside = root / name, root / f".{name}.before-{os.getpid()}"
+    try:
+        with building(root, name) as folder:
+            build_folder(folder, name, given, progress, before)
+            os.rename(there, aside)
+    except BaseException:
+        if aside.exists() and not there.exists():
+            os.rename(aside, there)
+        raise
+    for entry in aside.iterdir():
+        if entry.name not in (*MADE, table.get("classes_file", "")):
+            os.rename(entry, there / entry.name)
+    shutil.rmtree(aside, ignore_errors=True)
+    after = load_dataset(root, name)
+    return after, [*_changes(before, after), *_splits(after)]
+
+
+def on_disk(dataset: Dataset) -> list[str]:
+    """What lies in the folders of a dataset of somebody's own and is not in it yet, or the other way round, in lines.
+
+    Empty for other datasets, and where the folders are not there any more.
+    """
+    table = manifest(dataset.root)
+    source = table.get("source", {})
+    if dataset.kind != "folder":
+        return []
+    try:
+        folders = Folders.of(source)
+        if not all(folder.is_dir() for folder in folders.all) or folders.listing() == source["files"]:
+            return []
+        found = gather(folders)
+    except (SemisegError, KeyError) as error:
+        return [f"the folders cannot be read as before: {error}"]
+    now = {each.id for each in (*found.labeled, *found.val)}
+    had = {record.id for record in (*dataset.train, *dataset.val)}
+    masked = {record.id for record in (*dataset.labeled, *dataset.val)}
+    every = now | {each.id for each in found.pool}
+    lines = _lines(
+        {
+            "new images with a mask": now - had - set(table.get("left_out", ())),
+            "new images without": every - now - had - set(table.get("left_out", ())),
+            "new masks": (now & had) - masked,
+            "masks that are gone": (every - now) & masked,
+            "images that are gone": had - every,
+        }
+    )
+    return lines or ["files of other sizes or times, of the same names"]
+
+
+def _given_before(before: Dataset, table: Mapping[str, Any], folders: Folders, classes: Path | None) -> Given:
+    """What the dataset was prepared from, with these folders."""
+    source, kept = table["source"], table.get("classes_file")
+    file = classes or (before.root / kept if kept else None)
+    if file is None:
+        what = f"{before.name} was prepared by an earlier version and holds no copy of its classes file"
+        raise UsageError(what, fix="name it once more: --classes FILE")
+    meaning = read_classes(file)
+    if meaning.names != before.classes:
+        what = f"{file} names other classes than {before.name} has"
+        raise DataError(what, why=f"{listed(meaning.names)} against {listed(before.classes)}", fix="a new --name")
+    codes = {code: target for word, target in source["map"].items() for code in parse_codes(word)}
+    told = Told(
+        map=codes,
+        first=source.get("first"),
+        unknown=source.get("unknown", REFUSE),
+        reading=source.get("reading", ""),
+        orientation=source.get("orientation", ""),
+    )
+    usual = tabulate(meaning, told).ignored
+    if source["ignore"] not in (-1, usual):
+        told = replace(told, ignore=source["ignore"])
+    levels = source.get("levels")
+    return Given(folders, file, told, source["long_side"], (levels[0], levels[1]) if levels else None)
+
+
+def _refuse_others(name: str, given: Given, told: Told, long_side: int, levels: Levels | None) -> None:
+    """Raise UsageError where options say something else than when the dataset was prepared."""
+    differs = {
+        "how masks are read": told not in (Told(), given.told, replace(given.told, ignore=told.ignore)),
+        "--long-side": long_side not in (1024, given.long_side),
+        "--levels": levels not in (None, given.levels),
+    }
+    if changed := [what for what, other in differs.items() if other]:
+        what = f"{name} was prepared with another {' and '.join(changed)}, which an update keeps"
+        raise UsageError(what, fix=f"leave them out, or prepare a new dataset: --name {name}-2")
+
+
+def _same(now: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+    """Whether two sources say the same, tuples and lists being one."""
+
+    def plain(value: Any) -> Any:
+        return list(value) if isinstance(value, tuple) else value
+
+    return {key: plain(value) for key, value in now.items()} == {key: plain(value) for key, value in before.items()}
+
+
+def _changes(before: Dataset, after: Dataset) -> list[str]:
+    had = {record.id: record.mask is not None for record in before.train}
+    has = {record.id: record.mask is not None for record in after.train}
+    held, holds = ({record.id for record in dataset.val} for dataset in (before, after))
+    lines = _lines(
+        {
+            "new images with a mask": {id for id, masked in has.items() if masked and id not in had},
+            "new images without": {id for id, masked in has.items() if not masked and id not in had},
+            "images that have a mask now": {id for id in has if id in had and has[id] and not had[id]},
+            "images that have none any more": {id for id in has if id in had and had[id] and not has[id]},
+            "images that are gone": had.keys() - has.keys(),
+            "validation images that are gone: numbers do not compare with those of before": held - holds,
+        }
+    )
+    stays = f"the validation set is the same: {len(holds)} image{'s' * (len(holds) != 1)}"
+    return [*(lines or ["no image came or went; changed files were taken"]), *[stays] * (held == holds)]
+
+
+def _lines(groups: Mapping[str, Any]) -> list[str]:
+    return [f"{len(ids)} {what}: {listed(sorted(ids))}" for what, ids in groups.items() if ids]
+
+
+def _splits(dataset: Dataset) -> list[str]:
+    """Splits that no longer fit, and those whose list of unlabeled images says nothing of new ones."""
+    unfit, listing = list[str](), list[str]()
+    for file in sorted((dataset.root / "splits").rglob("labeled.txt")):
+        words = file.parent.relative_to(dataset.root / "splits").as_posix()
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                part = from_lists(dataset, file.parent)
+        except DataError as error:
+            unfit.append(f"split {words} no longer fits: {error.why or error.what}")
+            continue
+        if len(part.labeled) + len(part.unlabeled) < len(dataset.train):
+            listing.append(words)
+    kept = f"{len(listing)} splits stay as they are, without the new images: {listed(listing)}"
+    return [*unfit, *[kept] * bool(listing)]
