@@ -86,14 +86,14 @@ def on_disk(dataset: Dataset) -> list[str]:
     """
     table = manifest(dataset.root)
     source = table.get("source", {})
-    if dataset.kind != "folder":
+    if dataset.kind != "folder" or "files" not in source:
         return []
     try:
         folders = Folders.of(source)
         if not all(folder.is_dir() for folder in folders.all) or folders.listing() == source["files"]:
             return []
         found = gather(folders)
-    except (SemisegError, KeyError) as error:
+    except SemisegError as error:
         return [f"the folders cannot be read as before: {error}"]
     now = {each.id for each in (*found.labeled, *found.val)}
     had = {record.id for record in (*dataset.train, *dataset.val)}
