@@ -198,6 +198,7 @@ class TrainConfig(BaseSettings):
     log_every: Doc[Count, "steps between log lines"] = 50
     amp: Doc[Literal["auto", "bf16", "off"], "bfloat16 autocast; auto: on CUDA, and on a CPU that has it"] = "auto"
     workers: Doc[int, Range(-1), "loader processes; -1: chosen from the machine"] = -1
+    threads: Doc[Natural, "threads on a CPU; 0: OMP_NUM_THREADS, or as many as the step's work is worth"] = 0
     cache_mb: Doc[Natural, "RAM for decoded images, shared by the loader processes; 0: none"] = 2048
     compile: Doc[bool, "torch.compile of encoder and decoder (CUDA)"] = False
     seed: Doc[Natural, "every random draw follows from it"] = 0

@@ -15,11 +15,12 @@ from semiseg_cli.core.files import network_of
 from semiseg_cli.core.inference.evaluation import Evaluation, evaluate, head_and_tail
 from semiseg_cli.core.inference.metrics import METRICS, NOTHING_MORE, Asked
 from semiseg_cli.core.inference.options import AS_TRAINED, Inference
-from semiseg_cli.core.inference.predictor import Predictor
+from semiseg_cli.core.inference.predictor import CPU_PIXELS, Predictor
 from semiseg_cli.core.partitions.titles import recorded
 from semiseg_cli.core.places import find_root
 from semiseg_cli.core.training.checkpoint import load_network
 from semiseg_cli.core.training.distributed import join
+from semiseg_cli.core.training.threads import take_threads
 from semiseg_cli.stages.progress import Progress, silent
 
 SPLITS = ("val", "train")
@@ -48,6 +49,7 @@ def evaluate_checkpoint(
     path = network_of(path)
     place = join(device).device
     net, meta = load_network(path, place)
+    take_threads(meta["config"].get("train.threads", 0), net, CPU_PIXELS, place)
     name = data or meta["data"]["name"]
     dataset = at_hand(load_dataset(find_root(name, root, path), name))
     same_classes(dataset, meta["data"]["classes"], path)

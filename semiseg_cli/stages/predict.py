@@ -25,10 +25,11 @@ from semiseg_cli.core.files import NETWORKS, network_of
 from semiseg_cli.core.finding import NEWEST
 from semiseg_cli.core.inference.options import AS_TRAINED, Inference
 from semiseg_cli.core.inference.predictions import Array, predictions
-from semiseg_cli.core.inference.predictor import Predictor
+from semiseg_cli.core.inference.predictor import CPU_PIXELS, Predictor
 from semiseg_cli.core.sources.classes import default_palette
 from semiseg_cli.core.training.checkpoint import load_network
 from semiseg_cli.core.training.distributed import join
+from semiseg_cli.core.training.threads import take_threads
 from semiseg_cli.stages.predicted_files import WRITTEN, Output, Prediction
 from semiseg_cli.stages.progress import Progress, silent
 
@@ -73,6 +74,7 @@ def predict_images(
     checkpoint = network_of(checkpoint)
     place = join(device).device
     net, meta = load_network(checkpoint, place)
+    take_threads(meta["config"].get("train.threads", 0), net, CPU_PIXELS, place)
     data = meta["data"]
     predictor = Predictor.of(net, meta, place, how)
     if long_side is not None:

@@ -16,11 +16,12 @@ from semiseg_cli.core.data.spec import Dataset, Record
 from semiseg_cli.core.errors import DataError
 from semiseg_cli.core.inference.evaluation import load_labeled
 from semiseg_cli.core.inference.predictions import predictions
-from semiseg_cli.core.inference.predictor import Predictor
+from semiseg_cli.core.inference.predictor import CPU_PIXELS, Predictor
 from semiseg_cli.core.ops import metrics
 from semiseg_cli.core.places import find_root
 from semiseg_cli.core.training.checkpoint import load_network
 from semiseg_cli.core.training.distributed import join
+from semiseg_cli.core.training.threads import take_threads
 from semiseg_cli.core.viz.palette import class_colours
 from semiseg_cli.core.viz.sheets import Gallery, Legend, Row
 from semiseg_cli.core.viz.tiles import Errors, Labels, Photo, Tile
@@ -112,6 +113,7 @@ def _judge(
     """Dataset and metadata of a checkpoint, and its predictions, as eval makes them, on chosen val images."""
     place = join(device).device
     net, meta = load_network(path, place)
+    take_threads(meta["config"].get("train.threads", 0), net, CPU_PIXELS, place)
     dataset = load_dataset(find_root(meta["data"]["name"], root, path), meta["data"]["name"])
     same_classes(dataset, meta["data"]["classes"], path)
     legend_of(dataset, "")  # a palette that is too short is told before the work

@@ -10,9 +10,18 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from semiseg_cli.core.errors import UsageError
-from semiseg_cli.core.models import BACKBONES, DECODERS, build_decoder, build_encoder, build_segmenter
-from semiseg_cli.core.networks import Encoder
+from semiseg_cli.core.models import (
+    BACKBONES,
+    DECODERS,
+    build_decoder,
+    build_encoder,
+    build_segmenter,
+    described,
+    stated,
+)
+from semiseg_cli.core.networks import Decoder, Encoder
 from semiseg_cli.core.registry import load_named
+from semiseg_cli.core.settings import ModelConfig
 
 STRIDES = (32, 16, 8)  # output strides
 OWN = [name for name, backbone in BACKBONES.items() if backbone.factory]
@@ -89,31 +98,49 @@ def test_training_mode_draws_and_counts_nothing(name):
 @pytest.mark.parametrize("backbone", NAMES)
 def test_a_decoder_takes_the_maps_it_needs_and_refuses_others(backbone, decoder):
     for output_stride in STRIDES[: 1 if backbone != "tiny" else 3]:
-        strides = build_encoder(backbone, output_stride=output_stride).strides
-        if load_named(DECODERS, decoder, "").need.fits(strides):
-            whole(backbone, decoder, output_stride)
-        else:
+        encoder = stated(backbone, output_stride)
+        if not load_named(DECODERS, decoder, "").need.fits(encoder.strides):
             with pytest.raises(UsageError, match=f"decoder {decoder} needs") as caught:
-                build_segmenter(backbone, decoder, 3, output_stride=output_stride)
-            assert ", ".join(map(str, strides)) in caught.value.why
+                build_decoder(backbone, decoder, 3, output_stride=output_stride)
+            assert ", ".join(map(str, encoder.strides)) in caught.value.why
             assert decoder not in caught.value.fix.split()
+            continue
+        head, size = build_decoder(backbone, decoder, 3, output_stride=output_stride), shown(encoder)[0].shape[2:]
+        maps = [
+            torch.randn(2, c, math.ceil(size[0] / s), math.ceil(size[1] / s), requires_grad=True)
+            for c, s in zip(encoder.channels, encoder.strides, strict=True)
+        ]
+        taken(head, maps, (size[0], size[1]))
+        assert maps[-1].grad is not None
+        assert maps[-1].grad.any()
+        assert all(parameter.grad is not None for parameter in head.parameters())
+
+
+@pytest.mark.parametrize("backbone", NAMES)
+def test_gradients_reach_all_of_a_network(backbone):
+    whole(backbone, described(ModelConfig(backbone=backbone, decoder="auto")).decoder, 16)
+
+
+def taken(head: Decoder, maps: list[Tensor], size: tuple[int, int]) -> None:
+    """What comes of maps: shapes, precision, and a gradient."""
+    out = head(maps, size)
+    assert out.logits_BKHW.shape == (2, 3, *size)
+    assert out.logits_BKHW.dtype == torch.float32
+    assert out.context.shape[2:] == maps[-1].shape[2:]
+    assert head.widths == {"context": out.context.shape[1], "fused": out.fused.shape[1]}
+    assert head.upsample(out.fused, size).shape == (2, head.widths["fused"], *size)
+    assert all(a is b for a, b in zip(out.maps, maps, strict=True))
+    out.logits_BKHW.square().mean().backward()
 
 
 def whole(backbone: str, decoder: str, output_stride: int) -> None:
-    """A network of the two: shapes, precision, and a gradient from the classifier to the first convolution."""
+    """A network of the two: a gradient from the classifier to the first convolution, and a second decoder for it."""
     net = build_segmenter(backbone, decoder, 3, output_stride=output_stride)
     image = shown(net.encoder)[0]
     size = (image.shape[2], image.shape[3])
     maps = net.encode(image)
-    out = net.decode(maps, size)
-    assert out.logits_BKHW.shape == (2, 3, *size)
-    assert out.logits_BKHW.dtype == torch.float32
-    assert out.context.shape[2:] == maps[-1].shape[2:]
-    assert net.widths == {"context": out.context.shape[1], "fused": out.fused.shape[1]}
-    assert net.decoder.upsample(out.fused, size).shape == (2, net.widths["fused"], *size)
-    assert all(a is b for a, b in zip(out.maps, maps, strict=True))
-
-    out.logits_BKHW.square().mean().backward()
+    assert net.widths == net.decoder.widths
+    taken(net.decoder, maps, size)
     for name, parameter in net.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name

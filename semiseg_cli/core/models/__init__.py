@@ -31,6 +31,7 @@ __all__ = [
     "known",
     "load_encoder",
     "starts_random",
+    "stated",
     "to_download",
 ]
 
@@ -40,12 +41,9 @@ def described(model: ModelConfig) -> ModelConfig:
 
     Raises UsageError for a decoder that does not fit, and for an output stride where the encoder has no such thing.
     """
-    import torch
-
     from semiseg_cli.core.networks import EQUAL
 
-    with torch.device("meta"):  # only what it states is wanted
-        strides = build_encoder(model.backbone, output_stride=model.output_stride).strides
+    strides = stated(model.backbone, model.output_stride).strides
     patches = EQUAL.fits(strides)
     if model.decoder == "auto":
         model = replace(model, decoder=[*_fitting(strides), *DECODERS][0])
@@ -103,6 +101,14 @@ def build_encoder(backbone: str, *, output_stride: int = 16, seed: int = 0) -> E
     return encoder
 
 
+def stated(backbone: str, output_stride: int = 16) -> Encoder:
+    """An encoder for what it states, channels and strides, which has no weights and takes no time."""
+    import torch
+
+    with torch.device("meta"):
+        return build_encoder(backbone, output_stride=output_stride)
+
+
 def build_decoder(
     backbone: str,
     decoder: str,
@@ -114,8 +120,7 @@ def build_decoder(
     upsampling: str = "bilinear",
 ) -> Decoder:
     """The decoder that `build_segmenter` would make, alone, for methods with more than one."""
-    encoder = build_encoder(backbone, output_stride=output_stride, seed=seed)  # only what it states is wanted
-    return _decoder(decoder, backbone, encoder, classes, seed, head_seed, upsampling)
+    return _decoder(decoder, backbone, stated(backbone, output_stride), classes, seed, head_seed, upsampling)
 
 
 def _decoder(

@@ -6,6 +6,7 @@ import torch
 
 from semiseg_cli.core.methods.base import Group
 from semiseg_cli.core.settings import TrainConfig
+from semiseg_cli.core.training.optimizers import SGD, AdamW
 
 POWER = 0.9  # of the polynomial decay, in every paper here
 
@@ -22,8 +23,8 @@ def build_optimizer(groups: list[Group], train: TrainConfig) -> torch.optim.Opti
         if len(group.params)
     ]
     if train.optimizer == "adamw":
-        return torch.optim.AdamW(params, lr=train.lr, weight_decay=train.weight_decay, fused=True)
-    return torch.optim.SGD(
+        return AdamW(params, lr=train.lr, weight_decay=train.weight_decay, fused=True)
+    return SGD(
         params, lr=train.lr, momentum=train.momentum, weight_decay=train.weight_decay, fused=True
     )
 

@@ -35,6 +35,7 @@ from semiseg_cli.core.training.distributed import World, same_start
 from semiseg_cli.core.training.optim import build_optimizer
 from semiseg_cli.core.training.session import Session
 from semiseg_cli.core.training.step import Builder, Train
+from semiseg_cli.core.training.threads import take_threads
 from semiseg_cli.core.views import load_strong_view
 from semiseg_cli.core.views.device import ViewSettings
 
@@ -83,6 +84,9 @@ def open_session(
         prepare=_preparation(config, len(dataset.classes), init, bare, note),
     )
     module = _module(config, builder, world)
+    images = plan.micro * (2 if "unlabeled" in plan.inputs else 1)
+    threads = take_threads(config.train.threads, module.method, images * plan.crop**2, world.device)
+    config = replace(config, train=replace(config.train, threads=threads))  # a resumed run has as many
     optimizer = build_optimizer(module.method.groups(), config.train)
     return Session(config, dataset, partition, world, module, optimizer, plan)
 
@@ -277,7 +281,8 @@ def set_deterministic(on: bool) -> None:
     """Only operations that repeat exactly, in the whole process; PyTorch raises where it has none."""
     if on:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first product is computed
-    torch.use_deterministic_algorithms(on)
+    if on != torch.are_deterministic_algorithms_enabled():  # it imports the compiler to tell it
+        torch.use_deterministic_algorithms(on)
     torch.backends.cudnn.benchmark = not on  # it may choose other kernels the next time
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import torch
 from torch import nn
-from torchvision.models.resnet import BasicBlock
 
-from semiseg_cli.core.models.backbones.resnet import ResNet, conv
+from semiseg_cli.core.models.backbones.resnet import BasicBlock, ResNet, conv
 from semiseg_cli.core.ops.batchnorm import BatchNorm2d
 
 CHANNELS = (32, 64, 96, 128)
@@ -27,6 +27,6 @@ def _stage(channels: int, out: int, stride: int) -> nn.Module:
     shortcut = None
     if channels != out:
         shortcut = nn.Sequential(conv(channels, out, 1, stride), BatchNorm2d(out))
-    block = BasicBlock(channels, out, stride, shortcut, norm_layer=BatchNorm2d)
-    block.conv1, block.conv2 = conv(channels, out, 3, stride), conv(out, out, 3)
-    return nn.Sequential(block)
+    for inner in (channels, out):  # these draws once made weights that were thrown away: a seed's networks stay
+        torch.rand(out, inner, 3, 3)
+    return nn.Sequential(BasicBlock(channels, out, stride, shortcut))

@@ -1,0 +1,56 @@
+"""A run that compiles nothing does not import the compiler, which takes a second of the processor."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from semiseg_cli.core.training.optimizers import SGD, AdamW
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from semiseg_cli.core.config.layers import resolve
+from semiseg_cli.stages.train import train
+
+for optimizer in ("sgd", "adamw"):
+    settings = {
+        "method.name": "unimatch", "data.name": "shapes", "model.backbone": "tiny", "model.weights": "none",
+        "train.steps": 1, "train.batch": 2, "train.crop": 33, "train.optimizer": optimizer, "train.workers": 0,
+    }
+    train(resolve([("test", settings)]), data_root=Path(sys.argv[1]), runs_root=Path(sys.argv[2]), device="cpu")
+print([name for name in ("torch._dynamo", "torch._inductor", "torchvision") if name in sys.modules])
+"""
+
+
+def test_a_whole_run_without_the_compiler(shapes_root: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", SCRIPT, str(shapes_root), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "how"),
+    [(SGD, torch.optim.SGD, {"momentum": 0.9, "weight_decay": 0.1}), (AdamW, torch.optim.AdamW, {"weight_decay": 0.1})],
+)
+def test_the_steps_are_pytorchs(ours: type, theirs: type, how: dict[str, float]) -> None:
+    weights = [torch.nn.Parameter(torch.linspace(-1, 1, 7)) for _ in range(2)]
+    optimizers = [kind([w], lr=0.1, fused=True, **how) for kind, w in zip((ours, theirs), weights, strict=True)]
+    called: list[int] = []
+    optimizers[0].register_step_pre_hook(lambda *_: called.append(1))
+    for step in range(4):
+        for optimizer, w in zip(optimizers, weights, strict=True):
+            (w.sin() * (step + 1)).sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            assert w.grad is None
+        assert torch.equal(*weights)
+        optimizers[0].load_state_dict(copy.deepcopy(optimizers[1].state_dict()))
+    assert len(called) == 4
+    assert optimizers[0].state_dict().keys() == optimizers[1].state_dict().keys()
