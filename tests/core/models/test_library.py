@@ -164,6 +164,42 @@ def test_weights_by_timms_names(name: str, tmp_path: Any) -> None:
         assert torch.equal(tensor, theirs.state_dict()[key.removeprefix("net.")])
 
 
+def small_dinov3() -> FromLibrary:
+    net = timm.create_model("vit_small_patch16_dinov3", depth=4, embed_dim=48, num_heads=2, img_size=64)
+    return FromLibrary("dinov3", seeded(net), 16)
+
+
+def test_dinov3_by_metas_names(capsys: pytest.CaptureFixture[str]) -> None:
+    encoder = small_dinov3()
+    expected = encoder.state_dict()
+    theirs = {"mask_token": torch.zeros(1, 48), "rope_embed.periods": torch.ones(6)}
+    for name, tensor in expected.items():
+        by_meta = name.removeprefix("net.").replace("reg_token", "storage_tokens")
+        by_meta = by_meta.replace("gamma_1", "ls1.gamma").replace("gamma_2", "ls2.gamma")
+        theirs[by_meta] = tensor
+        if by_meta.endswith("qkv.weight"):  # its bias is zero for keys, and in their files everywhere
+            theirs[by_meta.replace("weight", "bias")] = torch.zeros(len(tensor))
+            theirs[by_meta.replace("weight", "bias_mask")] = torch.ones(len(tensor))
+    named = encoder.renamed(theirs)
+    assert named.keys() == expected.keys()
+    assert all(torch.equal(named[name], tensor) for name, tensor in expected.items())
+    assert not capsys.readouterr().out
+
+
+@torch.no_grad()
+def test_dinov3_takes_every_multiple_of_its_patch_and_gives_normalised_maps() -> None:
+    encoder = small_dinov3().eval()
+    assert (encoder.strides, encoder.multiple, encoder.channels) == ((16,) * 4, 16, (48,) * 4)
+    encoder.net.norm.weight.fill_(1.0)
+    encoder.net.norm.bias.fill_(0.0)
+    for height, width in ((64, 64), (16, 80)):
+        maps = encoder(torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(0)))
+        assert len(maps) == 4
+        for x in maps:
+            assert x.shape == (1, 48, height // 16, width // 16)
+            torch.testing.assert_close(x.mean(1), torch.zeros(1, height // 16, width // 16), atol=1e-5, rtol=0)
+
+
 def test_what_is_left_out_is_said_in_few_words() -> None:
     whole = ["stem.a", "blocks.0.w", "blocks.1.w", "head.fc.w", "head.fc.b", "token"]
     assert left_out(whole, ["stem.a", "blocks.0.w"]) == ("blocks.1.", "head.", "token")

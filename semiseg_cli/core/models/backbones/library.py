@@ -6,7 +6,9 @@ What a network takes is found out by showing it small images, since timm does no
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from difflib import get_close_matches
+from io import StringIO
 from math import ceil
 from sys import modules
 from typing import Any
@@ -178,8 +180,10 @@ def _tried(name: str, encoder: FromLibrary) -> tuple[tuple[int, ...], int]:
 
 
 def _translated(translation: Any, tensors: dict[str, Tensor], net: nn.Module) -> dict[str, Tensor]:
+    """By timm's names, from a publisher's. What timm prints while it tries is nobody's business."""
     try:
-        found: dict[str, Tensor] = translation(dict(tensors), net)
+        with redirect_stdout(StringIO()):
+            found: dict[str, Tensor] = translation(dict(tensors), net)
     except (KeyError, IndexError, RuntimeError, AttributeError, ValueError):  # weights of something else
         return tensors
     return found
