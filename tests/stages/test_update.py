@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from semiseg_cli.core.data.again import anew
 from semiseg_cli.core.data.index import load_dataset, manifest
 from semiseg_cli.core.errors import DataError, UsageError
 from semiseg_cli.core.sources.told import Told
@@ -104,6 +105,9 @@ def test_another_folder_of_unlabeled_images(base: Path) -> None:
     assert ids(after.train) - ids(before.train) == {"unlabeled2/u0", "unlabeled2/x"}
     assert "2 new images without: unlabeled2/u0, unlabeled2/x" in said
     assert manifest(after.root)["source"]["more"] == [str(base / "again")]
+    line = anew(after.root)
+    assert f"--classes {base / 'data' / '.mine-old' / 'classes.txt'} --name mine" in line
+    assert f" && semiseg prepare folder --unlabeled {base / 'again'} --name mine --root" in line
     save(base / "again" / "y.png", 202)
     assert "1 new images without: unlabeled2/y" in update_folder(base / "data", name="mine")[1]
     with pytest.raises(DataError, match="prepared differently") as caught:

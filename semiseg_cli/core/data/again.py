@@ -96,7 +96,13 @@ def anew(folder: Path) -> str:
     aside = shlex.join(["mv", str(folder), str(old)])
     if not kind:
         return f"{aside}, then prepare it again as it was: {command('prepare', '--help')}"
-    line = f"{aside} && {preparing(folder.name, kind, root, *_as_before(KINDS[kind], table.get('source', {}), root))}"
+    source = table.get("source", {})
+    words = _as_before(KINDS[kind], source, root)
+    if kept := table.get("classes_file"):
+        words = [str(old / kept) if word == "FILE" else word for word in words]
+    line = f"{aside} && {preparing(folder.name, kind, root, *words)}"
+    for more in source.get("more", ()):
+        line += f" && {preparing(folder.name, kind, root, '--unlabeled', more)}"
     if (folder / "splits").is_dir():
         line += f" && {shlex.join(['mv', str(old / 'splits'), str(folder / 'splits')])}"
     return line
