@@ -39,9 +39,10 @@ NAME = "last.safetensors"  # of the network, in the run
 DEFAULTS: dict[str, Any] = {  # how they were chosen: RESULTS.md, "A probe"
     "method.name": "supervised", "model.backbone": "efficientnet_lite0", "model.decoder": "mlp",
     "model.freeze_encoder": True, "data.long_side": 728, "train.steps": 300, "train.batch": 2,
-    "train.optimizer": "adamw", "train.lr": 1e-3, "train.head_lr_multiplier": 1.0, "train.weight_decay": 0.01,
+    "train.optimizer": "adamw", "train.head_lr_multiplier": 1.0, "train.weight_decay": 0.01,
     "train.warmup_steps": 20, "train.class_weights": "sqrt", "train.amp": "off", "eval.window": "none",
 }  # fmt: skip
+RATES = {"linear": 1e-2, "mlp": 1e-3}  # of a head
 
 
 def probe(
@@ -98,7 +99,8 @@ def settings_of(flags: Mapping[str, Any]) -> Resolved:
 
     As a configuration of `semiseg train` it trains the same network, with the encoder, on crops.
     """
-    return resolve([("probe", DEFAULTS), ("command line", flags)])
+    head = flags.get("model.decoder", DEFAULTS["model.decoder"])
+    return resolve([("probe", DEFAULTS | {"train.lr": RATES.get(head, 1e-3)}), ("command line", flags)])
 
 
 def _network(config: Config, dataset: Dataset, note: Callable[[str], None]) -> Segmenter:

@@ -147,6 +147,12 @@ def test_a_full_disk_keeps_what_is_done(root: Path, monkeypatch: pytest.MonkeyPa
     assert run(root)["features"]["computed"] == 3
 
 
+def test_a_linear_head_learns_faster() -> None:
+    assert settings_of(QUICK).config.train.lr == 1e-3
+    linear = settings_of(QUICK | {"model.decoder": "linear"})
+    assert (linear.config.train.lr, linear.origins["train.lr"]) == (1e-2, "probe")
+
+
 def test_bad_input(root: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no head of a probe"):
         run(root, {"model.decoder": "deeplabv3plus"})
