@@ -64,5 +64,7 @@ def views_of(
     """Views of some slots of a global batch (the even number that holds them, if it is not said)."""
     slots = np.array(slots)
     draws = Draws(seed, step, slots, batch or (int(slots.max()) + 2) // 2 * 2)
+    clock = Clock(step, step + 1)
     mean, std = torch.zeros(3) if mean is None else mean, torch.ones(3) if std is None else std
-    return DeviceViews(draws, draws, mean, std, size, ViewSettings(Photometric(strength) if strength else None))
+    settings = ViewSettings(Photometric(strength) if strength else None)
+    return DeviceViews(clock, draws, draws, mean, std, size, settings)

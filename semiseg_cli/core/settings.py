@@ -200,7 +200,11 @@ class TrainConfig(BaseSettings):
     workers: Doc[int, Range(-1), "loader processes; -1: chosen from the machine"] = -1
     threads: Doc[Natural, "threads on a CPU; 0: OMP_NUM_THREADS, or as many as the step's work is worth"] = 0
     cache_mb: Doc[Natural, "RAM for decoded images, shared by the loader processes; 0: none"] = 2048
-    compile: Doc[bool, "torch.compile of encoder and decoder (CUDA)"] = False
+    graph: Doc[
+        Literal["auto", "on", "off"],
+        "whole steps as CUDA graphs, with the same results and less work for the host; auto: on CUDA; on: only there",
+    ] = "auto"
+    compile: Doc[bool, "torch.compile of all networks (CUDA)"] = False
     seed: Doc[Natural, "every random draw follows from it"] = 0
     deterministic: Doc[bool, "only operations that repeat exactly (slower on CUDA), an error where none does"] = False
 

@@ -10,7 +10,7 @@ mean over the global batch, however it is divided (`per_micro_batch`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -21,10 +21,27 @@ from torch import Tensor
 
 from semiseg_cli.core.ops.processes import per_micro_batch
 
+Recipe = Callable[["Clock"], Mapping[str, np.ndarray[Any, Any]]]  # small tables by name, made on the host
+Rule = Callable[["Clock"], float]
+
+
+class Moment(Protocol):
+    """The time of a step as the step may know it: tensors that follow from the clock, never its numbers.
+
+    A step that was captured as a graph is run again at other times. What it asks for here is made anew for each; what
+    it had read from the clock, or brought from the host by itself, would stay as it was.
+    """
+
+    def tables(self, recipe: Recipe, like: Tensor) -> dict[str, Tensor]:
+        """What `recipe` makes of the clock, on the device of `like`; floats in its dtype."""
+
+    def value(self, rule: Rule, like: Tensor) -> Tensor:
+        """The number that `rule` makes of the clock, for a ramp: a tensor without dimensions, alike."""
+
 
 @dataclass(frozen=True)
 class Clock:
-    """Where the run stands. Drives every ramp, so that no method counts steps of its own."""
+    """Where the run stands. Drives every ramp, so that no method counts steps of its own. A `Moment`, made at once."""
 
     step: int  # of this step, from 0
     steps: int  # of the whole run
@@ -40,6 +57,25 @@ class Clock:
     def stage_progress(self) -> float:
         """Fraction of the run that is done since this stage began, in [0, 1): what a method's ramps count from."""
         return self.progress - self.stage_began
+
+    def tables(self, recipe: Recipe, like: Tensor) -> dict[str, Tensor]:
+        return {name: _brought(table, like) for name, table in recipe(self).items()}
+
+    def value(self, rule: Rule, like: Tensor) -> Tensor:
+        return self.tables(as_table(rule), like)["value"]
+
+
+def as_table(rule: Rule) -> Recipe:
+    """A recipe for the one number of a rule."""
+    return lambda clock: {"value": np.array(rule(clock), np.float64)}
+
+
+def _brought(table: np.ndarray[Any, Any], like: Tensor) -> Tensor:
+    """A host table on the device of `like`, without waiting for it."""
+    tensor = torch.from_numpy(np.asarray(table, order="C"))
+    tensor = tensor.to(like.dtype) if tensor.is_floating_point() else tensor
+    tensor = tensor.pin_memory() if like.is_cuda else tensor
+    return tensor.to(like.device, non_blocking=True)
 
 
 @dataclass(frozen=True)
@@ -80,7 +116,7 @@ class Batch:
     """
 
     labeled: Labeled
-    clock: Clock
+    clock: Moment
     labeled_partner: Labeled | None = None
 
 

@@ -59,7 +59,7 @@ def bench(
         screen = Silent()
         session = open_config(config, root, join(device), screen)
         note(session.title)
-        found = measure(session, steps, parts=True)
+        found = measure(session, steps, parts=True, note=note)
         records = session.partition.unlabeled or session.partition.labeled
         host = host_cost(records, config.train.crop, config.train.scale)
     return {

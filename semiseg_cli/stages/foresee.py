@@ -85,7 +85,7 @@ def _cost(session: Session, screen: Screen) -> dict[str, Any]:
         with screen.progress("a large recipe for a CPU: trying smaller steps", 2) as advance:
             found = estimate(session, advance)
     else:
-        with screen.progress("measuring steps", steps_taken(STEPS)) as advance:
+        with screen.progress("measuring steps", steps_taken(session, STEPS)) as advance:
             found = measure(session, STEPS, advance=advance)
     return found | {"steps": session.plan.steps}
 

@@ -188,7 +188,9 @@ def _go(
         let_in(session.train)
     try:
         with runs.recording(run) if run else nullcontext(), naming_bad_files(session.dataset):
-            hooks = Hooks(recorder.log, recorder.show, recorder.evaluate, recorder.save, stop, recorder.advance)
+            hooks = Hooks(
+                recorder.log, recorder.show, recorder.evaluate, recorder.save, stop, recorder.advance, screen.note
+            )
             if recorder.owes_evaluation():
                 recorder.evaluate(start)
             plan = replace(session.plan, start=start)

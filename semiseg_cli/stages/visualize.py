@@ -118,7 +118,7 @@ def _session(source: Path, root: Path | None, device: str) -> tuple[Session, int
             fix=f"{command('viz', source, '--masks', root=root)}, or name the run's directory",
         )
     config = runs.config_of(run)
-    config = replace(config, train=replace(config.train, compile=False))
+    config = replace(config, train=replace(config.train, compile=False, graph="off"))
     session = open_config(config, find_root(config.data.name, root, run), join(device), Silent(), bare=True)
     return session, restore(session, state)["step"]
 

@@ -148,6 +148,7 @@ def steps(train: Train, batches: Batches) -> Iterator[Found]:
         optimizer.step()
         optimizer.zero_grad()
         train.method.after_step(clock)
+        train.method.settle(clock)
         deployed = {f"deployed.{key}": x for key, x in train.method.deployed().state_dict().items()}
         found = sorted({**losses, **train.method.state_dict(), **deployed}.items())
         numbers = torch.cat([x.detach().double().flatten() for _, x in found])

@@ -53,6 +53,7 @@ def learn(train: Train, batches: Batches, steps: range) -> list[dict[str, float]
         optimizer.step()
         optimizer.zero_grad()
         train.method.after_step(Clock(step, STEPS))
+        train.method.settle(Clock(step, STEPS))
         rows.append({name: value.item() for name, value in out.losses.items()})
     return rows
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.ops.draws import Draws
 from semiseg_cli.core.settings import BadSetting, TrainConfig
+from semiseg_cli.core.types import Clock
 from semiseg_cli.core.views import STRONG_VIEWS, load_strong_view
 from semiseg_cli.core.views.device import DeviceViews, ViewSettings
 
@@ -20,7 +21,7 @@ COUNT, SIDE = 16, 24
 def strong(name: str, strength: float, seed: int = 0, rgb: Tensor | None = None) -> Tensor:
     draws = Draws(seed, 0, np.arange(COUNT), COUNT)
     settings = ViewSettings(load_strong_view(name, strength))
-    views = DeviceViews(draws, draws, torch.zeros(3), torch.ones(3), (SIDE, SIDE), settings)
+    views = DeviceViews(Clock(0, 1), draws, draws, torch.zeros(3), torch.ones(3), (SIDE, SIDE), settings)
     return views.strong(images_of(images() if rgb is None else rgb), "s1")
 
 

@@ -107,6 +107,7 @@ def losses(
         optimizer.step()
         optimizer.zero_grad()
         train.method.after_step(clock)
+        train.method.settle(clock)
         rows.append(row)
     return rows
 

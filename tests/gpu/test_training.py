@@ -27,10 +27,11 @@ from semiseg_cli.core.models import DECODERS, build_segmenter
 from semiseg_cli.core.settings import TrainConfig, hints
 from semiseg_cli.core.training.checkpoint import load_network
 from semiseg_cli.core.training.distributed import World
-from semiseg_cli.core.training.loop import Meter, one_step
+from semiseg_cli.core.training.meter import Meter
 from semiseg_cli.core.training.optim import build_optimizer
 from semiseg_cli.core.training.setup import set_deterministic
 from semiseg_cli.core.training.step import Train
+from semiseg_cli.core.training.update import Update
 from semiseg_cli.core.types import Clock
 from semiseg_cli.stages.progress import Silent
 from semiseg_cli.stages.train import resume, train
@@ -103,10 +104,11 @@ def learn(module: Train, variant: Variant, batches: Batches, clip: float = 0.0, 
     hosts = (fed(module, batches(step, count=COUNT, side=SIDE)) for step in range(STEPS))
     pinned = ({key: value.pin_memory() for key, value in host.items()} for host in hosts)
     optimizer, meter = build_optimizer(module.method.groups(), TrainConfig(steps=STEPS, batch=COUNT)), Meter()
+    take = Update(module, optimizer, plan, clip, meter, World())
     for step in range(STEPS):
         torch.cuda.set_sync_debug_mode("error" if step >= watched else "default")
         try:
-            one_step(module, optimizer, pinned, plan, Clock(step, STEPS, step), clip, meter, World())
+            take(pinned, Clock(step, STEPS, step))
         finally:
             torch.cuda.set_sync_debug_mode("default")
     return meter

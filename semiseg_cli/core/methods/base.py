@@ -22,15 +22,16 @@ from semiseg_cli.core.types import (
     CutMix,
     Images,
     Labeled,
+    Moment,
     Pseudo,
     SemiBatch,
     StrongView,
 )
 
 __all__ = [
-    "Batch", "Build", "Clock", "CutMix", "Decoder", "Group", "Images", "Labeled", "Method", "Net", "Out", "Pseudo",
-    "SemiBatch", "SemiSettings", "SemiSupervised", "Step", "StepOutput", "StrongView", "Term", "ViewKind", "Views",
-    "Weak", "cutmixed",
+    "Batch", "Build", "Clock", "CutMix", "Decoder", "Group", "Images", "Labeled", "Method", "Moment", "Net", "Out",
+    "Pseudo", "SemiBatch", "SemiSettings", "SemiSupervised", "Step", "StepOutput", "StrongView", "Term", "ViewKind",
+    "Views", "Weak", "cutmixed",
 ]  # fmt: skip
 
 AnyBatch = TypeVar("AnyBatch", bound=Batch)
@@ -206,11 +207,15 @@ class Method(nn.Module, ABC, Generic[AnyBatch]):
 
         A method that differentiates a part before it computes the next yields the parts instead (a generator).
         Means are over the global batch where what they are divided by is known before the forward pass.
-        `batch.clock.stage_progress` counts from the end of the warm-up.
+        What changes with time is `batch.clock.value(rule, like)`, a ramp for one; `rule` is given the clock, whose
+        `stage_progress` counts from the end of the warm-up.
         """
 
-    def after_step(self, clock: Clock) -> None:
-        """Called once after every optimiser step: EMA teachers, memories."""
+    def after_step(self, moment: Moment) -> None:
+        """Called once after every optimiser step, and part of it: EMA teachers, memories."""
+
+    def settle(self, clock: Clock) -> None:
+        """Called between two steps: what must wait for the device, now and then. It writes in place."""
 
     def deployed(self) -> Net:
         """The network that is evaluated and exported."""

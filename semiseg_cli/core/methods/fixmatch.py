@@ -21,8 +21,8 @@ import torch
 
 from semiseg_cli.core.methods.base import (
     Build,
-    Clock,
     Images,
+    Moment,
     Net,
     Pseudo,
     SemiBatch,
@@ -101,9 +101,9 @@ class FixMatch(SemiSupervised):
             return Pseudo.of(self.teacher(views.weak(others)), others)
         return partner_labels(self.net, views.weak(others), others, self.settings.cutmix_partner == "self")
 
-    def after_step(self, clock: Clock) -> None:
+    def after_step(self, moment: Moment) -> None:
         if self.teacher is not None:
-            self.teacher.update(self.net, clock.step, self.settings.alpha, from_the_first, average_buffers=True)
+            self.teacher.update(self.net, moment, self.settings.alpha, from_the_first, average_buffers=True)
 
     def deployed(self) -> Net:
         return self.net if self.teacher is None else self.teacher.net

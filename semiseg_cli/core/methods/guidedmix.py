@@ -134,7 +134,7 @@ class GuidedMix(SemiSupervised):
         if settings.pairing != "batch":
             step_mask = labeled.step_mask_MHW if batch.paired is None else batch.paired.step_mask_MHW
             whole = unlabeled.step_valid_MHW & self._known(step_mask)
-        omega = self._omega(batch.clock.stage_progress) / self.build.classes
+        omega = batch.clock.value(lambda clock: self._omega(clock.stage_progress) / self.build.classes, m_u)
         losses["unlabeled"] = omega * square_error(m_u, decoupled, counted, whole)  # eq. 10
 
         pseudo = Pseudo.of(

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Annotated as Doc
 from typing import ClassVar
 
-from semiseg_cli.core.methods.base import Build, Clock, SemiBatch, StepOutput, Views
+from semiseg_cli.core.methods.base import Build, Moment, SemiBatch, StepOutput, Views
 from semiseg_cli.core.methods.plugins.interpixel import InterPixel, InterPixelSettings
 from semiseg_cli.core.methods.unimatch import UniMatch, UniMatchSettings
 from semiseg_cli.core.settings import Below1
@@ -44,6 +44,6 @@ class IPixMatch(UniMatch):
         out = super().step(batch, views)  # L_o
         return out.plus(self.interpixel.step(out, batch, views))  # + alpha L_IPix, eq. 6
 
-    def after_step(self, clock: Clock) -> None:
+    def after_step(self, moment: Moment) -> None:
         if self.teacher is not None:
-            self.teacher.update(self.net, clock.step, self.settings.alpha)
+            self.teacher.update(self.net, moment, self.settings.alpha)

@@ -29,8 +29,8 @@ from torch import Tensor, nn
 
 from semiseg_cli.core.methods.base import (
     Build,
-    Clock,
     Images,
+    Moment,
     Net,
     Pseudo,
     SemiBatch,
@@ -142,8 +142,8 @@ class MaskMatch(SemiSupervised):
         logits = [logits_at(self.teacher.net, x_w, factor) for factor in self.settings.scales]
         return Pseudo.of(mean_softmax(logits), images)
 
-    def after_step(self, clock: Clock) -> None:
-        self.teacher.update(self.net, clock.step, self.settings.alpha)
+    def after_step(self, moment: Moment) -> None:
+        self.teacher.update(self.net, moment, self.settings.alpha)
 
     def deployed(self) -> Net:
         return self.teacher.net

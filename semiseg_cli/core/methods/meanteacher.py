@@ -22,7 +22,7 @@ import torch
 
 from semiseg_cli.core.methods.base import (
     Build,
-    Clock,
+    Moment,
     Net,
     Pseudo,
     SemiBatch,
@@ -80,8 +80,8 @@ class MeanTeacher(SemiSupervised):
             Weak(self.net, x_w, weak),
         )
 
-    def after_step(self, clock: Clock) -> None:
-        self.teacher.update(self.net, clock.step, self.settings.alpha)
+    def after_step(self, moment: Moment) -> None:
+        self.teacher.update(self.net, moment, self.settings.alpha)
 
     def deployed(self) -> Net:
         return self.teacher.net

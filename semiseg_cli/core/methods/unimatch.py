@@ -28,8 +28,8 @@ import torch
 
 from semiseg_cli.core.methods.base import (
     Build,
-    Clock,
     Images,
+    Moment,
     Net,
     Pseudo,
     SemiBatch,
@@ -110,9 +110,9 @@ class UniMatch(SemiSupervised):
             return Pseudo.of(self.teacher(x), others)
         return partner_labels(self.net, x, others, self.settings.cutmix_partner == "self")
 
-    def after_step(self, clock: Clock) -> None:
+    def after_step(self, moment: Moment) -> None:
         if self.teacher is not None:
-            self.teacher.update(self.net, clock.step, self.settings.alpha, from_the_first, average_buffers=True)
+            self.teacher.update(self.net, moment, self.settings.alpha, from_the_first, average_buffers=True)
 
     def deployed(self) -> Net:
         return self.net if self.teacher is None else self.teacher.net

@@ -30,8 +30,8 @@ from torch import Tensor
 
 from semiseg_cli.core.methods.base import (
     Build,
-    Clock,
     Images,
+    Moment,
     Net,
     Pseudo,
     SemiBatch,
@@ -111,9 +111,9 @@ class UniMatchV2(SemiSupervised):
             halves = views.channels("s1", maps), views.channels("s2", maps)
         return drop_channels(maps, [torch.cat(pair) for pair in zip(*halves, strict=True)])
 
-    def after_step(self, clock: Clock) -> None:
+    def after_step(self, moment: Moment) -> None:
         if self.teacher is not None:
-            self.teacher.update(self.net, clock.step, self.settings.alpha, from_the_first, average_buffers=True)
+            self.teacher.update(self.net, moment, self.settings.alpha, from_the_first, average_buffers=True)
 
     def deployed(self) -> Net:
         return self.net if self.teacher is None else self.teacher.net

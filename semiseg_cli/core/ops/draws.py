@@ -21,11 +21,23 @@ class Draws:
     def __init__(self, seed: int, step: int, slots: Slots, batch: int, suffix: str = "") -> None:
         self.seed, self.step, self.slots, self.batch, self.suffix = seed, step, slots, batch, suffix
 
+    def at(self, step: int) -> Draws:
+        """Those of another step."""
+        return Draws(self.seed, step, self.slots, self.batch, self.suffix)
+
     def uniform(self, key: str, count: int) -> Floats:
-        """(images, count) numbers uniform in [0, 1). Row r of the table belongs to slot r, however long it is."""
-        rng = np.random.default_rng([self.seed, self.step, zlib.crc32((key + self.suffix).encode())])
-        rows = rng.random((int(self.slots.max()) + 1, count))
-        return np.asarray(rows[self.slots])
+        """(images, count) numbers uniform in [0, 1). Row r of an endless table belongs to slot r.
+
+        The generator steps over the rows of slots that are not here: a process pays for its own.
+        """
+        bits = np.random.PCG64([self.seed, self.step, zlib.crc32((key + self.suffix).encode())])
+        rng, rows, at = np.random.Generator(bits), [], 0
+        own, place = np.unique(self.slots, return_inverse=True)
+        for run in np.split(own, np.flatnonzero(np.diff(own) > 1) + 1):
+            bits.advance((int(run[0]) - at) * count)  # a number takes one step
+            rows.append(rng.random((len(run), count)))
+            at = int(run[-1]) + 1
+        return np.asarray(np.concatenate(rows)[place])
 
     def half(self, key: str) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """For every image whether it is among floor(batch / 2) of the global batch, drawn without replacement."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from semiseg_cli.core.networks import Net
 from semiseg_cli.core.ops.batchnorm import frozen_statistics
+from semiseg_cli.core.types import Moment
 
 Module = TypeVar("Module", bound=nn.Module)
 Rule = Callable[[int, float], float]  # from step and final decay to the step's decay
@@ -34,7 +35,13 @@ class Teacher(nn.Module, Generic[Module]):
 
     @torch.no_grad()
     def update(
-        self, student: nn.Module, step: int, alpha: float, rule: Rule | None = None, *, average_buffers: bool = False
+        self,
+        student: nn.Module,
+        moment: Moment,
+        alpha: float,
+        rule: Rule | None = None,
+        *,
+        average_buffers: bool = False,
     ) -> None:
         """theta' = d theta' + (1 - d) theta with d = `rule(step, alpha)`, `decay` if it is not said.
 
@@ -50,7 +57,14 @@ class Teacher(nn.Module, Generic[Module]):
             moved += [(own, other) for own, other in copied if own.is_floating_point()]
             copied = [(own, other) for own, other in copied if not own.is_floating_point()]
         ours, theirs = [own for own, _ in moved], [other for _, other in moved]
-        torch._foreach_lerp_(ours, theirs, 1.0 - (rule or decay)(step, alpha))
+        share = moment.value(lambda clock: 1.0 - (rule or decay)(clock.step, alpha), ours[0])
+        if share.is_cuda:  # a launch for all, which takes no tensor as a lerp's weight
+            difference = torch._foreach_sub(theirs, ours)
+            torch._foreach_mul_(difference, share)
+            torch._foreach_add_(ours, difference)
+        else:
+            for own, other in moved:
+                own.lerp_(other, share)
         mine, others = [own for own, _ in copied], [other for _, other in copied]
         for dtype in {buffer.dtype for buffer in mine}:  # together: a network has hundreds, and each copy is a launch
             pick = [i for i, buffer in enumerate(mine) if buffer.dtype == dtype]

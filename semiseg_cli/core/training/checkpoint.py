@@ -20,6 +20,7 @@ from semiseg_cli.core.files import unwritable
 from semiseg_cli.core.models import build_segmenter
 from semiseg_cli.core.models.segmenter import Segmenter
 from semiseg_cli.core.networks import Origin
+from semiseg_cli.core.training.optim import at_rest
 
 SCHEMA = 1
 KEY = "semiseg"  # the one metadata entry; its value is a JSON document
@@ -168,6 +169,7 @@ def load_state(path: Path, train: nn.Module, optimizer: torch.optim.Optimizer) -
                 tensor = torch.empty_like(like, dtype=tensor.dtype).copy_(tensor)
             states.setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+    at_rest(optimizer)  # states from before have nothing of what a warm-up had left out
     return meta
 
 

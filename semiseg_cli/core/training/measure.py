@@ -16,9 +16,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from semiseg_cli.core.data.loader import HostBatch, Plan
-from semiseg_cli.core.training.loop import Meter, one_step
+from semiseg_cli.core.training.graph import REAL, captures, stepping
+from semiseg_cli.core.training.meter import Meter
 from semiseg_cli.core.training.optim import set_learning_rates
 from semiseg_cli.core.training.session import Session
+from semiseg_cli.core.training.update import Update
 from semiseg_cli.core.types import Clock
 
 PARTS = ("data", "forward", "backward", "optimiser", "after_step")
@@ -55,18 +57,21 @@ def measure(
     parts: bool = False,
     batches: Iterator[HostBatch] | None = None,
     advance: Callable[[], object] = lambda: None,
+    note: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Cost of a training step, as `cost_of` has it, and what it is a step of.
 
-    parts: as many steps again, timed part by part. On CUDA a part then waits for the device, which a training run
+    A step that is captured is timed as it is replayed. parts: as many steps again, operator by operator and timed part
+    by part. On CUDA a part then waits for the device, which a training run
     does not: the parts of a step may add up to more than the step.
     batches: host micro-batches instead of the loader's, for the cost of a step that never waits for its images.
-    advance: called after each of `steps_taken(steps, parts)` steps.
+    advance: called after each of `steps_taken(session, steps, parts)` steps.
+    note: told why a step could not be captured.
     """
     device = session.world.device
-    plan = replace(session.plan, start=0, steps=steps_taken(steps, parts))
-    step = stepper(session, plan, batches, advance)
-    cost = cost_of(step, steps, device)
+    plan = replace(session.plan, start=0, steps=steps_taken(session, steps, parts))
+    step = stepper(session, plan, batches, advance, note)
+    cost = cost_of(step, steps, device, _warm_up(session))
     laps = Laps(device)
     for _ in range(steps if parts else 0):
         laps.start()
@@ -75,9 +80,14 @@ def measure(
     return of_a_run(session, cost) | ({"step": whole, "parts": laps.parts()} if parts else {})
 
 
-def steps_taken(steps: int, parts: bool = False) -> int:
+def steps_taken(session: Session, steps: int, parts: bool = False) -> int:
     """How many steps `measure` takes for `steps` of them timed."""
-    return 2 + steps * (2 if parts else 1)
+    return 1 + _warm_up(session) + steps * (2 if parts else 1)
+
+
+def _warm_up(session: Session) -> int:
+    """Steps after the first until they are as they stay."""
+    return REAL if captures(session.config.train, session.plan, session.world) else 1
 
 
 def stepper(
@@ -85,18 +95,26 @@ def stepper(
     plan: Plan,
     batches: Iterator[HostBatch] | None = None,
     advance: Callable[[], object] = lambda: None,
+    note: Callable[[str], None] = lambda line: None,
 ) -> Step:
-    """A function that takes one more step of `plan`, as the last of the run: past any warm-up, with every branch on."""
+    """A function that takes one more step of `plan`, as the last of the run: past any warm-up, with every branch on.
+
+    With a lap it is taken operator by operator, else as a run would take it.
+    """
     batches = session.batches(plan) if batches is None else batches
     session.train.train()
     numbers = iter(range(plan.steps))
+    clip = session.config.train.grad_clip
+    update = Update(session.train, session.optimizer, plan, clip, Meter(), session.world)
+    take = stepping(update, session.config.train, note)
 
     def step(lap: Callable[[str], None] | None = None) -> None:
         clock = Clock(session.plan.steps - 1, session.plan.steps)
         set_learning_rates(session.optimizer, next(numbers), replace(session.config.train, steps=plan.steps))
-        clip = session.config.train.grad_clip
-        more = {"lap": lap} if lap else {}
-        one_step(session.train, session.optimizer, batches, plan, clock, clip, Meter(), session.world, **more)
+        if lap:
+            update(batches, clock, lap)
+        else:
+            take(batches, clock)
         advance()
 
     return step
@@ -114,8 +132,8 @@ def of_a_run(session: Session, cost: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def cost_of(step: Callable[[], object], steps: int, device: torch.device) -> dict[str, Any]:
-    """GFLOP of the first call of `step`; then, after one to warm up, the time of `steps` more, and memory.
+def cost_of(step: Callable[[], object], steps: int, device: torch.device, warm_up: int = 1) -> dict[str, Any]:
+    """GFLOP of the first call of `step`; then, after `warm_up` more, the time of `steps` of them, and memory.
 
     Memory is the device's peak, on a CPU the process's.
     """
@@ -123,7 +141,8 @@ def cost_of(step: Callable[[], object], steps: int, device: torch.device) -> dic
         torch.cuda.reset_peak_memory_stats(device)
     with flop_counter() as counter:
         step()
-    step()
+    for _ in range(warm_up):
+        step()
     times = step_times(step, steps, device)
     return {
         "step_ms": median(times),

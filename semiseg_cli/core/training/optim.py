@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from semiseg_cli.core.methods.base import Group
 from semiseg_cli.core.settings import TrainConfig
@@ -12,10 +13,14 @@ POWER = 0.9  # of the polynomial decay, in every paper here
 
 
 def build_optimizer(groups: list[Group], train: TrainConfig) -> torch.optim.Optimizer:
-    """SGD with momentum or AdamW, fused (three operators a step instead of thousands), one group per `Group`."""
+    """SGD with momentum or AdamW, fused (three operators a step instead of thousands), one group per `Group`.
+
+    A learning rate is a tensor that `set_learning_rates` fills, so that a captured step has the rate of its time.
+    """
     params = [
         {
             "params": list(group.params),
+            "lr": _rate(group.params[0].device),
             "base_lr": train.lr * group.lr_mult * (train.head_lr_multiplier if group.head else 1.0),
             "schedule": group.schedule,
         }
@@ -24,15 +29,37 @@ def build_optimizer(groups: list[Group], train: TrainConfig) -> torch.optim.Opti
     ]
     if train.optimizer == "adamw":
         return AdamW(params, lr=train.lr, weight_decay=train.weight_decay, fused=True)
-    return SGD(
+    sgd = SGD(
         params, lr=train.lr, momentum=train.momentum, weight_decay=train.weight_decay, fused=True
     )
+    at_rest(sgd)
+    return sgd
+
+
+def at_rest(optimizer: torch.optim.Optimizer) -> None:
+    """Give every parameter of SGD that has no momentum yet one of zero, which its first gradient replaces.
+
+    The fused form takes those that come later, after a warm-up, only beside others that all are as new.
+    """
+    for group in optimizer.param_groups:
+        for p in group["params"] if group.get("momentum") else ():
+            state = optimizer.state[p]
+            if state.get("momentum_buffer") is None:
+                state["momentum_buffer"] = torch.zeros_like(p)
+
+
+def _rate(device: torch.device) -> Tensor:
+    """Where a learning rate lies. CUDA's fused optimisers read a float32, which a CPU's would round the rate to."""
+    return torch.zeros((), device=device, dtype=torch.float32 if device.type == "cuda" else torch.float64)
 
 
 def set_learning_rates(optimizer: torch.optim.Optimizer, step: int, train: TrainConfig) -> float:
     """lr = base * (1 - step/steps) ** 0.9, or constant, after a linear warm-up. Returns the first group's rate."""
     rise = min((step + 1) / train.warmup_steps, 1.0) if train.warmup_steps else 1.0
     poly = (1 - step / train.steps) ** POWER
-    for group in optimizer.param_groups:
-        group["lr"] = group["base_lr"] * rise * (poly if group["schedule"] == "poly" else 1.0)
-    return float(optimizer.param_groups[0]["lr"])
+    rates = [
+        group["base_lr"] * rise * (poly if group["schedule"] == "poly" else 1.0) for group in optimizer.param_groups
+    ]
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"].fill_(rate)
+    return float(rates[0])

@@ -32,6 +32,7 @@ from semiseg_cli.core.settings import BadSetting, Config, ModelConfig, TrainConf
 from semiseg_cli.core.training.checkpoint import fit as fit_tensors
 from semiseg_cli.core.training.checkpoint import read_network
 from semiseg_cli.core.training.distributed import World, same_start
+from semiseg_cli.core.training.graph import check_graph
 from semiseg_cli.core.training.optim import build_optimizer
 from semiseg_cli.core.training.session import Session
 from semiseg_cli.core.training.step import Builder, Train
@@ -54,8 +55,8 @@ def open_session(
     """Build everything for `config`. note: told in a line each what a user should know (weights, rare classes).
 
     bare: networks are left as they are made, without the encoder's weights, for a saved state that will fill them.
-    Raises UsageError for a batch that cannot be divided, DataError where unlabeled images are needed and absent, or no
-    labeled pixel is of a known class.
+    Raises UsageError for a batch that cannot be divided and for graphs without CUDA, DataError where unlabeled images
+    are needed and absent, or no labeled pixel is of a known class.
     """
     config = with_steps(config, len(partition.unlabeled) or len(partition.labeled))
     config = replace(config, model=described(config.model))
@@ -66,6 +67,7 @@ def open_session(
     narrow_view(dataset, config.train.crop, note)
     config, nearest = _with_pairs(config, dataset, partition, note)
     plan = plan_of(config, world, nearest, note)
+    check_graph(config.train, world)
     set_deterministic(config.train.deterministic)
     builder = Builder(
         {
@@ -283,6 +285,7 @@ def set_deterministic(on: bool) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first product is computed
     if on != torch.are_deterministic_algorithms_enabled():  # it imports the compiler to tell it
         torch.use_deterministic_algorithms(on)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing here reads it
     torch.backends.cudnn.benchmark = not on  # it may choose other kernels the next time
 
 

@@ -16,7 +16,7 @@ from semiseg_cli.core.networks import Decoder, Net
 from semiseg_cli.core.ops.draws import Draws, Slots, neighbours
 from semiseg_cli.core.ops.losses import cross_entropy, ohem, ohem_min_kept
 from semiseg_cli.core.ops.teacher import Teacher
-from semiseg_cli.core.types import Batch, Clock, Images, Labeled, SemiBatch
+from semiseg_cli.core.types import Batch, Clock, Images, Labeled, Moment, SemiBatch
 from semiseg_cli.core.views.device import DeviceViews, ViewSettings
 
 
@@ -88,20 +88,29 @@ class Train(nn.Module):
         self.register_buffer("std", torch.tensor(std), persistent=False)
 
     def forward(
-        self, host: HostBatch, clock: Clock, slots: Slots, batch: int = 0, step: Step | None = None
+        self,
+        host: HostBatch,
+        clock: Clock,
+        slots: Slots,
+        batch: int = 0,
+        step: Step | None = None,
+        moment: Moment | None = None,
     ) -> Iterator[StepOutput]:
         """The method's step on one micro-batch: what each of its backward passes is of, in their order.
 
         slots: of the images, among `batch` of the global batch (0: these are all). step: what the other micro-batches
-        of this process bring, where there are others. The caller differentiates each output before it takes the next.
+        of this process bring, where there are others. moment: what the step knows of the time, if that is not the clock
+        itself. The caller differentiates each output before it takes the next.
         """
-        method, micro, batch = self.method, self.to_batch(host, clock, step), batch or len(slots)
-        views = self.views(clock, slots, batch, micro, slots if step is None else step.slots)
+        method, clock, batch = self.method, self.staged(clock), batch or len(slots)
+        moment = moment or clock
+        micro = self.to_batch(host, moment, step)
+        views = self.views(moment, slots, batch, micro, slots if step is None else step.slots)
         with self._autocast():
             if method.stage(clock) == "labels":
                 passes = iter([method.label_step(micro, views)])
             else:
-                out = method.step(replace(micro, clock=replace(clock, stage_began=method.warmup)), views)
+                out = method.step(micro, views)
                 passes = iter([out]) if isinstance(out, StepOutput) else out
         while True:
             with self._autocast():
@@ -111,21 +120,26 @@ class Train(nn.Module):
             yield found
             del found  # what it holds would lie beside the next pass
 
+    def staged(self, clock: Clock) -> Clock:
+        """The clock, and when the method's present stage began."""
+        began = 0.0 if self.method.stage(clock) == "labels" else self.method.warmup
+        return replace(clock, stage_began=began)
+
     def views(
-        self, clock: Clock, slots: Slots, batch: int, micro: Batch, step_slots: Slots | None = None
+        self, moment: Moment, slots: Slots, batch: int, micro: Batch, step_slots: Slots | None = None
     ) -> DeviceViews:
         """Of a micro-batch, and of the images that are pasted into it."""
         size = (micro.labeled.rgb01_B3HW.shape[2], micro.labeled.rgb01_B3HW.shape[3])
 
         def of(slots: Slots, suffix: str = "", partner: DeviceViews | None = None) -> DeviceViews:
-            draws = Draws(self.seed, clock.step, slots, batch, suffix)
-            of_step = Draws(self.seed, clock.step, slots if step_slots is None else step_slots, batch, suffix)
-            return DeviceViews(draws, of_step, self.mean, self.std, size, self.view_settings, partner)
+            draws = Draws(self.seed, 0, slots, batch, suffix)
+            of_step = Draws(self.seed, 0, slots if step_slots is None else step_slots, batch, suffix)
+            return DeviceViews(moment, draws, of_step, self.mean, self.std, size, self.view_settings, partner)
 
         second = self.method.takes("second")
         return of(slots, partner=of(slots, "/second") if second else of(neighbours(slots, batch)))
 
-    def to_batch(self, host: HostBatch, clock: Clock, step: Step | None = None) -> Batch:
+    def to_batch(self, host: HostBatch, moment: Moment, step: Step | None = None) -> Batch:
         """Copy a host micro-batch to the device (without waiting, if it is pinned) and to float."""
         device = self.mean.device
 
@@ -149,9 +163,9 @@ class Train(nn.Module):
         own, unlabeled = labeled("labeled"), images("unlabeled")
         assert own is not None
         if unlabeled is None:
-            return Batch(labeled=own, clock=clock, labeled_partner=labeled("labeled_partner"))
+            return Batch(labeled=own, clock=moment, labeled_partner=labeled("labeled_partner"))
         return SemiBatch(
-            labeled=own, clock=clock, unlabeled=unlabeled, partner=images("partner"), paired=labeled("paired")
+            labeled=own, clock=moment, unlabeled=unlabeled, partner=images("partner"), paired=labeled("paired")
         )
 
     def _autocast(self) -> torch.autocast:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from semiseg_cli.core.ops.draws import Draws, Floats
-from semiseg_cli.core.types import CutMix, Images, StrongView
+from semiseg_cli.core.types import CutMix, Images, Moment, StrongView
 from semiseg_cli.core.views import cutmix
 from semiseg_cli.core.views import patches as patching
 
-Recipe = Callable[[Floats], np.ndarray[Any, Any]]
+Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,14 @@ class ViewSettings:
 class DeviceViews:
     """Views of the images in `draws.slots`. Two calls with one key give the same draw, whoever calls.
 
-    step_draws: of all this process's images of the step. mean, std: of the encoder's training images, per channel, in
-    [0, 1]; tables have their dtype. size: height and width of the crops. suffix: of all keys.
+    moment: makes the tables, from the draws at its step. step_draws: of all this process's images of the step. mean,
+    std: of the encoder's training images, per channel, in [0, 1]; tables have their dtype. size: height and width of
+    the crops.
     """
 
     def __init__(
         self,
+        moment: Moment,
         draws: Draws,
         step_draws: Draws,
         mean: Tensor,
@@ -48,7 +50,7 @@ class DeviceViews:
         partner: DeviceViews | None = None,
     ) -> None:
         self.draws, self.step_draws, self.mean, self.std, self.size = draws, step_draws, mean, std, size
-        self.settings = settings
+        self.moment, self.settings = moment, settings
         self.device = mean.device
         self._partner = partner
 
@@ -72,8 +74,8 @@ class DeviceViews:
         view = view or self.settings.strong
         if view is None:
             return self.weak(images)
-        u = self.draws.uniform(f"strong/{key}", view.draws)
-        tables = {name: self._to(table) for name, table in view.tables(u).items()}
+        strong, count = view, view.draws
+        tables = self._tables(self.draws, lambda draws: strong.tables(draws.uniform(f"strong/{key}", count)))
         with torch.autocast(self.device.type, enabled=False):
             return self.normalise(view.apply(images.rgb01_B3HW, tables))
 
@@ -85,19 +87,19 @@ class DeviceViews:
         """
         undivided = len(images.step_valid_MHW) == len(images.valid_BHW)
         mask = self._boxes(self.draws, key, rectangles)
-        permutation = None if partner else self._to(self.draws.neighbours())
+        permutation = None if partner else self.neighbours()
         if undivided:
             return CutMix(mask, permutation, mask, permutation)
-        step_permutation = None if partner else self._to(self.step_draws.neighbours())
+        step_permutation = None if partner else self.step_neighbours()
         return CutMix(mask, permutation, self._boxes(self.step_draws, key, rectangles), step_permutation)
 
     def neighbours(self) -> Tensor:
         """For every image the place in the micro-batch of its neighbour in the global batch, int64 (B,)."""
-        return self._to(self.draws.neighbours())
+        return self._table(self.draws, Draws.neighbours)
 
     def step_neighbours(self) -> Tensor:
         """The same of all this process's images of the step, int64 (M,)."""
-        return self._to(self.step_draws.neighbours())
+        return self._table(self.step_draws, Draws.neighbours)
 
     def patches(
         self, key: str, patch: int, ratio: float, kind: patching.Kind = "random", exact: bool = True
@@ -105,19 +107,19 @@ class DeviceViews:
         """Patch masks: bool (B, H, W), True where a square of `patch` pixels is hidden; see `draw_patches`."""
         rows, cols = patching.grid_size(*self.size, patch)
 
-        def recipe(u: Floats) -> np.ndarray[Any, Any]:
+        def recipe(u: Floats) -> Array:
             return patching.draw_patches(u, rows, cols, ratio, kind, exact)
 
         grid = self.table(f"patches/{key}", patching.draws(kind, rows, cols), recipe)
         return patching.patch_mask(grid, patch, *self.size)
 
-    def table(self, key: str, count: int, recipe: Recipe) -> Tensor:
+    def table(self, key: str, count: int, recipe: Callable[[Floats], Array]) -> Tensor:
         """Parameters of a paper's own: what `recipe` makes, on the host, of uniform numbers (B, count)."""
-        return self._to(recipe(self.draws.uniform(key, count)))
+        return self._table(self.draws, lambda draws: recipe(draws.uniform(key, count)))
 
     def uniform(self, key: str, count: int) -> Tensor:
         """Numbers of a paper's own, (B, count) in [0, 1)."""
-        return self._to(self.draws.uniform(key, count))
+        return self._table(self.draws, lambda draws: draws.uniform(key, count))
 
     def channels(self, key: str, maps: Sequence[Tensor], rate: float = 0.5) -> list[Tensor]:
         """Channel dropout factors (B, C, 1, 1) for each map, 0 with probability `rate`, else 1/(1 - rate)."""
@@ -138,7 +140,7 @@ class DeviceViews:
         def recipe(u: Floats) -> Floats:
             return np.where(u >= 0.5, 2.0, 0.0)
 
-        spared = self._to(self.draws.half(f"spared/{key}"))[:, None, None, None]
+        spared = self._table(self.draws, lambda draws: draws.half(f"spared/{key}"))[:, None, None, None]
         widths = dict.fromkeys(m.shape[1] for m in maps)
         drawn = {width: self.table(f"channels/{key}/{width}", width, recipe)[:, :, None, None] for width in widths}
         first = {width: table.masked_fill(spared, 1.0) for width, table in drawn.items()}
@@ -147,19 +149,23 @@ class DeviceViews:
     def _boxes(self, draws: Draws, key: str, rectangles: int) -> Tensor:
         if not self.settings.mixing:
             return torch.zeros(len(draws.slots), *self.size, dtype=torch.bool, device=self.device)
+        count = cutmix.DRAWS if rectangles == 1 else 1 + 4 * rectangles
+
+        def corners(draws: Draws) -> Array:
+            u, probability = draws.uniform(f"boxes/{key}", count), self.settings.cutmix
+            if rectangles == 1:
+                return cutmix.draw_boxes(u, *self.size, probability)
+            return cutmix.draw_rectangles(u, *self.size, rectangles, probability)
+
+        table = self._table(draws, corners)
         if rectangles == 1:
-            u = draws.uniform(f"boxes/{key}", cutmix.DRAWS)
-            return cutmix.box_mask(self._to(cutmix.draw_boxes(u, *self.size, self.settings.cutmix)), *self.size)
-        u = draws.uniform(f"boxes/{key}", 1 + 4 * rectangles)
-        corners = self._to(cutmix.draw_rectangles(u, *self.size, rectangles, self.settings.cutmix))
-        masks = cutmix.box_mask(corners.flatten(0, 1), *self.size)
+            return cutmix.box_mask(table, *self.size)
+        masks = cutmix.box_mask(table.flatten(0, 1), *self.size)
         return masks.view(-1, rectangles, *self.size).sum(1).remainder(2).bool()
 
-    def _to(self, table: np.ndarray[Any, Any]) -> Tensor:
-        """A host table on the device without waiting for it; floats in the dtype of the images' mean."""
-        tensor = torch.from_numpy(np.ascontiguousarray(table))
-        if tensor.is_floating_point():
-            tensor = tensor.to(self.mean.dtype)
-        if self.device.type == "cuda":
-            tensor = tensor.pin_memory()
-        return tensor.to(self.device, non_blocking=True)
+    def _table(self, draws: Draws, recipe: Callable[[Draws], Array]) -> Tensor:
+        return self._tables(draws, lambda draws: {"table": recipe(draws)})["table"]
+
+    def _tables(self, draws: Draws, recipe: Callable[[Draws], Mapping[str, Array]]) -> dict[str, Tensor]:
+        """What a recipe makes of the draws of the moment: on the device, floats in the dtype of the images' mean."""
+        return self.moment.tables(lambda clock: recipe(draws.at(clock.step)), self.mean)

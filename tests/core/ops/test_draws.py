@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +20,14 @@ def test_micro_batches_do_not_matter(seed: int, step: int, first: int, more: int
     whole = draws(*range(first + more), seed=seed, step=step).uniform("strong/s1", count)
     part = draws(*range(first, first + more), seed=seed, step=step).uniform("strong/s1", count)
     assert np.array_equal(whole[first:], part)
+
+
+def test_rows_are_those_of_one_long_table() -> None:
+    """Whatever slots are asked for, in whatever order: runs that began earlier go on with the same numbers."""
+    slots = [9, 8, 3, 40, 41, 3]
+    table = np.random.default_rng([5, 7, zlib.crc32(b"a")]).random((64, 11))
+    assert np.array_equal(draws(*slots, seed=5, step=7).uniform("a", 11), table[slots])
+    assert np.array_equal(draws(*slots, seed=5).at(7).uniform("a", 11), table[slots])
 
 
 def test_what_makes_a_draw_differ() -> None:

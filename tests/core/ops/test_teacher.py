@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from semiseg_cli.core.ops.teacher import Teacher, decay, from_the_first
+from semiseg_cli.core.types import Clock
 
 
 def student() -> nn.Module:
@@ -46,7 +47,7 @@ def test_buffers_may_be_averaged_and_what_is_not_trained_stays() -> None:
         net[3].weight.add_(1.0)
         net[1].running_mean.add_(2.0)
         net[1].num_batches_tracked.add_(3)
-    teacher.update(net, 3, 0.996, from_the_first, average_buffers=True)
+    teacher.update(net, Clock(3, 9), 0.996, from_the_first, average_buffers=True)
     torch.testing.assert_close(teacher.net[1].running_mean, before + 2.0 / 4)
     torch.testing.assert_close(teacher.net[3].weight, net[3].weight - 1.0 + 1.0 / 4)
     assert torch.equal(teacher.net[0].weight, kept)
@@ -63,7 +64,7 @@ def test_the_teacher_is_the_moving_average_of_the_student() -> None:
             for p in net.parameters():
                 p += torch.randn(p.shape, generator=generator)
         net(torch.randn(2, 2, 5, 5, generator=generator))  # moves the running statistics
-        teacher.update(net, step, alpha=0.6)
+        teacher.update(net, Clock(step, 12), alpha=0.6)
         d = min((1 + step) / (10 + step), 0.6)
         average = {name: d * average[name] + (1 - d) * p.double() for name, p in net.named_parameters()}
     for name, p in teacher.net.named_parameters():

@@ -15,7 +15,8 @@ from semiseg_cli.core.data.loader import Plan
 from semiseg_cli.core.errors import Diverged, Interrupted
 from semiseg_cli.core.methods.base import Method
 from semiseg_cli.core.training.distributed import World
-from semiseg_cli.core.training.loop import Meter, fit
+from semiseg_cli.core.training.loop import fit
+from semiseg_cli.core.training.meter import Meter
 from semiseg_cli.core.training.optim import build_optimizer
 
 
@@ -153,6 +154,19 @@ def test_a_meter_averages_by_name() -> None:
     assert not meter.finite()
     assert Meter().finite()
     assert Meter().means() == {}
+
+
+def test_a_meter_begins_anew_in_the_same_memory() -> None:
+    meter, given = Meter(), torch.tensor(3.0)
+    meter.add({"early": torch.tensor(7.0), "a": given})
+    total = meter.sums["a"]
+    meter.reset()
+    assert meter.means() == {}
+    meter.add({"a": torch.tensor(1.0)})
+    meter.add({"a": torch.tensor(2.0)})
+    assert meter.means() == {"a": 1.5}  # what came early alone is not told of again
+    assert meter.sums["a"] is total
+    assert given == 3
 
 
 def test_a_meter_takes_vectors_by_class() -> None:

@@ -16,7 +16,7 @@ def parameters(count: int) -> list[nn.Parameter]:
 
 
 def rates(optimizer: torch.optim.Optimizer) -> list[float]:
-    return [group["lr"] for group in optimizer.param_groups]
+    return [float(group["lr"]) for group in optimizer.param_groups]
 
 
 @pytest.mark.parametrize("kind", ["sgd", "adamw"])
@@ -59,6 +59,21 @@ def test_groups_keep_their_parameters_and_empty_ones_go() -> None:
     ]
     assert {g["momentum"] for g in optimizer.param_groups} == {0.8}
     assert {g["weight_decay"] for g in optimizer.param_groups} == {0.02}
+
+
+def test_what_learns_later_than_the_rest_of_its_group_begins_at_rest() -> None:
+    """After a warm-up: its first step is its gradient's, as if it had come first."""
+    config = TrainConfig(steps=100, lr=0.1, momentum=0.9, weight_decay=0.0)
+    early, late = parameters(2)
+    optimizer = build_optimizer([Group([early, late])], config)
+    for step in range(3):
+        set_learning_rates(optimizer, step, config)
+        early.grad = torch.ones(2)
+        late.grad = torch.full((2,), 2.0) if step == 2 else None
+        before = late.tolist()
+        optimizer.step()
+    assert before == [1.0, 1.0]
+    assert late.tolist() == pytest.approx([1 - 0.1 * (1 - 2 / 100) ** 0.9 * 2] * 2)
 
 
 def test_two_steps_of_sgd_by_hand() -> None:

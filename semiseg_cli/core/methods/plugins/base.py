@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from torch import nn
 
-from semiseg_cli.core.methods.base import Batch, Build, Clock, Group, Method, Net, StepOutput, Views
+from semiseg_cli.core.methods.base import Batch, Build, Clock, Group, Method, Moment, Net, StepOutput, Views
 from semiseg_cli.core.settings import Config
 
 
@@ -38,8 +38,11 @@ class PlugIn(nn.Module, ABC):
         """Its trained parameters, at the head's rate."""
         return [Group([p for p in self.parameters() if p.requires_grad], head=True)]
 
-    def after_step(self, clock: Clock) -> None:
+    def after_step(self, moment: Moment) -> None:
         """Called once after every optimiser step."""
+
+    def settle(self, clock: Clock) -> None:
+        """As `Method.settle`."""
 
 
 class Extended(Method[Any]):
@@ -77,10 +80,15 @@ class Extended(Method[Any]):
             yield whole
             del out, whole  # what they hold would lie beside the next pass
 
-    def after_step(self, clock: Clock) -> None:
-        self.method.after_step(clock)
+    def after_step(self, moment: Moment) -> None:
+        self.method.after_step(moment)
         for plugin in self._each():
-            plugin.after_step(clock)
+            plugin.after_step(moment)
+
+    def settle(self, clock: Clock) -> None:
+        self.method.settle(clock)
+        for plugin in self._each():
+            plugin.settle(clock)
 
     def deployed(self) -> Net:
         return self.method.deployed()

@@ -53,7 +53,8 @@ class InterPixel(PlugIn):
             region = (term.pseudo.conf_BHW > settings.region_tau) & term.pseudo.valid_BHW  # eq. 3
             teacher, student = term.pseudo.logits_BKHW, term.logits_BKHW
             losses.append(inter_pixel_loss(teacher, student, region, settings.temperature, settings.distance))
-        return StepOutput({"interpixel": self.rising_weight(batch.clock) * torch.stack(losses).mean()})
+        loss = torch.stack(losses).mean()
+        return StepOutput({"interpixel": batch.clock.value(self.rising_weight, loss) * loss})
 
     def rising_weight(self, clock: Clock) -> float:
         """The weight of this step: exp(-5 (1 - i/w)^2) of the whole, while it rises."""

@@ -18,7 +18,7 @@ from semiseg_cli.core.methods.stpg.projection import Projection
 from semiseg_cli.core.ops.processes import gathered, summed
 from semiseg_cli.core.ops.register import sample
 from semiseg_cli.core.ops.teacher import Teacher
-from semiseg_cli.core.types import Clock, at_least_float32
+from semiseg_cli.core.types import Clock, Moment, at_least_float32
 
 PROTOTYPE_DECAY = 0.99  # alpha of eq. 13
 RARE = 3  # a class that is labeled less than once in so many steps is not waited for
@@ -108,9 +108,9 @@ class DualContrast(nn.Module):
         self.collected.append((sums[:-1], count[:-1], f_PD[index_KM], score_KM))
 
     @torch.no_grad()
-    def after_step(self, clock: Clock, alpha: float) -> None:
+    def after_step(self, moment: Moment, alpha: float) -> None:
         """EMA update of the teacher's head; what was collected is taken in."""
-        self.teacher.update(self.heads[0], clock.step, alpha)
+        self.teacher.update(self.heads[0], moment, alpha)
         if self.collected:
             sums, counts, vectors, scores = zip(*self.collected, strict=True)
             self.collected = []

@@ -48,6 +48,7 @@ from semiseg_cli.core.methods.base import (
     Clock,
     CutMix,
     Images,
+    Moment,
     Net,
     Out,
     Pseudo,
@@ -199,12 +200,15 @@ class STPG(SemiSupervised):
         loss_ac, loss_sim = self.contrast([one.out.context for one in students], labels, drawn)
         return loss_ac, loss_sim
 
-    def after_step(self, clock: Clock) -> None:
-        self.gen_teacher.update(self.gen, clock.step, self.settings.alpha)
+    def after_step(self, moment: Moment) -> None:
+        self.gen_teacher.update(self.gen, moment, self.settings.alpha)
         if self.pro is not None and self.pro_teacher is not None:
-            self.pro_teacher.update(self.pro, clock.step, self.settings.alpha)
+            self.pro_teacher.update(self.pro, moment, self.settings.alpha)
         if self.contrast is not None:
-            self.contrast.after_step(clock, self.settings.alpha)  # eq. 13, memory
+            self.contrast.after_step(moment, self.settings.alpha)  # eq. 13, memory
+
+    def settle(self, clock: Clock) -> None:
+        if self.contrast is not None:
             self.contrast.settle(clock)  # eq. 14
 
     def deployed(self) -> Net:

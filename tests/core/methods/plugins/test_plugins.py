@@ -18,15 +18,15 @@ from semiseg_cli.core.config.presets import gather
 from semiseg_cli.core.config.toml import flat, to_toml
 from semiseg_cli.core.errors import Interrupted, UsageError
 from semiseg_cli.core.methods import METHODS, load_method
-from semiseg_cli.core.methods.base import Batch, Clock, StepOutput, Views
+from semiseg_cli.core.methods.base import Batch, Clock, Moment, StepOutput, Views
 from semiseg_cli.core.methods.plugins import PLUGINS, load_plugin
 from semiseg_cli.core.methods.plugins.base import Extended, PlugIn
 from semiseg_cli.core.methods.plugins.pixel_distributions import inter_pixel_loss
 from semiseg_cli.core.networks import MEAN, STD
 from semiseg_cli.core.settings import doc, hints
-from semiseg_cli.core.training import loop
 from semiseg_cli.core.training.checkpoint import read
 from semiseg_cli.core.training.step import Train
+from semiseg_cli.core.training.update import Update
 from semiseg_cli.stages.train import resume, train
 
 Make = Callable[..., Train]
@@ -191,8 +191,8 @@ class Follower(PlugIn):
         assert out.weak is not None
         return StepOutput({"follower": self.net(out.weak.image_B3HW).square().mean()})
 
-    def after_step(self, clock: Clock) -> None:
-        self.teacher.update(self.net, clock.step, 0.9)
+    def after_step(self, moment: Moment) -> None:
+        self.teacher.update(self.net, moment, 0.9)
 
 
 def test_networks_of_a_plug_in_belong_to_the_state_and_the_optimiser(train_module: Make, host_batch: Batches) -> None:
@@ -320,7 +320,7 @@ def test_a_run_with_plug_ins_is_recorded_and_resumed(
         return limited
 
     with monkeypatch.context() as patched:
-        patched.setattr(loop, "one_step", stop_after(loop.one_step))
+        patched.setattr(Update, "learn", stop_after(Update.learn))
         with pytest.raises(Interrupted):
             train(what, data_root=shapes_root, runs_root=tmp_path, out=tmp_path / "cut", device="cpu")
     resume(tmp_path / "cut", data_root=shapes_root, device="cpu")

@@ -21,9 +21,10 @@ from semiseg_cli.core.methods.plugins import load_plugin
 from semiseg_cli.core.methods.plugins.base import Extended
 from semiseg_cli.core.methods.s4mim.method import S4MIM
 from semiseg_cli.core.training.distributed import World
-from semiseg_cli.core.training.loop import Meter, one_step
+from semiseg_cli.core.training.meter import Meter
 from semiseg_cli.core.training.optim import build_optimizer, set_learning_rates
 from semiseg_cli.core.training.step import Train
+from semiseg_cli.core.training.update import Update
 from semiseg_cli.core.types import Clock
 
 PLAN = Plan(seed=0, start=0, steps=4, batch=2, micro=2, crop=SIDE, scale=(1.0, 1.0))
@@ -206,7 +207,7 @@ def test_the_pixel_decoder_learns_at_a_constant_rate(case: Callable[..., Case], 
     train, method = configured("s4mim", changes).config.train, case().train.method
     optimizer = build_optimizer(method.groups(), train)
     set_learning_rates(optimizer, 99, train)
-    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    rates = {id(p): float(group["lr"]) for group in optimizer.param_groups for p in group["params"]}
     late = 0.01**0.9
     parts = ((method.pid, 0.1), (method.net.decoder, 0.1 * late), (method.net.encoder, 0.01 * late))
     for module, expected in parts:
@@ -225,7 +226,7 @@ def test_the_pixel_decoders_clock_starts_when_it_does(
     batches = (fed(train, host_batch(step)) for step in range(4))
     heads, counts = [pid.heads.weight.detach().clone()], []
     for step in range(4):
-        one_step(train, optimizer, batches, plan, Clock(step, 4), 0.0, Meter(), World())
+        Update(train, optimizer, plan, 0.0, Meter(), World())(batches, Clock(step, 4))
         counts.append({int(optimizer.state.get(p, {"step": 0})["step"]) for p in pid.parameters()})
         heads.append(pid.heads.weight.detach().clone())
     assert counts == [{0}, {0}, {1}, {2}]
@@ -260,7 +261,7 @@ def test_the_graph_of_the_first_phase_is_gone_before_the_second(
     monkeypatch.setattr(S4MIM, "baseline", baseline)
     monkeypatch.setattr(S4MIM, "masked", masked)
     optimizer = build_optimizer(train.method.groups(), configured("s4mim").config.train)
-    one_step(train, optimizer, iter([fed(train, host_batch())]), plan, Clock(3, 4), 0.0, Meter(), World())
+    Update(train, optimizer, plan, 0.0, Meter(), World())(iter([fed(train, host_batch())]), Clock(3, 4))
     assert len(alive) == 5
     assert not any(alive)
 

@@ -145,6 +145,7 @@ def test_one_module_without_contrast_is_a_mean_teacher(case: Callable[..., Case]
                 p -= 0.1 * p.grad
     before = {name: p.double().clone() for name, p in c.nets["gen_teacher"].named_parameters()}
     c.train.method.after_step(CLOCK)
+    c.train.method.settle(CLOCK)
     for name, p in c.train.method.gen_teacher.named_parameters():
         theirs = dict(c.train.method.gen.named_parameters())[name.removeprefix("net.")].double()
         torch.testing.assert_close(p.double(), 6 / 15 * before[name] + 9 / 15 * theirs, rtol=1e-5, atol=1e-6)
@@ -190,6 +191,7 @@ def test_no_unlabeled_pixel_enters_the_memory(train_module: Make, host_batch: Ba
                 host |= {key: value for key, value in host_batch(99).items() if key.startswith("unlabeled")}
             whole_step(train, fed(train, host), Clock(step, 20), backward=False)
             train.method.after_step(Clock(step, 20))
+            train.method.settle(Clock(step, 20))
         contents.append(train.method.contrast.memory.state_dict())
     assert contents[0]["written_K"].any()
     assert all(torch.equal(value, contents[1][key]) for key, value in contents[0].items())
@@ -205,6 +207,7 @@ def test_the_state_of_the_contrast_survives(train_module: Make, host_batch: Batc
             optimizer.step()
             optimizer.zero_grad()
             train.method.after_step(Clock(step, 20))
+            train.method.settle(Clock(step, 20))
             rows.append({name: value.item() for name, value in out.losses.items()})
         return rows
 
@@ -282,6 +285,7 @@ def test_few_dimensions_little_memory_nothing_confident(train_module: Make, host
     for step in range(12):
         out = whole_step(train, fed(train, host), Clock(step, 20), backward=False)
         train.method.after_step(Clock(step, 20))
+        train.method.settle(Clock(step, 20))
     assert all(value.isfinite().all() for value in (*out.losses.values(), *out.stats.values()))
     assert out.losses["general"] == out.losses["professional"] == out.losses["similarity"] == 0
     assert out.losses["anchor"] > 0
