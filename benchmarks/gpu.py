@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.parts import Found, work_through
+from benchmarks.parts import Found, Part, work_through
 from benchmarks.table import table
 
 SCHEMA = 1
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     write(out, document)
     with tempfile.TemporaryDirectory(prefix="semiseg-gpu-") as folder:
-        parts = [part for part in all_parts(options, Path(folder)) if chosen(part.name, options.only)]
+        parts = chosen(all_parts(options, Path(folder)), options.only)
         work_through(parts, 60 * options.minutes - LAST - (time.monotonic() - began), done)
     print(table(document))
     print(f"written: {out}", file=sys.stderr)
@@ -67,7 +67,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks/gpu.sh", description="Measure semiseg on a CUDA GPU.")
     parser.add_argument("--minutes", type=float, default=10, help="for everything (%(default)s)")
     parser.add_argument("--out", type=Path, help="JSON file; benchmarks/results/DEVICE-DATE.json, or in $OUT if set")
-    parser.add_argument("--only", action="append", metavar="WORD", help="parts whose name has the word; repeatable")
+    parser.add_argument("--only", action="append", metavar="WORD", help="the part of this name, else those whose name has the word; repeatable")
     parser.add_argument("--unimatch", type=Path, metavar="DIR", help="checkout of LiheYoung/UniMatch to compare with")
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder of prepared datasets, for short trainings")
     parser.add_argument("--dataset", default="", help="which of them, where there are several")
@@ -79,8 +79,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def chosen(name: str, only: list[str] | None) -> bool:
-    return not only or any(word in name for word in only)
+def chosen(parts: list[Part], only: list[str] | None) -> list[Part]:
+    """The parts that are called so; and for a word that is no part's name, those whose names have it."""
+    names = {part.name for part in parts}
+    return [part for part in parts if not only or any(_meant(part.name, word, names) for word in only)]
+
+
+def _meant(name: str, word: str, names: set[str]) -> bool:
+    return word == name or (word not in names and word in name)
 
 
 def refuse(what: str, fix: str) -> int:

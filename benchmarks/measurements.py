@@ -16,7 +16,7 @@ import torch
 from benchmarks import suite
 from benchmarks.parts import Found, Part
 from benchmarks.published import published_step
-from benchmarks.rows import BASE, COMPARED, STEPS, TINY, TINY_PUBLISHED, TRAININGS, Published, Row, Training
+from benchmarks.rows import BASE, COMPARED, LEAD, STEPS, TINY, TINY_PUBLISHED, TRAININGS, Published, Row, Training
 from semiseg_cli.core.config.layers import resolve
 from semiseg_cli.core.config.presets import choose, load_preset, over_preset
 from semiseg_cli.core.data.index import default_name, load_dataset
@@ -36,7 +36,7 @@ ORIGIN = "benchmarks/rows.py"
 def all_parts(options: argparse.Namespace, folder: Path) -> list[Part]:
     """Everything that was asked for, most important first. folder: for photos, reports and runs."""
     lab = Lab(options, folder)
-    steps = [*STEPS, *(COMPARED if options.unimatch else ())]
+    steps = [*LEAD, *(COMPARED if options.unimatch else ()), *STEPS]
     return [
         Part("tests", "gpu tests", 80, partial(suite.run, folder, tiny=options.tiny)),
         Part("peak", "bf16 peak", 5, lab.measure_peak),
@@ -82,9 +82,9 @@ class Lab:
         settings = BASE | row.settings | (TINY if self.options.tiny else {})
         config = with_any_pairs(resolve([(ORIGIN, settings)]).config, self.photos)
         session = open_config(config, self.folder, self.world, Silent())
-        held = list(islice(session.batches(session.plan), HELD))
-        found = measure(session, self.options.steps, parts=True, batches=cycle(held))
-        return found | {"settings": settings}
+        held, notes = list(islice(session.batches(session.plan), HELD)), list[str]()
+        found = measure(session, self.options.steps, parts=True, batches=cycle(held), note=notes.append)
+        return found | {"settings": settings, "notes": notes}
 
     def _published(self, row: Published) -> Found:
         row = replace(row, **TINY_PUBLISHED) if self.options.tiny else row

@@ -50,10 +50,32 @@ class Training:
 
 # Methods by what is asked about most; one that is not named here comes last, so that none is forgotten.
 FIRST = ("unimatch", "supervised", "ipixmatch", "stpg", "s4mim", "maskmatch", "guidedmix", "fixmatch", "meanteacher")
-STEPS = (
-    *(Row(name, {"method.name": name}) for name in sorted(METHODS, key=[*FIRST, *METHODS].index)),
-    Row("unimatch 16+16", {"method.name": "unimatch", "train.batch": 16}),
-    Row("unimatch mobilenet_v2 161", {"method.name": "unimatch", "model.backbone": "mobilenet_v2", "train.crop": 161}),
+ORDER = sorted(METHODS, key=[*FIRST, *METHODS].index)
+EAGER, COMPILED = {"train.graph": "off"}, {"train.compile": True}
+
+
+def rows(name: str, settings: dict[str, Any], *, compiles: float = 90.0) -> tuple[Row, Row, Row]:
+    """As it comes, which on CUDA is as a graph; operator by operator; and as a graph of compiled networks."""
+    return (
+        Row(name, settings),
+        Row(f"{name}, no graph", settings | EAGER),
+        Row(f"{name}, graph and compile", settings | COMPILED, compiles),
+    )
+
+
+OF_METHODS = [rows(name, {"method.name": name}) for name in ORDER]
+OF_SIZES = [
+    rows("unimatch 16+16", {"method.name": "unimatch", "train.batch": 16}),
+    rows("unimatch 32+32", {"method.name": "unimatch", "train.batch": 32}),
+    rows("unimatch mobilenet_v2 161", {"method.name": "unimatch", "model.backbone": "mobilenet_v2", "train.crop": 161}),
+    rows("unimatchv2 dinov2_s 518", {"method.name": "unimatchv2", "model.backbone": "dinov2_s", "train.crop": 518}),
+]
+LEAD: tuple[Row, ...] = OF_METHODS[0][:2]
+# What compiles takes minutes and comes last; before that graphs, then the same without one.
+STEPS: tuple[Row, ...] = (
+    *(three[which] for which in (0, 1) for three in OF_METHODS[1:]),
+    *(row for three in OF_SIZES for row in three[:2]),
+    *(three[2] for three in (*OF_METHODS, *OF_SIZES)),
 )
 
 # Beside the public code stands what does the same: its encoder (a deep stem), its partners, its joint pass.
@@ -65,6 +87,7 @@ COMPARED: tuple[Row | Published, ...] = (
     Published("public UniMatch, as published"),
     Published("public UniMatch, bf16 channels_last", bf16=True),
     Row("unimatch, the same network and step", SAME),
+    Row("unimatch, the same, no graph", SAME | EAGER),
     Row("unimatch, the same, TF32", SAME | {"train.amp": "off"}),
 )
 

@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 
 from benchmarks import gpu, suite
-from benchmarks.rows import BASE, COMPARED, STEPS, TRAININGS, Row
+from benchmarks.rows import BASE, COMPARED, LEAD, STEPS, TRAININGS, Row
 from benchmarks.table import table
 from semiseg_cli.core.config.layers import resolve
 from semiseg_cli.core.methods import METHODS
 
-ROWS = [row for row in (*STEPS, *COMPARED) if isinstance(row, Row)]
+ROWS = [row for row in (*LEAD, *STEPS, *COMPARED) if isinstance(row, Row)]
 
 
 def test_every_kind_of_part_on_a_cpu(shapes_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "deeper" / "found.json"
-    words = [flag for word in ("gpu tests", "peak", "guidedmix", "supervised") for flag in ("--only", word)]
+    words = [flag for word in ("gpu tests", "peak", "guidedmix", "supervised", "train supervised") for flag in ("--only", word)]
     line = ["--device", "cpu", "--tiny", "--steps", "1", "--out", str(out), "--data", str(shapes_root), *words]
     assert gpu.main(line) == 0
     document = json.loads(out.read_text())
@@ -81,8 +81,8 @@ def test_a_row_is_a_configuration(row: Row) -> None:
 
 
 def test_every_method_has_a_row_and_every_part_a_name_of_its_own() -> None:
-    assert {row.settings["method.name"] for row in STEPS} == set(METHODS)
-    names = [row.name for row in (*STEPS, *COMPARED, *TRAININGS)]
+    assert {row.settings["method.name"] for row in (*LEAD, *STEPS)} == set(METHODS)
+    names = [row.name for row in (*LEAD, *STEPS, *COMPARED, *TRAININGS)]
     assert len(set(names)) == len(names)
 
 

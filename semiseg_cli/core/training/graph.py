@@ -68,11 +68,12 @@ class Captured:
     def __init__(self, update: Update, recorder: Recorder, note: Callable[[str], None]) -> None:
         self.update, self.recorder, self.note = update, recorder, note
         self.stages: dict[str, Stage] = {}
+        self.failed = False  # after a capture that broke off PyTorch may not begin another
 
     def __call__(self, batches: Iterator[HostBatch], clock: Clock) -> None:
         update, method = self.update, self.update.train.method
         stage = self.stages.setdefault(method.stage(clock), Stage(Tables(update.world.device)))
-        if stage.plain:
+        if stage.plain or self.failed:
             update(batches, clock)
             return
         hosts = update.fetch(batches)
@@ -120,6 +121,7 @@ class Captured:
             for values, was in held:
                 values.update(was)
             stage.tables.given = 0
+            self.failed = True
             self._judge(stage, [_told(error)])
         meter.counts.clear()
         meter.counted(before)

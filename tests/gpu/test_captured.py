@@ -1,0 +1,102 @@
+"""Steps as CUDA graphs: what they compute is what the steps compute, whatever happens between them."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from captures import CASES, Batches, Case, Make, Run, built
+from safetensors.torch import load_file
+
+from semiseg_cli.core import runs
+from semiseg_cli.core.config.layers import Resolved
+from semiseg_cli.core.errors import Interrupted
+from semiseg_cli.core.methods.base import SemiBatch, StepOutput, Views
+from semiseg_cli.core.methods.meanteacher import MeanTeacher
+from semiseg_cli.core.training.setup import set_deterministic
+from semiseg_cli.stages.progress import Silent
+from semiseg_cli.stages.train import resume, train
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+
+
+@pytest.fixture(autouse=True)
+def _deterministic() -> Iterator[None]:
+    set_deterministic(True)
+    yield
+    set_deterministic(False)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_captured_steps_are_the_steps_bit_for_bit(case: Case, train_module: Make, host_batch: Batches) -> None:
+    """Through a warm-up, ramps and the plateau, with the log read after every step."""
+    plain, run = (Run(built(case, train_module).cuda(), host_batch, case.parts, **case.train) for _ in range(2))
+    plain.go(plain.update)
+    run.go(run.captured)
+    assert run.notes == []
+    assert all(stage.replay is not None for stage in run.captured.stages.values())
+    for step, (one, two) in enumerate(zip(plain.rows, run.rows, strict=True)):
+        assert one == two, f"step {step}"
+    theirs = run.state()
+    assert [name for name, value in plain.state().items() if not torch.equal(value, theirs[name])] == []
+
+
+class Notes(Silent):
+    """Keeps what it is told, and sends SIGTERM after a step, as a cluster does."""
+
+    def __init__(self, stop: int = 0) -> None:
+        self.lines, self.stop = list[str](), stop
+
+    def note(self, text: str) -> None:
+        self.lines.append(text)
+
+    def advance(self, step: int) -> None:
+        if step == self.stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize("method", ["unimatch", "meanteacher", "stpg", "s4mim"])
+def test_evaluations_saves_and_a_stop_between_captured_steps_change_nothing(
+    method: str, configured: Callable[..., Resolved], shapes_root: Path, tmp_path: Path
+) -> None:
+    """A run is stopped after it was captured, and goes on: its other half is captured anew."""
+    changes = {
+        "train.deterministic": True, "train.steps": 14, "train.eval_every": 5, "train.save_every": 3,
+        "method.warmup": 0.3,
+    }  # fmt: skip
+    places: dict[str, Any] = {"data_root": shapes_root, "runs_root": tmp_path, "device": "cuda"}
+
+    def rows(run: Path) -> list[dict[str, Any]]:
+        return [{k: v for k, v in row.items() if k != "images_per_second"} for row in runs.read_metrics(run)]
+
+    plain, whole, halves, screen = tmp_path / "plain", tmp_path / "whole", tmp_path / "halves", Notes()
+    train(configured(method, changes | {"train.graph": "off"}), out=plain, **places)
+    train(configured(method, changes | {"train.graph": "on"}), out=whole, screen=screen, **places)
+    assert not [line for line in screen.lines if "captured" in line]
+    with pytest.raises(Interrupted):
+        train(configured(method, changes | {"train.graph": "on"}), out=halves, screen=Notes(stop=9), **places)
+    resume(halves, data_root=shapes_root, device="cuda")
+    assert rows(whole) == rows(plain)
+    assert rows(halves) == rows(plain)
+    states = [load_file(run / "last.safetensors") for run in (plain, whole, halves)]
+    assert all(torch.equal(value, state[key]) for key, value in states[0].items() for state in states[1:])
+
+
+def test_a_step_that_waits_is_told_of_and_taken_as_it_is(train_module: Make, host_batch: Batches) -> None:
+    class Waits(MeanTeacher):
+        def step(self, batch: SemiBatch, views: Views) -> StepOutput:
+            out = super().step(batch, views)
+            share = 2.0 if out.losses["strong"].item() > 0 else 1.0
+            return StepOutput({**out.losses, "strong": share * out.losses["strong"]}, out.stats)
+
+    plain, run = (Run(train_module(Waits, tau=0.0).cuda(), host_batch) for _ in range(2))
+    plain.go(plain.update)
+    run.go(run.captured)
+    assert len(run.notes) == 1
+    assert "test_captured.py:" in run.notes[0]
+    assert run.rows == plain.rows
