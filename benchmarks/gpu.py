@@ -67,7 +67,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks/gpu.sh", description="Measure semiseg on a CUDA GPU.")
     parser.add_argument("--minutes", type=float, default=10, help="for everything (%(default)s)")
     parser.add_argument("--out", type=Path, help="JSON file; benchmarks/results/DEVICE-DATE.json, or in $OUT if set")
-    parser.add_argument("--only", action="append", metavar="WORD", help="the part of this name, else those whose name has the word; repeatable")
+    parser.add_argument("--only", action="append", metavar="WORD", help="the part called so, or whose name has it")
     parser.add_argument("--unimatch", type=Path, metavar="DIR", help="checkout of LiheYoung/UniMatch to compare with")
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder of prepared datasets, for short trainings")
     parser.add_argument("--dataset", default="", help="which of them, where there are several")

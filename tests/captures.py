@@ -66,7 +66,6 @@ CASES = [
     *(Case(name) for name in METHODS),
     *(Case(host_of(plugin), plugin) for plugin in PLUGINS),
     Case("ipixmatch", settings={"ema_teacher": True, "alpha": 0.5, "exact_bn": True}, amp=True),
-    Case("unimatch", settings={"cutmix_partner": "self"}),
     Case("stpg", parts=2),
     Case("supervised", settings={"strong": True}, train={"optimizer": "adamw", "grad_clip": 0.1}, parts=2),
 ]

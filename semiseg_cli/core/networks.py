@@ -41,7 +41,11 @@ class Origin:
         return cls(**meta["encoder"]) if "encoder" in meta else cls("unknown")
 
 
-class Encoder(nn.Module, ABC):
+class Compilable(nn.Module):
+    """What `train.compile` compiles, wherever it is: its tensors have a few shapes, the same in every step."""
+
+
+class Encoder(Compilable, ABC):
     """Images to maps, finest first, and what decoders and sizes must know of it.
 
     Of an image of H x W pixels, a map of stride s has ceil(H / s) x ceil(W / s) values.
@@ -83,7 +87,7 @@ EQUAL = Need("four maps of one stride", lambda strides: len(strides) == 4 and le
 ANY = Need("maps", lambda strides: True)
 
 
-class Decoder(nn.Module, ABC):
+class Decoder(Compilable, ABC):
     """Maps to `Out`: features, then a classifier. Without the classifier, features for another task."""
 
     need: ClassVar[Need]

@@ -21,7 +21,8 @@ ROWS = [row for row in (*LEAD, *STEPS, *COMPARED) if isinstance(row, Row)]
 
 def test_every_kind_of_part_on_a_cpu(shapes_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "deeper" / "found.json"
-    words = [flag for word in ("gpu tests", "peak", "guidedmix", "supervised", "train supervised") for flag in ("--only", word)]
+    chosen = ("gpu tests", "peak", "guidedmix", "supervised", "train supervised")
+    words = [flag for word in chosen for flag in ("--only", word)]
     line = ["--device", "cpu", "--tiny", "--steps", "1", "--out", str(out), "--data", str(shapes_root), *words]
     assert gpu.main(line) == 0
     document = json.loads(out.read_text())

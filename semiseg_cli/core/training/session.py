@@ -19,6 +19,7 @@ from semiseg_cli.core.inference.predictor import Predictor
 from semiseg_cli.core.methods.base import Method
 from semiseg_cli.core.networks import Encoder
 from semiseg_cli.core.settings import Config
+from semiseg_cli.core.training.compiled import uncompiled
 from semiseg_cli.core.training.distributed import World
 from semiseg_cli.core.training.step import Train
 
@@ -94,7 +95,8 @@ class Session:
             net, config.eval, dataset.window, config.train.amp, device,
             long_side=dataset.long_side, mean=net.encoder.mean, std=net.encoder.std,
         )  # fmt: skip
-        return evaluate(predictor, dataset, dataset.val, workers=self.workers, progress=progress)
+        with uncompiled(config.train.compile):
+            return evaluate(predictor, dataset, dataset.val, workers=self.workers, progress=progress)
 
 
 def deployed_meta(

@@ -31,6 +31,7 @@ from semiseg_cli.core.partitions.splits import class_pixels, nothing_known
 from semiseg_cli.core.settings import BadSetting, Config, ModelConfig, TrainConfig
 from semiseg_cli.core.training.checkpoint import fit as fit_tensors
 from semiseg_cli.core.training.checkpoint import read_network
+from semiseg_cli.core.training.compiled import compile_networks
 from semiseg_cli.core.training.distributed import World, same_start
 from semiseg_cli.core.training.graph import check_graph
 from semiseg_cli.core.training.optim import build_optimizer
@@ -152,6 +153,8 @@ def _module(config: Config, builder: Builder, world: World) -> Train:
 
         module = convert_sync_batchnorm(module)
     same_start(module, world)
+    if train.compile:
+        compile_networks(module)
     return module
 
 
@@ -218,7 +221,7 @@ def thawed(config: Config, init: Path | None, note: Callable[[str], None]) -> Co
 def _preparation(
     config: Config, classes: int, init: Path | None, bare: bool, note: Callable[[str], None]
 ) -> Callable[[Any], None]:
-    """What happens to every fresh network: weights unless `bare`, compilation if asked for. Weights are told of once.
+    """What happens to every fresh network: weights unless `bare`, told of once.
 
     Of several networks the first starts as `init` whole, the others with its encoder: two students must not be alike.
     """
@@ -246,9 +249,6 @@ def _preparation(
         _check_crop(config.train.crop, net.multiple)
         if not bare:
             fill(net)
-        if config.train.compile:
-            net.encoder.compile()
-            net.decoder.compile()
 
     return prepare
 

@@ -174,7 +174,7 @@ class S4MIM(SemiSupervised):
         if p_m:
             losses["semantic"] = settings.lambda_ms * self.semantic(in_order(*p_m), streams)
         if self.pid is not None:
-            fea = torch.cat([self.pid.features(cat_maps(maps_l, maps_s)), self.pid.features(maps_fp)])  # eq. 3
+            fea = torch.cat([self.pid(cat_maps(maps_l, maps_s)), self.pid(maps_fp)])  # eq. 3
             if target is not None:
                 r = self.pid.reconstruct(fea, streams.group_MHW, settings.mim == "classwise")  # eqs. 6 and 7
                 error = (r - target).square().mean(1)  # eq. 5
@@ -192,7 +192,7 @@ class S4MIM(SemiSupervised):
         assert self.pid is not None
         count = len(streams.image_M3HW) // 3
         with frozen_statistics(self.pid):
-            fea = self.pid.features(streams.maps)
+            fea = self.pid(streams.maps)
             x_fp = self.pid.reconstruct(fea, streams.group_MHW[2 * count :], self.settings.mim == "classwise")
         return torch.cat([streams.image_M3HW[: 2 * count], x_fp])
 

@@ -10,14 +10,14 @@ from torch.nn import functional as F
 
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.methods.s4mim.classwise import class_convolution
-from semiseg_cli.core.networks import Decoder
+from semiseg_cli.core.networks import Compilable, Decoder
 from semiseg_cli.core.ops.register import sample
 from semiseg_cli.core.types import at_least_float32
 
 LARGEST_HEADS = 256  # MB
 
 
-class PixelDecoder(nn.Module):
+class PixelDecoder(Compilable):
     """The structure of a semantic decoder (PiD*), and as last layer a head for each class: 3x3 to RGB, without bias.
 
     body: a fresh decoder, whose classifier is taken off. Raises UsageError for more classes than memory is good for,
@@ -38,7 +38,7 @@ class PixelDecoder(nn.Module):
         self.body, self.heads = body, nn.Conv2d(width, 3 * classes, 3, bias=False)
         nn.init.kaiming_uniform_(self.heads.weight, 5**0.5, generator=torch.Generator().manual_seed(seed))
 
-    def features(self, maps: Sequence[Tensor]) -> Tensor:
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """fea = PiD* o E(x * m), eq. 3."""
         return self.body.features(maps)[1]
 

@@ -90,13 +90,13 @@ def reference(c: Case, net: nn.Module, pid: PixelDecoder, **settings: object) ->
     with torch.no_grad():
         other = copy.deepcopy(pid)
         alone = [m[3:] for m in perturbed]
-        x_fp = reconstruction(other, other.features(alone), weak[0], settings.get("mim") == "basic")
+        x_fp = reconstruction(other, other(alone), weak[0], settings.get("mim") == "basic")
     if settings.get("fp_target") == "image":
         x_fp = c.x_w
     p_m = merged(*(net.decode(each, (SIDE, SIDE)).logits_BKHW for each in (maps, maps_s)))
     maps_l, maps_fp = [m[:3] for m in maps], [m[3:] for m in maps]
-    of_images = pid.features([torch.cat(both) for both in zip(maps_l, maps_s, strict=True)])
-    fea = torch.cat([of_images, pid.features(maps_fp)])
+    of_images = pid([torch.cat(both) for both in zip(maps_l, maps_s, strict=True)])
+    fea = torch.cat([of_images, pid(maps_fp)])
     r = reconstruction(pid, fea, torch.cat([s[2] for s in streams]), settings.get("mim") == "basic")
 
     mimpi = mimse = torch.zeros(())

@@ -1,0 +1,39 @@
+"""torch.compile of all networks of a run, and doing without it where shapes are many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from semiseg_cli.core.networks import Compilable
+
+# Forms of one network: with and without gradient, training or not, statistics moving or not, at every scale of a view;
+# students and teachers count together.
+FORMS = 64
+
+
+def compile_networks(module: nn.Module, **how: Any) -> None:
+    """Have all networks within compiled as they are first called, each for the very shapes that it is given.
+
+    After all of them exist: a deep copy, as teachers are, is not compiled. how: more of `torch.compile`.
+    """
+    import torch._dynamo  # takes a second
+
+    torch._dynamo.config.recompile_limit = max(FORMS, torch._dynamo.config.recompile_limit)
+    for part in module.modules():
+        if isinstance(part, Compilable):
+            part.compile(dynamic=False, **how)
+
+
+@contextmanager
+def uncompiled(compiled: bool) -> Iterator[None]:
+    """Within it, what is compiled runs as it was written: images of an evaluation have any size."""
+    if not compiled:
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
