@@ -13,18 +13,18 @@ What the paper leaves open: exactly round(ratio * patches) patches are masked, w
 padding counts in no mean. Labels and confidences are brought to the features' size by their nearest pixels. The target
 of the perturbed stream, the model's own reconstruction of the unmasked image, is a constant, as are all predictions of
 phase I. It goes the way of the prediction, so that the two differ by the mask alone: the encoder sees labeled and weak
-images as one batch, PiD the perturbed maps as a batch of their own; its pass moves no running statistics. With labeled
-maps in PiD's batch the loss runs away, for nothing then holds the scale of what is its own target (RESULTS.md).
-A class without a prototype yet is not pulled. tau is UniMatch's, and so is what a pixel loss is divided by. The heads
-are computed in an exact cheap form, see `classwise.py`.
+images as one batch, PiD the perturbed maps as a batch of their own; its pass moves no running statistics. A class
+without a prototype yet is not pulled. tau is UniMatch's, and so is what a pixel loss is divided by. The heads are
+computed in an exact cheap form, see `classwise.py`.
 
 `exact_bn=true` with `cutmix_partner="self"` is phase I in UniMatch's joint pass, whose views and perturbation the paper
 takes over: clean and perturbed maps of labeled and weak images are decoded as one batch. The default is lean: labeled
 images are not perturbed, and the weak logits are decoded without gradient.
 
-Departures: masked images leave the running statistics of encoder and semantic decoder alone (`masked_statistics`), for
-it is whole images that are evaluated. With `backward="phased"` each phase is differentiated before the next begins: the
-same gradients with less memory.
+Departures: with `fp_target="model"` the perturbed stream teaches the encoder, not PiD: nothing would hold the scale of
+what is its own target, and in 1,000 steps its loss ran away (RESULTS.md). Masked images leave the running statistics
+of encoder and semantic decoder alone (`masked_statistics`), for it is whole images that are evaluated. With
+`backward="phased"` each phase is differentiated before the next begins: the same gradients with less memory.
 
 However a batch is divided, the result is the same (batch norm apart), but for the aggregation: its prototypes, which
 move at each micro-batch, and its means are those of one micro-batch of all processes.
@@ -34,6 +34,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from typing import Any, ClassVar
 
 import torch
@@ -174,15 +175,26 @@ class S4MIM(SemiSupervised):
         if p_m:
             losses["semantic"] = settings.lambda_ms * self.semantic(in_order(*p_m), streams)
         if self.pid is not None:
-            fea = torch.cat([self.pid(cat_maps(maps_l, maps_s)), self.pid(maps_fp)])  # eq. 3
+            group, both = streams.group_MHW.split([2 * count, count]), cat_maps(maps_l, maps_s)
+            fea, r = self.imaged(both, group[0])
+            with self.pid.untaught() if settings.teaches_itself else nullcontext():
+                fea_fp, r_fp = self.imaged(maps_fp, group[1])
+            fea = torch.cat([fea, fea_fp])
             if target is not None:
-                r = self.pid.reconstruct(fea, streams.group_MHW, settings.mim == "classwise")  # eqs. 6 and 7
+                r = torch.cat([r, r_fp])
                 error = (r - target).square().mean(1)  # eq. 5
                 losses["pixel"] = settings.lambda_mp * stream_means(error, streams)  # eq. 8
                 pictures = streams.pictures(mask, r.detach())
             if settings.lambda_mf:
                 losses["aggregation"] = settings.lambda_mf * self.aggregation(fea, mask, streams)
         return StepOutput(self.weighted(losses), pictures=pictures)
+
+    def imaged(self, maps: list[Tensor], group_BHW: Tensor) -> tuple[Tensor, Tensor]:
+        """PiD's features (eq. 3) and what it reconstructs (eqs. 6 and 7), which is nothing where nobody asks."""
+        assert self.pid is not None
+        fea = self.pid(maps)
+        asked = self.settings.lambda_mp > 0
+        return fea, self.pid.reconstruct(fea, group_BHW, self.settings.mim == "classwise") if asked else fea[:0]
 
     @torch.no_grad()
     def target(self, streams: Streams) -> Tensor:
@@ -192,8 +204,7 @@ class S4MIM(SemiSupervised):
         assert self.pid is not None
         count = len(streams.image_M3HW) // 3
         with frozen_statistics(self.pid):
-            fea = self.pid(streams.maps)
-            x_fp = self.pid.reconstruct(fea, streams.group_MHW[2 * count :], self.settings.mim == "classwise")
+            x_fp = self.imaged(streams.maps, streams.group_MHW[2 * count :])[1]
         return torch.cat([streams.image_M3HW[: 2 * count], x_fp])
 
     def aggregation(self, fea: Tensor, mask_MHW: Tensor, streams: Streams) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +38,18 @@ class PixelDecoder(Compilable):
         body.classifier = nn.Identity()
         self.body, self.heads = body, nn.Conv2d(width, 3 * classes, 3, bias=False)
         nn.init.kaiming_uniform_(self.heads.weight, 5**0.5, generator=torch.Generator().manual_seed(seed))
+
+    @contextmanager
+    def untaught(self) -> Iterator[None]:
+        """Within it, what is computed teaches what comes before the decoder, and not the decoder."""
+        taught = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        try:
+            for parameter in taught:
+                parameter.requires_grad_(False)
+            yield
+        finally:
+            for parameter in taught:
+                parameter.requires_grad_(True)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """fea = PiD* o E(x * m), eq. 3."""

@@ -96,8 +96,13 @@ def reference(c: Case, net: nn.Module, pid: PixelDecoder, **settings: object) ->
     p_m = merged(*(net.decode(each, (SIDE, SIDE)).logits_BKHW for each in (maps, maps_s)))
     maps_l, maps_fp = [m[:3] for m in maps], [m[3:] for m in maps]
     of_images = pid([torch.cat(both) for both in zip(maps_l, maps_s, strict=True)])
-    fea = torch.cat([of_images, pid(maps_fp)])
-    r = reconstruction(pid, fea, torch.cat([s[2] for s in streams]), settings.get("mim") == "basic")
+    basic = settings.get("mim") == "basic"
+    r_images = reconstruction(pid, of_images, torch.cat([s[2] for s in streams[:2]]), basic)
+    pid.requires_grad_(settings.get("fp_target") == "image")  # else nothing would hold the scale of r and x_fp
+    fea_fp = pid(maps_fp)
+    r = torch.cat([r_images, reconstruction(pid, fea_fp, weak[0], basic)])
+    fea = torch.cat([of_images, fea_fp])
+    pid.requires_grad_(True)
 
     mimpi = mimse = torch.zeros(())
     for i, (target, (_, p, _, valid, _)) in enumerate(zip((c.x_l, x_s, x_fp), streams, strict=True)):
