@@ -175,8 +175,8 @@ class S4MIM(SemiSupervised):
         if p_m:
             losses["semantic"] = settings.lambda_ms * self.semantic(in_order(*p_m), streams)
         if self.pid is not None:
-            group, both = streams.group_MHW.split([2 * count, count]), cat_maps(maps_l, maps_s)
-            fea, r = self.imaged(both, group[0])
+            group = streams.group_MHW.split([2 * count, count])
+            fea, r = self.imaged(cat_maps(maps_l, maps_s), group[0])
             with self.pid.untaught() if settings.teaches_itself else nullcontext():
                 fea_fp, r_fp = self.imaged(maps_fp, group[1])
             fea = torch.cat([fea, fea_fp])

@@ -223,6 +223,8 @@ def test_the_pixel_decoders_clock_starts_when_it_does(
     train, plan = train_module("s4mim", tau=0.0, warmup=0.5), PLAN
     optimizer, pid = build_optimizer(train.method.groups(), config), train.method.pid
     assert pid is not None
+    for group in optimizer.param_groups:
+        group["lr"].fill_(0.001)
     batches = (fed(train, host_batch(step)) for step in range(4))
     heads, counts = [pid.heads.weight.detach().clone()], []
     for step in range(4):
