@@ -70,7 +70,7 @@ def probe(
     net = _network(config, dataset, note).to(place).eval()
     run = runs.claim_run(out) if out else None
     with naming_bad_files(dataset):
-        examples, features = _examples(net, dataset, partition, progress, note)
+        examples, features = _examples(net, config.model.backbone, dataset, partition, progress, note)
         began = time.monotonic()
         weight_K = class_weights(frequencies, config.train.class_weights, place)
         with progress("training the head", config.train.steps) as advance:
@@ -121,13 +121,15 @@ def _head(net: Segmenter) -> Linear:
 
 
 def _examples(
-    net: Segmenter, dataset: Dataset, partition: Partition, progress: Progress, note: Callable[[str], None]
-) -> tuple[list[Example], dict[str, Any]]:
+    net: Segmenter, backbone: str, dataset: Dataset, partition: Partition, progress: Progress,
+    note: Callable[[str], None],
+) -> tuple[list[Example], dict[str, Any]]:  # fmt: skip
     """The labeled images as the head sees them, and what their maps cost."""
-    maps = Maps.below(dataset.root / FEATURES, net.encoder, dataset.long_side)
+    maps = Maps.below(dataset.root / FEATURES, net.encoder, backbone, dataset.long_side)
     records = partition.labeled
     with interruptible("computing features"), progress(f"features of {len(records)} images", len(records)) as advance:
         cost = maps.compute(records, advance)
+        maps.drop_others((*dataset.train, *dataset.val))
     size = maps.path(records[0]).stat().st_size
     told: dict[str, Any] = {
         "images": len(records),
@@ -164,4 +166,3 @@ def _saved(
     save_network(run / NAME, net, meta | {"miou": found.miou})
     runs.append_metrics(run, {"step": config.train.steps, **found.metrics, "best_miou": found.miou})
     return found
-

@@ -1,22 +1,24 @@
 """An encoder's maps of whole images, a file for each: computed once, then read by whatever is trained on them.
 
 A folder belongs to one encoder with these very weights and one size at which images are shown, so that what it holds is
-never mixed with another's. A file belongs to an image's file as it is now (name, size and time), so that the folder
-serves every split, and a dataset that grows. It is written whole or not at all: a kill costs the image at work.
+never mixed with another's. A file belongs to an image's name and the bytes of its file, so that the folder serves every
+split, and a dataset that grows. It is written whole or not at all: a kill costs the image at work.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import Tensor, nn
+from torch import Tensor
 
 from semiseg_cli.core.data.photos import reduced
 from semiseg_cli.core.data.spec import Record
@@ -26,7 +28,8 @@ from semiseg_cli.core.inference.predictions import load_image
 from semiseg_cli.core.networks import Encoder
 from semiseg_cli.core.ops.sizes import fit_image
 
-VERSION = 2  # of how maps are computed: those of another one are not taken
+VERSION = 3  # of how maps are computed: those of another one are not taken
+PLAIN = (bool, int, float, str, tuple, list)  # what an encoder states of itself: taps, offset, multiple
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,12 @@ class Maps:
     side: int
 
     @classmethod
-    def below(cls, folder: Path, encoder: Encoder, side: int) -> Maps:
-        """Those in the folder below `folder` that belongs to this encoder and size."""
-        return cls(folder / fingerprint(encoder, side)[:16], encoder, side)
+    def below(cls, folder: Path, encoder: Encoder, backbone: str, side: int) -> Maps:
+        """Those in the folder below `folder` that belongs to this encoder, of that name, and size."""
+        return cls(folder / fingerprint(encoder, backbone, side)[:16], encoder, side)
 
     def path(self, record: Record) -> Path:
-        return self.folder / f"{_mark(record)[:32]}.safetensors"
+        return self.folder / f"{_named(record)}-{_mark(record)[:32]}.safetensors"
 
     def read(self, record: Record) -> list[Tensor]:
         """The maps of an image, float16 (1, C, h, w), finest first; the file's pages, not a copy in memory."""
@@ -77,6 +80,8 @@ class Maps:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 write_bytes(self.path(record), data)
+                for before in {*self.folder.glob(f"{_named(record)}-*.safetensors")} - {self.path(record)}:
+                    before.unlink(missing_ok=True)  # of the image before it changed
             except OSError as error:
                 need = (len(missing) - place) * len(data) / 1e6
                 raise DataError(
@@ -86,6 +91,13 @@ class Maps:
                 ) from error
             advance(1)
         return Cost(len(missing), time.monotonic() - began)
+
+    def drop_others(self, records: Iterable[Record]) -> None:
+        """Remove the files, here and in the folders beside, of images that are not among `records`: the dataset's."""
+        named = {_named(record) for record in records}
+        for file in self.folder.parent.glob("*/*.safetensors"):
+            if file.stem.partition("-")[0] not in named:
+                file.unlink(missing_ok=True)
 
     @torch.no_grad()
     def _of(self, record: Record) -> list[Tensor]:
@@ -109,22 +121,36 @@ class Cost:
     seconds: float
 
 
+def _named(record: Record) -> str:
+    """The beginning of the sha256 of an image's name."""
+    return hashlib.sha256(record.id.encode()).hexdigest()[:16]
+
+
 def _mark(record: Record) -> str:
-    """sha256 of an image's name, and of its file's size and time."""
+    """sha256 of the bytes of an image's file."""
     try:
         found = record.image.stat()
+        return _content(record.image, found.st_size, found.st_mtime_ns)
     except OSError as error:
         raise BadFile(f"cannot read {record.image}", why=error.strerror or str(error)) from error
-    return hashlib.sha256(f"{record.id} {found.st_size} {found.st_mtime_ns}".encode()).hexdigest()
 
 
-def fingerprint(encoder: Encoder, side: int) -> str:
-    """sha256 of all that decides its maps: parameters, statistics, strides, normalisation, and the size of images."""
-    how = (VERSION, side, list(encoder.mean), list(encoder.std), list(encoder.strides))
-    digest = hashlib.sha256(repr(how).encode())
-    for name, module in encoder.named_modules():
-        if isinstance(module, nn.Conv2d):
-            digest.update(f"{name} {module.stride} {module.dilation}".encode())
+@cache
+def _content(file: Path, size: int, time: int) -> str:
+    """sha256 of a file, read once in a process while its size and time stay."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def fingerprint(encoder: Encoder, backbone: str, side: int) -> str:
+    """sha256 of all that decides its maps: the network, what it is told of itself, its tensors, and the images' size.
+
+    The network is its name, which says how it computes, and what PyTorch prints of it: activations, padding, eps.
+    """
+    own = sorted((name, repr(value)) for name, value in vars(encoder).items() if isinstance(value, PLAIN))
+    stated = [list(x) for x in (encoder.mean, encoder.std, encoder.strides, encoder.channels)]
+    printed = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(encoder))  # a function's address
+    digest = hashlib.sha256(repr((VERSION, backbone, side, stated, own, printed)).encode())
     for name, tensor in encoder.state_dict().items():
         digest.update(f"{name} {tuple(tensor.shape)}".encode())
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
