@@ -89,3 +89,25 @@ def test_patches_have_a_recipe_of_their_own_and_crops_that_fit(images: Any, tmp_
     assert found.config.train.crop == 112
     assert found.origins["train.crop"] == "chosen: a multiple of the encoder's 14 pixels"
     assert sized(plain, images(1024), True).config.train.crop % 14 == 0
+
+
+@pytest.mark.parametrize(
+    ("long", "own"),
+    [
+        ("timm:vit_small_patch14_dinov2.lvd142m", "dinov2_s"),
+        ("timm:vit_base_patch14_reg4_dinov2", "dinov2_b_reg"),
+        ("timm:vit_large_patch16_dinov3.lvd1689m", "dinov3_l"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["folder", "voc"])
+def test_timms_name_of_a_network_is_as_good_as_ours(long: str, own: str, kind: str, tmp_path: Path) -> None:
+    found, expected = (typed(tmp_path, kind=kind, backbone=name) for name in (long, own))
+    assert found.config.train == expected.config.train
+    assert found.origins == expected.origins
+    assert found.config.model.backbone == long
+
+
+def test_sizes_that_have_no_short_name_take_the_recipe_of_their_kind(tmp_path: Path) -> None:
+    assert typed(tmp_path, backbone="timm:vit_giant_patch14_dinov2").origins["train.lr"] == "recipe for dinov2"
+    other = typed(tmp_path, backbone="timm:convnext_tiny.dinov3_lvd1689m")  # no plain transformer
+    assert other.origins["train.lr"] == "preset small"

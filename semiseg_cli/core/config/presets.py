@@ -20,6 +20,7 @@ from semiseg_cli.core.config.toml import flat, read_toml
 from semiseg_cli.core.errors import UsageError, did_you_mean
 from semiseg_cli.core.methods import METHODS
 from semiseg_cli.core.methods.plugins import PLUGINS
+from semiseg_cli.core.models.names import architecture, short
 from semiseg_cli.core.settings import Unread
 
 FOLDER = resources.files("semiseg_cli") / "presets"
@@ -49,8 +50,9 @@ def choose(kind: str, backbone: str = "") -> str:
     """The preset for a kind of dataset: the one of its name, else small.
 
     Of several (voc-r50, voc-dinov2-s) the one for the backbone that was asked for, deep stem or not, else one for a
-    backbone of its kind in another size (dinov2_l), else the r101 one.
+    backbone of its kind in another size (dinov2_l), else the r101 one. timm's name of a network is as good as ours.
     """
+    backbone = short(backbone)
     if kind in presets():
         return kind
     names = [name for name in presets() if name.startswith(f"{kind}-")]
@@ -116,7 +118,8 @@ def gather(
 def _recipes(backbone: str, usual: str) -> list[Layer]:
     """The layer of an encoder that does not learn as `usual` does, for which the preset is, if this is one."""
     tables = tomllib.loads(RECIPES.read_text("utf-8"))
-    known = (name for name in tables if backbone.startswith(name) and not usual.startswith(name))
+    asked = (short(backbone), *architecture(backbone).split("_"))  # vit_small_patch14_dinov2
+    known = (name for name in tables if any(x.startswith(name) for x in asked) and not usual.startswith(name))
     return [(f"recipe for {name}", flat(tables[name])) for name in known]
 
 

@@ -60,6 +60,18 @@ def known(name: str) -> Backbone | None:
     return Backbone(timm=name.removeprefix(LIBRARY)) if name.startswith(LIBRARY) else BACKBONES.get(name)
 
 
+def architecture(name: str) -> str:
+    """What timm calls the network of a backbone, without the tag of its weights; "" where timm has none."""
+    return (known(name) or Backbone()).timm.partition(".")[0]
+
+
+def short(name: str) -> str:
+    """The short name of a `timm:NAME` that is the same network; any other name as it is."""
+    if not name.startswith(LIBRARY):
+        return name
+    return next((other for other in BACKBONES if architecture(other) == architecture(name)), name)
+
+
 DECODERS = {  # subclasses of `Decoder`; of those that fit an encoder the first is what `auto` means
     "deeplabv3plus": f"{_HERE}.decoders.deeplabv3plus:DeepLabV3Plus",
     "mitrans": f"{_HERE}.decoders.mitrans:MITransDecoder",
