@@ -139,7 +139,8 @@ def _origin(meta: dict[str, Any]) -> str:
     origin = Origin.of(meta)
     if origin.weights in ("", "unknown"):
         return "began with weights that are not recorded" if origin.weights else "began with random weights"
-    said = f"began with {origin.weights}; licence of the published weights: {origin.licence or 'not stated'}"
+    whose = "licence" if origin.licence.startswith("unknown") else "licence of the published weights"
+    said = f"began with {origin.weights}; {whose}: {origin.licence or 'not stated'}"
     return said + f". {DINOV3_TERMS}" * (origin.licence == DINOV3)
 
 

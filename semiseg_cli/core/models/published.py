@@ -29,7 +29,10 @@ class Published(NamedTuple):
 
 
 def published(backbone: str) -> Published | None:
-    """The weights of a backbone on the hub; None where there are none, or only torchvision has them."""
+    """The weights of a backbone on the hub; None where there are none, or only torchvision has them.
+
+    Raises UsageError for a name that timm does not know.
+    """
     found = known(backbone) or Backbone()
     if not found.timm:
         return None
@@ -38,6 +41,9 @@ def published(backbone: str) -> Published | None:
         return Published(f"timm/{found.timm}", "model.safetensors", found.licence, size)
     import timm
 
+    from semiseg_cli.core.models.backbones.library import check_name
+
+    check_name(found.timm)
     told = timm.get_pretrained_cfg(found.timm)
     if told is None or not told.hf_hub_id:
         return None

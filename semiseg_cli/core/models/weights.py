@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from semiseg_cli.core.errors import CheckpointError
 from semiseg_cli.core.files import network_of
 from semiseg_cli.core.models import published
-from semiseg_cli.core.models.names import Backbone, known
+from semiseg_cli.core.models.names import DINOV3, Backbone, known
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,23 +45,28 @@ def load_encoder(
         origin, whose = Origin(called, published.licence_of(backbone)), "licence"
     else:
         path = network_of(Path(weights))
-        origin, whose = Origin(path.name, published.licence_of(backbone)), "licence of the published weights"
+        origin, whose = Origin(path.name), "licence"
     tensors, metadata = _read(path)
     if "semiseg" in metadata:
         tensors, meta = _encoder_of_checkpoint(tensors, metadata["semiseg"], backbone, path)
         origin, whose = Origin.of(meta), "licence of its first weights"
     else:
         tensors = encoder.renamed(tensors)
+        origin = origin if origin.licence else Origin(origin.weights, _licence_of_file(path, metadata, backbone))
     line = _fit(encoder, tensors, backbone, path)
     encoder.origin = origin
     return f"{line}; {whose}: {origin.licence}" if origin.licence else line
 
 
 def starts_random(backbone: str, weights: str) -> bool:
-    """Whether `load_encoder` would leave the random weights."""
+    """Whether `load_encoder` would leave the random weights. Under "auto" timm is asked of a `timm:NAME`.
+
+    Raises UsageError for such a name that timm does not know.
+    """
+    if weights != "auto":
+        return weights == "none"
     found = known(backbone)
-    nobody = found is not None and not (found.torchvision or found.timm)
-    return weights == "none" or (weights == "auto" and nobody)
+    return found is not None and not found.torchvision and published.published(backbone) is None
 
 
 def to_download(backbone: str, weights: str) -> str:
@@ -87,6 +92,18 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             fix="copy or download it again; a PyTorch file is converted with `python -c \"import torch, "
             "safetensors.torch as s; s.save_file(torch.load('in.pth', weights_only=True), 'out.safetensors')\"`",
         ) from error
+
+
+def _licence_of_file(path: Path, metadata: Mapping[str, str], backbone: str) -> str:
+    """The licence of a file that somebody brought, as it says; else that of nobody's but DINOv3's is taken for granted.
+
+    Another network's weights may fit: a DINOv3 ConvNeXt fits convnext_t. DINOv3's own names never fit freer weights.
+    """
+    stated = metadata.get("license") or metadata.get("licence")
+    usual = published.licence_of(backbone)
+    if stated or usual == DINOV3:
+        return stated or usual
+    return f"unknown ({path.name})" + (f", published weights of {backbone}: {usual}" if usual else "")
 
 
 def _encoder_of_checkpoint(

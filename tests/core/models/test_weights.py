@@ -8,15 +8,16 @@ import re
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 import torchvision
 from safetensors.torch import load_file, save_file
 
-from semiseg_cli.core.errors import CheckpointError
-from semiseg_cli.core.models import BACKBONES, build_segmenter, load_encoder, published
+from semiseg_cli.core.errors import CheckpointError, UsageError
+from semiseg_cli.core.models import BACKBONES, build_encoder, build_segmenter, load_encoder, published, starts_random
 from semiseg_cli.core.networks import Origin
 
-LICENCE = "licence of the published weights: bsd-3-clause"
+LICENCE = "licence: unknown (weights.safetensors), published weights of mobilenet_v2: bsd-3-clause"
 
 
 def make(backbone: str = "mobilenet_v2", **options):
@@ -134,6 +135,41 @@ def test_from_scratch():
     assert load_encoder(net.encoder, "mobilenet_v2", "none") == "encoder mobilenet_v2: from scratch"
     assert unchanged(net)
     assert "there are no weights for it" in load_encoder(make("tiny").encoder, "tiny", "auto")
+
+
+def test_a_network_of_timms_without_weights_starts_random():
+    name = "timm:efficientnet_b0_gn"  # timm has no file for it
+    assert [starts_random(name, weights) for weights in ("auto", "none", "imagenet", "a.safetensors")] == [
+        True, True, False, False,
+    ]  # fmt: skip
+    encoder = build_encoder("timm:efficientnet_b0_gn")
+    assert load_encoder(encoder, name, "auto").endswith(f"{name}: from scratch, there are no weights for it")
+    with pytest.raises(CheckpointError, match="nobody has published weights for timm:efficientnet_b0_gn"):
+        load_encoder(encoder, name, "imagenet")
+    assert not starts_random("timm:resnet18", "auto")
+    for wrong in ("timm:resnet18.no_such_tag", "timm:no_such_network"):
+        with pytest.raises(UsageError, match=r"timm .* has no"):
+            starts_random(wrong, "auto")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "metadata", "licence"),
+    [
+        ("tiny", {}, "unknown (weights.safetensors)"),
+        ("tiny", {"license": "cc-by-4.0"}, "cc-by-4.0"),
+        ("resnet18", {}, "unknown (weights.safetensors), published weights of resnet18: bsd-3-clause"),
+        ("dinov3_s", {"format": "pt"}, "dinov3-license"),
+    ],
+)
+def test_a_file_has_the_licence_that_it_states_or_an_unknown_one(file, backbone, metadata, licence):
+    encoder = build_encoder(backbone)
+    save_file(encoder.state_dict() if backbone != "dinov3_s" else timm_state(), file, metadata)
+    assert load_encoder(encoder, backbone, str(file)).endswith(f"; licence: {licence}")
+    assert encoder.origin == Origin("weights.safetensors", licence)
+
+
+def timm_state() -> dict[str, torch.Tensor]:
+    return timm.create_model("vit_small_patch16_dinov3").state_dict()
 
 
 def test_nobody_has_weights_for_tiny():

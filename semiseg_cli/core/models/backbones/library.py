@@ -95,7 +95,7 @@ def opened(name: str, output_stride: int) -> Encoder:
     Its last strides are held at `output_stride` where timm can do that for it. Raises UsageError for a name that timm
     does not know, and a network that gives no feature maps of images of any size.
     """
-    _check_name(name)
+    check_name(name)
     net = _created(name, output_stride)
     if type(net) is VisionTransformer and type(net.patch_embed) is PatchEmbed:
         by_meta = "_dinov2" in name and net.reg_token is None
@@ -107,7 +107,8 @@ def opened(name: str, output_stride: int) -> Encoder:
     return encoder
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Raises UsageError, with names that are near, for a name or a tag that timm does not know."""
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
         close = get_close_matches(architecture, timm.list_models(), n=3, cutoff=0.5)
