@@ -29,7 +29,8 @@ def test_a_run_a_file_and_nothing(
     assert main(["export", str(run)]) == 0
     said = capsys.readouterr().out
     assert said.startswith("a.safetensors, ")
-    assert said.endswith(f" MiB, from {run / 'best.safetensors'}\nmodel card: a.md\n")
+    origin = "encoder: began with random weights"
+    assert said.endswith(f" MiB, from {run / 'best.safetensors'}\nmodel card: a.md\n{origin}\n")
     assert main(["export", str(run / "last.safetensors"), "-o", "b.safetensors"]) == 0
     assert main(["export", "-o", "c.safetensors"]) == 0
     assert "the newest run with a network: runs/a" in capsys.readouterr().err

@@ -48,7 +48,7 @@ def test_a_dry_run_downloads_nothing_and_says_what_a_run_would(
     monkeypatch.setenv("SEMISEG_CACHE", str(tmp_path / "cache"))
     resolved = configured("supervised", {"model.backbone": "resnet18", "model.weights": "auto"})
     found, screen = run(resolved, shapes_root, tmp_path, dry_run=True)
-    assert any(note.startswith("a run would download ImageNet weights of resnet18 (47 MB)") for note in screen.notes)
+    assert any(note.startswith("a run would download weights of resnet18 (about 47 MB)") for note in screen.notes)
     assert found["steps"] == 5
     assert "estimated_from" not in found
     assert list(tmp_path.iterdir()) == []

@@ -20,7 +20,7 @@ from semiseg_cli.core.files import unwritable
 from semiseg_cli.core.models import build_segmenter
 from semiseg_cli.core.models.segmenter import Segmenter
 from semiseg_cli.core.networks import Origin
-from semiseg_cli.core.training.optim import at_rest
+from semiseg_cli.core.training.optimizers import at_rest
 
 SCHEMA = 1
 KEY = "semiseg"  # the one metadata entry; its value is a JSON document

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from semiseg_cli.core.methods.base import Group
 from semiseg_cli.core.settings import TrainConfig
-from semiseg_cli.core.training.optimizers import SGD, AdamW
+from semiseg_cli.core.training.optimizers import SGD, AdamW, at_rest
 
 POWER = 0.9  # of the polynomial decay, in every paper here
 
@@ -17,16 +17,12 @@ def build_optimizer(groups: list[Group], train: TrainConfig) -> torch.optim.Opti
 
     A learning rate is a tensor that `set_learning_rates` fills, so that a captured step has the rate of its time.
     """
-    params = [
-        {
-            "params": list(group.params),
-            "lr": _rate(group.params[0].device),
-            "base_lr": train.lr * group.lr_mult * (train.head_lr_multiplier if group.head else 1.0),
-            "schedule": group.schedule,
-        }
-        for group in groups
-        if len(group.params)
-    ]
+    params = []
+    for group in groups:
+        if len(group.params):
+            base = train.lr * group.lr_mult * (train.head_lr_multiplier if group.head else 1.0)
+            rate = _rate(base, group.params[0].device)
+            params += [{"params": list(group.params), "lr": rate, "base_lr": base, "schedule": group.schedule}]
     if train.optimizer == "adamw":
         return AdamW(params, lr=train.lr, weight_decay=train.weight_decay, fused=True)
     sgd = SGD(
@@ -36,21 +32,9 @@ def build_optimizer(groups: list[Group], train: TrainConfig) -> torch.optim.Opti
     return sgd
 
 
-def at_rest(optimizer: torch.optim.Optimizer) -> None:
-    """Give every parameter of SGD that has no momentum yet one of zero, which its first gradient replaces.
-
-    The fused form takes those that come later, after a warm-up, only beside others that all are as new.
-    """
-    for group in optimizer.param_groups:
-        for p in group["params"] if group.get("momentum") else ():
-            state = optimizer.state[p]
-            if state.get("momentum_buffer") is None:
-                state["momentum_buffer"] = torch.zeros_like(p)
-
-
-def _rate(device: torch.device) -> Tensor:
+def _rate(base: float, device: torch.device) -> Tensor:
     """Where a learning rate lies. CUDA's fused optimisers read a float32, which a CPU's would round the rate to."""
-    return torch.zeros((), device=device, dtype=torch.float32 if device.type == "cuda" else torch.float64)
+    return torch.tensor(base, device=device, dtype=torch.float32 if device.type == "cuda" else torch.float64)
 
 
 def set_learning_rates(optimizer: torch.optim.Optimizer, step: int, train: TrainConfig) -> float:

@@ -26,3 +26,15 @@ class SGD(_Eager, torch.optim.SGD):
 
 class AdamW(_Eager, torch.optim.AdamW):
     step: Any = torch.no_grad()(unwrap(torch.optim.AdamW.step))
+
+
+def at_rest(optimizer: Optimizer) -> None:
+    """Give every parameter of SGD that has no momentum yet one of zero, which its first gradient replaces.
+
+    The fused form takes those that come later, after a warm-up, only beside others that all are as new.
+    """
+    for group in optimizer.param_groups:
+        for p in group["params"] if group.get("momentum") else ():
+            state = optimizer.state[p]
+            if state.get("momentum_buffer") is None:
+                state["momentum_buffer"] = torch.zeros_like(p)
