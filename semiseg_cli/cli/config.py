@@ -56,19 +56,30 @@ def show(
     root: options.Root = Path("data"),
     json: options.Json = False,
 ) -> None:
-    """Show the settings that `semiseg train` would take with these options, and where each comes from."""
+    """Show the settings that `semiseg train` would take with these options, and where each comes from.
+
+    Crop and size of images are chosen as on this machine, where the dataset is prepared.
+    """
     named = {
         "method.name": method, "method.add": tuple(add) if add else None, "model.backbone": backbone,
         "data.name": data, "data.labeled": labeled,
     }  # fmt: skip
     flags = {name: value for name, value in named.items() if value is not None}
 
+    absent = list[str]()
+
     def dataset(name: str) -> tuple[str, str]:
         try:
             return dataset_in(root)(name)
         except DataError as error:
-            console.note(f"{error.what}: as it stands, the preset is small unless -p names one")
+            absent.append(name)
+            without = "the preset is small unless -p names one, and crop and data.long_side suit no images yet"
+            console.note(f"{error.what}: as it stands, {without}")
             return name, ""
 
     resolved = presets.gather(flags, set_ or [], dataset=dataset, config=config, preset=preset)
+    if not absent:
+        from semiseg_cli.stages.foresee import fitted
+
+        resolved = fitted(resolved, root, note=console.note)
     console.result("config show", settings_and_origins(resolved), settings_text(resolved), json)

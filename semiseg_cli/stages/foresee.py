@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,9 +36,16 @@ def members(config: Config, data_root: Path) -> tuple[Dataset, Partition]:
 
 def planned(resolved: Resolved, data_root: Path, device: str = "auto") -> Resolved:
     """The configuration with its number of steps, and sizes that nobody typed, which follow from the images."""
-    dataset, partition = members(resolved.config, data_root)
-    resolved = sized(resolved, dataset, join(device).device.type == "cuda")
+    _, partition = members(resolved.config, data_root)
+    resolved = fitted(resolved, data_root, device)
     return replace(resolved, config=with_steps(resolved.config, len(partition.unlabeled) or len(partition.labeled)))
+
+
+def fitted(
+    resolved: Resolved, data_root: Path, device: str = "auto", note: Callable[[str], None] = lambda line: None
+) -> Resolved:
+    """The configuration with sizes that nobody typed, as `semiseg train` chooses them on this device."""
+    return sized(resolved, load_dataset(data_root, resolved.config.data.name), join(device).device.type == "cuda", note)
 
 
 def cost_of_run(config: Config, data_root: Path, world: World, screen: Screen, init: Path | None) -> dict[str, Any]:

@@ -38,8 +38,8 @@ def sized(
     if side > WIDEST_VIEW * crop:
         reason = f"chosen: images of {side} pixels"
         if cuda or resolved.origins["data.long_side"] != "default":
-            changes = {"train.crop": half(min(side, 2 * LARGEST), multiple)}
-            told = f"images of {side} pixels: crops of {changes['train.crop']}, which show half of them"
+            changes = {"train.crop": (larger := half(min(side, 2 * LARGEST), multiple))}
+            told = f"images of {side} pixels: crops of {larger}, which show {larger / side:.0%} of their long side"
         else:
             changes["data.long_side"] = reduced = 2 * crop + 15
             told = (

@@ -76,6 +76,21 @@ def test_show_needs_no_data(capsys: Capture) -> None:
     assert found["model.backbone"]["from"] == "preset small"
 
 
+def test_show_has_the_sizes_that_train_takes(shapes_root: Path, here: Path, capsys: Capture) -> None:
+    words = ("--root", str(shapes_root), "-p", "small", "-b", "dinov2_s")
+    found = shown(capsys, *words)
+    origin = "chosen: a multiple of the encoder's 14 pixels"
+    assert found["train.crop"] == {"value": 112, "from": origin}
+    quick = ("-m", "supervised", "-s", "train.batch=1", "-s", "train.micro_batch=1", "-s", "train.steps=2")
+    assert main(["train", *words, *quick, "-o", "run", "--dry-run", "--json"]) == 0
+    taken = json.loads(capsys.readouterr().out)["result"]["settings"]
+    assert {name: taken[name] for name in ("train.crop", "data.long_side")} == {
+        name: found[name] for name in ("train.crop", "data.long_side")
+    }
+    assert main(["config", "show", "-d", "absent"]) == 0
+    assert "crop and data.long_side suit no images yet" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("words", [("-s", "train.lrr=1"), ("-m", "unimatsch"), ("-p", "smal"), ("-c", "absent.toml")])
 def test_show_refuses_what_train_refuses(words: tuple[str, ...], capsys: Capture) -> None:
     assert main(["config", "show", *words]) == 2

@@ -44,7 +44,9 @@ def test_large_images_are_reduced_on_a_cpu_and_cropped_larger_on_cuda(images: An
     found = sized(plain, images(1024), True)
     assert (found.config.train.crop, found.config.data.long_side) == (513, 0)
     assert found.origins["train.crop"] == "chosen: images of 1024 pixels"
-    assert sized(plain, images(4000), True).config.train.crop == 513
+    told.clear()
+    assert sized(plain, images(4000), True, told.append).config.train.crop == 513
+    assert told == ["images of 4000 pixels: crops of 513, which show 13% of their long side"]
     assert sized(plain, images(453), False).config.data.long_side == 241
     assert sized(plain, images(452), False) == plain
     assert sized(plain, images(64), True) == plain
