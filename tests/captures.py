@@ -17,9 +17,10 @@ from semiseg_cli.core.methods.plugins import PLUGINS, load_plugin
 from semiseg_cli.core.methods.plugins.base import Extended
 from semiseg_cli.core.settings import TrainConfig, hints
 from semiseg_cli.core.training.distributed import World
-from semiseg_cli.core.training.graph import Captured, CudaGraphs
+from semiseg_cli.core.training.graph import Captured
 from semiseg_cli.core.training.meter import Meter
 from semiseg_cli.core.training.optim import build_optimizer, set_learning_rates
+from semiseg_cli.core.training.recorder import CudaGraphs
 from semiseg_cli.core.training.step import Train
 from semiseg_cli.core.training.update import Update
 from semiseg_cli.core.types import Clock

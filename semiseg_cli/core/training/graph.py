@@ -11,10 +11,10 @@ from __future__ import annotations
 import gc
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,7 +23,7 @@ from semiseg_cli.core.data.loader import HostBatch, Plan
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.settings import TrainConfig
 from semiseg_cli.core.training.distributed import World
-from semiseg_cli.core.training.inputs import Inputs, StagedInputs
+from semiseg_cli.core.training.recorder import CudaGraphs, Recorder
 from semiseg_cli.core.training.update import Update
 from semiseg_cli.core.training.watch import Watch
 from semiseg_cli.core.types import Clock
@@ -33,18 +33,6 @@ REAL = 3  # steps of a stage before it is captured: the first notes its tables, 
 MOST_PARTS = 16  # micro-batches of a step; a graph has the operators of them all
 
 Take = Callable[[Iterator[HostBatch], Clock], None]
-
-
-class Recorder(Protocol):
-    """What makes a graph of a step. `CudaGraphs`; or, in tests, something that a CPU can do."""
-
-    inputs: Inputs
-
-    def stream(self) -> AbstractContextManager[None]:
-        """Within it, steps are taken and replayed."""
-
-    def capture(self, body: Callable[[], None]) -> Callable[[], None]:
-        """Record what `body` would do, without doing it; returns what does it."""
 
 
 @dataclass
@@ -74,7 +62,8 @@ class Captured:
         update, method = self.update, self.update.train.method
         stage = self.stages.setdefault(method.stage(clock), Stage(Tables(update.world.device)))
         if stage.plain or self.failed:
-            update(batches, clock)
+            with self.recorder.stream():  # where the memory is that real steps before these have left
+                update(batches, clock)
             return
         hosts = update.fetch(batches)
         with self.recorder.stream():
@@ -122,35 +111,18 @@ class Captured:
                 values.update(was)
             stage.tables.given = 0
             self.failed = True
+            self.close()
             self._judge(stage, [_told(error)])
+        if self.failed:  # and the error, with all that it held, is gone
+            gc.collect()
+            torch.cuda.empty_cache()
         meter.counts.clear()
         meter.counted(before)
 
-
-class CudaGraphs:
-    """Records on a stream of its own, into memory that the graphs of all stages share: one runs at a time."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.inputs: Inputs = StagedInputs(device)
-        self.own = torch.cuda.Stream(device)
-        self.pool = torch.cuda.graph_pool_handle()
-
-    @contextmanager
-    def stream(self) -> Iterator[None]:
-        outside = torch.cuda.current_stream()
-        self.own.wait_stream(outside)
-        with torch.cuda.stream(self.own):
-            yield
-        outside.wait_stream(self.own)
-
-    def capture(self, body: Callable[[], None]) -> Callable[[], None]:
-        gc.collect()  # now rather than while recording
-        graph = torch.cuda.CUDAGraph()
-        # The loader's thread pins memory meanwhile, which is no matter of this one.
-        with torch.cuda.graph(graph, pool=self.pool, stream=self.own, capture_error_mode="thread_local"):
-            body()
-        replay: Callable[[], None] = graph.replay
-        return replay
+    def close(self) -> None:
+        """Let go of all graphs, without a wait for the device: peers of a process that fails alone may never come."""
+        for stage in self.stages.values():
+            stage.replay = None
 
 
 def captures(train: TrainConfig, plan: Plan, world: World) -> bool:
@@ -164,6 +136,20 @@ def stepping(update: Update, train: TrainConfig, note: Callable[[str], None]) ->
     if captures(train, update.plan, update.world):
         return Captured(update, CudaGraphs(update.world.device), note)
     return update
+
+
+@contextmanager
+def taking(update: Update, train: TrainConfig, note: Callable[[str], None]) -> Iterator[Take]:
+    """As `stepping`; at the end no graph is left, even where an error's traceback holds the frames of the steps.
+
+    NCCL waits, as its process group is destroyed, for every graph that has collectives.
+    """
+    take = stepping(update, train, note)
+    try:
+        yield take
+    finally:
+        if isinstance(take, Captured):
+            take.close()
 
 
 def check_graph(train: TrainConfig, world: World) -> None:
@@ -202,8 +188,13 @@ def _held(module: nn.Module) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     ]
 
 
-def _told(error: Exception) -> str:
-    """An error in a line, with the last place outside PyTorch that led to it."""
+def _told(error: BaseException) -> str:
+    """The first of the errors in a line, with the last place outside PyTorch that led to it.
+
+    Ending a capture that broke off raises another, which says no more than that.
+    """
+    while error.__context__ is not None and not error.__suppress_context__:
+        error = error.__context__
     torch_folder = str(Path(torch.__file__).parent)
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(torch_folder)]
     place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}: " if frames else ""

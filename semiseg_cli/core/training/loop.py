@@ -17,7 +17,7 @@ from semiseg_cli.core.data.loader import HostBatch, Plan
 from semiseg_cli.core.errors import DataError, Diverged, Interrupted
 from semiseg_cli.core.settings import TrainConfig
 from semiseg_cli.core.training.distributed import World, any_process
-from semiseg_cli.core.training.graph import stepping
+from semiseg_cli.core.training.graph import taking
 from semiseg_cli.core.training.meter import Meter
 from semiseg_cli.core.training.optim import set_learning_rates
 from semiseg_cli.core.training.step import Train
@@ -59,47 +59,48 @@ def fit(
     """
     train.train()
     meter, began, counted = Meter(), time.perf_counter(), 0
-    take = stepping(Update(train, optimizer, plan, config.grad_clip, meter, world), config, hooks.note)
-    for step in range(plan.start, plan.steps):
-        clock = Clock(step, plan.steps, step * plan.batch / max(epoch_images, 1))
-        lr = set_learning_rates(optimizer, step, config)
-        try:
-            take(batches, clock)
-        except DataError:  # before anything of this step was done
-            if step > plan.start and world.size == 1 and meter.finite():
-                hooks.save(step)
-            raise
-        done, counted = step + 1, counted + 1
-        hooks.advance(done)
-
-        first = done == plan.start + 1
-        due = done % config.log_every == 0 or done == plan.steps
-        save = done % config.save_every == 0 or done == plan.steps
-        evaluate = (bool(config.eval_every) and done % config.eval_every == 0) or done == plan.steps
-        stop = any_process(hooks.stopping(), world) if world.size == 1 or due else False
-        if (first or due or save or evaluate or stop) and any_process(not meter.finite(), world):
-            raise Diverged(
-                f"the loss is not finite between steps {done - counted} and {done}",
-                why="usually a learning rate that is too high",
-                fix=f"a new run with a smaller rate: semiseg train ... -s train.lr={config.lr / 3:.2g}",
-            )
-        if first or due:
-            means, now = meter.means(), time.perf_counter()
-            row = {"step": done, "lr": lr, "epoch": clock.epoch, "steps": counted, "seconds": now - began} | means
-            (hooks.log if due else hooks.show)(row)
-        if due:
-            meter.reset()
-            counted, began = 0, now
-        pause = time.perf_counter()
-        if evaluate:
+    update = Update(train, optimizer, plan, config.grad_clip, meter, world)
+    with taking(update, config, hooks.note) as take:
+        for step in range(plan.start, plan.steps):
+            clock = Clock(step, plan.steps, step * plan.batch / max(epoch_images, 1))
+            lr = set_learning_rates(optimizer, step, config)
             try:
-                hooks.evaluate(done)
-            except DataError:
-                if world.size == 1:
-                    hooks.save(done)
+                take(batches, clock)
+            except DataError:  # before anything of this step was done
+                if step > plan.start and world.size == 1 and meter.finite():
+                    hooks.save(step)
                 raise
-        if save or stop:
-            hooks.save(done)
-        began += time.perf_counter() - pause
-        if stop and done < plan.steps:
-            raise Interrupted(f"stopped after step {done}; the state is saved")
+            done, counted = step + 1, counted + 1
+            hooks.advance(done)
+
+            first = done == plan.start + 1
+            due = done % config.log_every == 0 or done == plan.steps
+            save = done % config.save_every == 0 or done == plan.steps
+            evaluate = (bool(config.eval_every) and done % config.eval_every == 0) or done == plan.steps
+            stop = any_process(hooks.stopping(), world) if world.size == 1 or due else False
+            if (first or due or save or evaluate or stop) and any_process(not meter.finite(), world):
+                raise Diverged(
+                    f"the loss is not finite between steps {done - counted} and {done}",
+                    why="usually a learning rate that is too high",
+                    fix=f"a new run with a smaller rate: semiseg train ... -s train.lr={config.lr / 3:.2g}",
+                )
+            if first or due:
+                means, now = meter.means(), time.perf_counter()
+                row = {"step": done, "lr": lr, "epoch": clock.epoch, "steps": counted, "seconds": now - began} | means
+                (hooks.log if due else hooks.show)(row)
+            if due:
+                meter.reset()
+                counted, began = 0, now
+            pause = time.perf_counter()
+            if evaluate:
+                try:
+                    hooks.evaluate(done)
+                except DataError:
+                    if world.size == 1:
+                        hooks.save(done)
+                    raise
+            if save or stop:
+                hooks.save(done)
+            began += time.perf_counter() - pause
+            if stop and done < plan.steps:
+                raise Interrupted(f"stopped after step {done}; the state is saved")

@@ -9,16 +9,18 @@ from typing import Any
 
 import pytest
 import torch
+from tape import Tapes
 from toy import CONFIG, PLAN, Toy, wrapped
 
 from semiseg_cli.core.config.layers import Resolved
-from semiseg_cli.core.errors import UsageError
+from semiseg_cli.core.errors import Diverged, UsageError
 from semiseg_cli.core.training.distributed import World
-from semiseg_cli.core.training.graph import MOST_PARTS, captures, check_graph, stepping
+from semiseg_cli.core.training.graph import MOST_PARTS, Captured, Stage, captures, check_graph, stepping, taking
 from semiseg_cli.core.training.inputs import Inputs
 from semiseg_cli.core.training.meter import Meter
 from semiseg_cli.core.training.optim import build_optimizer
 from semiseg_cli.core.training.update import Update
+from semiseg_cli.core.views.tables import Tables
 from semiseg_cli.stages.train import train
 
 CUDA = World(device=torch.device("cuda", 0))
@@ -59,3 +61,14 @@ def test_micro_batches_lie_where_the_first_did() -> None:
     second = inputs.fill([{"a": torch.tensor([5, 6])}, {"a": torch.tensor([7, 8])}])
     assert [host["a"].tolist() for host in second] == [[5, 6], [7, 8]]
     assert [host["a"].data_ptr() for host in first] == [host["a"].data_ptr() for host in second]
+
+
+def test_no_graph_is_left_while_an_error_goes_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The frames that its traceback holds have none: NCCL would wait for them."""
+    update = Update(wrapped(method := Toy()), build_optimizer(method.groups(), CONFIG), PLAN, 0.0, Meter(), World())
+    captured = Captured(update, Tapes(list), print)
+    captured.stages["main"] = Stage(Tables(torch.device("cpu")), replay=lambda: None)
+    monkeypatch.setattr("semiseg_cli.core.training.graph.stepping", lambda *_: captured)
+    with pytest.raises(Diverged), taking(update, CONFIG, print):
+        raise Diverged("the loss is not finite", why="a test", fix="none")
+    assert captured.stages["main"].replay is None
