@@ -196,7 +196,10 @@ def test_a_capture_that_fails_leaves_the_run_as_it_was(
     def fails(body: Callable[[], None]) -> Callable[[], None]:
         with monkeypatch.context() as patched:
             patched.setattr(run.update.optimizer, "step", lambda: 1 / 0)
-            return real(body)
+            try:
+                return real(body)
+            finally:
+                raise RuntimeError("a capture that broke off cannot be ended")  # as PyTorch says then
 
     real = run.tapes.capture
     monkeypatch.setattr(run.tapes, "capture", fails)
@@ -205,6 +208,7 @@ def test_a_capture_that_fails_leaves_the_run_as_it_was(
     assert len(run.notes) == 1  # it is not tried again
     assert "test_captured_steps.py:" in run.notes[0]
     assert "ZeroDivisionError" in run.notes[0]
+    assert [stage.replay for stage in run.captured.stages.values()] == [None] * len(run.captured.stages)
     assert run.rows == plain.rows
     theirs = run.state()
     assert [name for name, value in plain.state().items() if not torch.equal(value, theirs[name])] == []

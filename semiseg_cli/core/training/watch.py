@@ -17,9 +17,9 @@ from semiseg_cli.core.views.tables import place_in_code
 
 WAITS = {
     "_local_scalar_dense", "is_nonzero", "equal", "nonzero", "nonzero_static", "masked_select", "_unique", "_unique2",
-    "unique_dim", "unique_consecutive", "unique_dim_consecutive",
+    "unique_dim", "unique_consecutive", "unique_dim_consecutive", "allclose", "_linalg_check_errors",
 }  # fmt: skip
-SELECTS = {"index", "index_put", "index_put_", "_index_put_impl_"}
+SELECTS = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index", "_unsafe_index_put"}
 TORCH = str(Path(torch.__file__).parent)
 # SyncBatchNorm selects by a mask, but not while a graph is captured
 EXEMPT = str(Path("torch", "nn", "modules", "_functions.py"))
@@ -45,7 +45,8 @@ def _reason(func: Any, args: Any, kwargs: Any) -> str:
     """What is wrong with a call of an operator; "" if nothing is."""
     name, tensors = func.overloadpacket.__name__, [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
     repeats = name == "repeat_interleave" and func._overloadname == "Tensor" and kwargs.get("output_size") is None
-    if name in WAITS or repeats or (name in SELECTS and _by_mask(args[1])):
+    counts = name == "bincount" and tensors[0].is_cuda  # for the largest; the confusion matrix has it on a CPU alone
+    if name in WAITS or repeats or counts or (name in SELECTS and _by_mask(args[1])):
         return "has the host wait for what a tensor holds"
     if name == "lift_fresh":
         return "makes a tensor of numbers that the host has"
