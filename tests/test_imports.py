@@ -49,7 +49,7 @@ ALLOWED = {
     "core.ops": ("core.ops",),
     "core.runs": ("core.config",),
     "core.finding": ("core.runs",),
-    "core.config": ("core.config", "core.methods"),
+    "core.config": ("core.config", "core.methods", "core.models.names"),
     "core.settings": (),
     "core.commands": (),
     "core.errors": (),
