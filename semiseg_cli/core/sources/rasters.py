@@ -103,7 +103,7 @@ def read_raster(path: Path) -> Raster:
 
 def _doubles(path: Path) -> NDArray[Any] | None:
     """Floating-point values of 64 bits, of a TIFF, which Pillow does not know; None for any other file."""
-    tags = tiff_tags(path)
+    tags = tiff_tags(path) if path.suffix.lower() in (".tif", ".tiff") else None
     if not tags or tags.get(_BITS) not in (64, (64,)):
         return None
     values = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
