@@ -20,22 +20,18 @@ from typing import Any, Literal
 import torch
 
 from semiseg_cli.core.methods.base import (
-    Build,
-    Images,
-    Moment,
-    Net,
     Pseudo,
     SemiBatch,
     SemiSettings,
-    SemiSupervised,
     StepOutput,
     Term,
     Views,
     Weak,
     cutmixed,
 )
+from semiseg_cli.core.methods.perhaps_taught import PerhapsTaught
 from semiseg_cli.core.ops.losses import at_least, pseudo_label_loss, pseudo_stats
-from semiseg_cli.core.ops.teacher import from_the_first, labels_by
+from semiseg_cli.core.ops.teacher import labels_by
 from semiseg_cli.core.ops.uniperb import partner_labels
 from semiseg_cli.core.settings import Below1, Probability, require, unread
 
@@ -56,13 +52,8 @@ class FixMatchSettings(SemiSettings):
         require(not (self.ema_teacher and self.exact_bn), "method.exact_bn", True, allowed)
 
 
-class FixMatch(SemiSupervised):
+class FixMatch(PerhapsTaught):
     Settings = FixMatchSettings
-
-    def __init__(self, settings: FixMatchSettings, build: Build) -> None:
-        super().__init__(settings, build)
-        self.net = build.segmenter()
-        self.teacher = build.teacher(self.net) if settings.ema_teacher else None
 
     @classmethod
     def inputs(cls, settings: Any) -> frozenset[str]:
@@ -72,7 +63,8 @@ class FixMatch(SemiSupervised):
     def step(self, batch: SemiBatch, views: Views) -> StepOutput:
         labeled, unlabeled = batch.labeled, batch.unlabeled
         x_l, x_w = views.weak(labeled), views.weak(unlabeled)
-        partner = self._partner(batch.partner, views)
+        second = self.settings.cutmix_partner == "self"
+        partner = partner_labels(self.net, views.weak, batch.partner, second, self.teacher)
         if self.settings.exact_bn:
             logits_l, logits_w = self.net(torch.cat([x_l, x_w])).split([len(x_l), len(x_w)])
             weak = Pseudo.of(logits_w, unlabeled)
@@ -92,18 +84,3 @@ class FixMatch(SemiSupervised):
             (Term("strong", "strong", self.net, x_s, logits_s, pseudo, kept),),
             Weak(self.net, x_w, weak),
         )
-
-    def _partner(self, others: Images | None, views: Views) -> Pseudo | None:
-        """The pseudo-labels of partners that are not of the micro-batch."""
-        if others is None:
-            return None
-        if self.teacher is not None:
-            return Pseudo.of(self.teacher(views.weak(others)), others)
-        return partner_labels(self.net, views.weak(others), others, self.settings.cutmix_partner == "self")
-
-    def after_step(self, moment: Moment) -> None:
-        if self.teacher is not None:
-            self.teacher.update(self.net, moment, self.settings.alpha, from_the_first, average_buffers=True)
-
-    def deployed(self) -> Net:
-        return self.net if self.teacher is None else self.teacher.net

@@ -27,22 +27,17 @@ from typing import Any, Literal
 import torch
 
 from semiseg_cli.core.methods.base import (
-    Build,
-    Images,
-    Moment,
-    Net,
     Pseudo,
     SemiBatch,
     SemiSettings,
-    SemiSupervised,
     StepOutput,
     Term,
     Views,
     Weak,
     cutmixed,
 )
+from semiseg_cli.core.methods.perhaps_taught import PerhapsTaught
 from semiseg_cli.core.ops.losses import at_least, pseudo_label_loss, pseudo_stats
-from semiseg_cli.core.ops.teacher import from_the_first
 from semiseg_cli.core.ops.uniperb import joint_pass, lean_pass, partner_labels
 from semiseg_cli.core.settings import Below1, Probability, unread
 
@@ -61,13 +56,8 @@ class UniMatchSettings(SemiSettings):
             unread(self, "alpha", "method.ema_teacher is false")
 
 
-class UniMatch(SemiSupervised):
+class UniMatch(PerhapsTaught):
     Settings = UniMatchSettings
-
-    def __init__(self, settings: UniMatchSettings, build: Build) -> None:
-        super().__init__(settings, build)
-        self.net = build.segmenter()
-        self.teacher = build.teacher(self.net) if settings.ema_teacher else None
 
     @classmethod
     def inputs(cls, settings: Any) -> frozenset[str]:
@@ -77,7 +67,8 @@ class UniMatch(SemiSupervised):
     def step(self, batch: SemiBatch, views: Views) -> StepOutput:
         labeled, unlabeled = batch.labeled, batch.unlabeled
         x_l, x_w = views.weak(labeled), views.weak(unlabeled)
-        partner = self._partner(batch.partner, views)
+        second = self.settings.cutmix_partner == "self"
+        partner = partner_labels(self.net, views.weak, batch.partner, second, self.teacher)
         taught = None if self.teacher is None else self.teacher(x_w)
         through = joint_pass if self.settings.exact_bn else lean_pass
         first = through(self.net, x_l, x_w, views.channels, taught)
@@ -99,20 +90,3 @@ class UniMatch(SemiSupervised):
             Term("feature", "feature", self.net, x_w, first.logits_fp, weak, kept_w),
         )
         return StepOutput(losses, pseudo_stats(weak, kept_w), terms, Weak(self.net, x_w, weak))
-
-    @torch.no_grad()
-    def _partner(self, others: Images | None, views: Views) -> Pseudo | None:
-        """The pseudo-labels of partners that are not of the micro-batch."""
-        if others is None:
-            return None
-        x = views.weak(others)
-        if self.teacher is not None:
-            return Pseudo.of(self.teacher(x), others)
-        return partner_labels(self.net, x, others, self.settings.cutmix_partner == "self")
-
-    def after_step(self, moment: Moment) -> None:
-        if self.teacher is not None:
-            self.teacher.update(self.net, moment, self.settings.alpha, from_the_first, average_buffers=True)
-
-    def deployed(self) -> Net:
-        return self.net if self.teacher is None else self.teacher.net

@@ -29,23 +29,20 @@ import torch
 from torch import Tensor
 
 from semiseg_cli.core.methods.base import (
-    Build,
     Images,
-    Moment,
-    Net,
     Pseudo,
     SemiBatch,
     SemiSettings,
-    SemiSupervised,
     StepOutput,
     Term,
     Views,
     Weak,
     cutmixed,
 )
+from semiseg_cli.core.methods.perhaps_taught import PerhapsTaught
 from semiseg_cli.core.ops.losses import at_least, pseudo_label_loss, pseudo_stats
 from semiseg_cli.core.ops.maps import drop_channels
-from semiseg_cli.core.ops.teacher import from_the_first, labels_by
+from semiseg_cli.core.ops.teacher import labels_by
 from semiseg_cli.core.settings import Below1, NotNegative, Probability, unread
 
 
@@ -65,13 +62,8 @@ class UniMatchV2Settings(SemiSettings):
             unread(self, "alpha", "method.ema_teacher is false")
 
 
-class UniMatchV2(SemiSupervised):
+class UniMatchV2(PerhapsTaught):
     Settings = UniMatchV2Settings
-
-    def __init__(self, settings: UniMatchV2Settings, build: Build) -> None:
-        super().__init__(settings, build)
-        self.net = build.segmenter()
-        self.teacher = build.teacher(self.net) if settings.ema_teacher else None
 
     def step(self, batch: SemiBatch, views: Views) -> StepOutput:
         settings, labeled, unlabeled, others = self.settings, batch.labeled, batch.unlabeled, batch.partner
@@ -110,10 +102,3 @@ class UniMatchV2(SemiSupervised):
         else:
             halves = views.channels("s1", maps), views.channels("s2", maps)
         return drop_channels(maps, [torch.cat(pair) for pair in zip(*halves, strict=True)])
-
-    def after_step(self, moment: Moment) -> None:
-        if self.teacher is not None:
-            self.teacher.update(self.net, moment, self.settings.alpha, from_the_first, average_buffers=True)
-
-    def deployed(self) -> Net:
-        return self.net if self.teacher is None else self.teacher.net

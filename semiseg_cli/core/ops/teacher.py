@@ -90,5 +90,3 @@ def labels_by(teacher: Teacher[Net] | None, net: Net, x_B3HW: Tensor) -> Tensor:
     with frozen_statistics(net):
         own: Tensor = net(x_B3HW)
     return own
-
-

@@ -5,7 +5,7 @@ The perturbation (UniPerb) drops channels of the encoder's maps. Shapes: B image
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from semiseg_cli.core.networks import Net
 from semiseg_cli.core.ops.batchnorm import evaluating, frozen_statistics
 from semiseg_cli.core.ops.maps import cat_maps, drop_channels
+from semiseg_cli.core.ops.teacher import Teacher
 from semiseg_cli.core.types import Images, Pseudo
 
 
@@ -65,7 +66,17 @@ def joint_pass(net: Net, x_l: Tensor, x_w: Tensor, channels: Channels, logits_w:
 
 
 @torch.no_grad()
-def partner_labels(net: Net, x_B3HW: Tensor, others: Images, second: bool) -> Pseudo:
-    """Pseudo-labels of partners that are not of the micro-batch; of second views in eval mode, as the authors do."""
+def partner_labels(
+    net: Net, weak: Callable[[Images], Tensor], others: Images | None, second: bool, teacher: Teacher[Net] | None = None
+) -> Pseudo | None:
+    """Pseudo-labels of partners that are not of the micro-batch: a teacher's, or the student's own; None for none.
+
+    weak: `Views.weak`. second: the partners are second views, which the student labels in eval mode, as the authors do.
+    """
+    if others is None:
+        return None
+    x_B3HW = weak(others)
+    if teacher is not None:
+        return Pseudo.of(teacher(x_B3HW), others)
     with evaluating(net) if second else frozen_statistics(net):
         return Pseudo.of(net(x_B3HW), others)

@@ -44,7 +44,6 @@ from torch.nn import functional as F
 from semiseg_cli.core.methods.base import (
     Build,
     Group,
-    Images,
     Pseudo,
     SemiBatch,
     SemiSupervised,
@@ -116,7 +115,8 @@ class S4MIM(SemiSupervised):
         """Phase I, and what it tells phase II, where there is one."""
         settings, labeled, unlabeled = self.settings, batch.labeled, batch.unlabeled
         x_l, x_w = views.weak(labeled), views.weak(unlabeled)
-        partner = self._partner(batch.partner, views)
+        second = settings.cutmix_partner == "self"
+        partner = partner_labels(self.net, views.weak, batch.partner, second)
         through = joint_pass if settings.exact_bn else lean_pass
         first = through(self.net, x_l, x_w, views.channels)
         p_l, p_fp, weak = first.logits_l, first.logits_fp, Pseudo.of(first.logits_w, unlabeled)
@@ -150,12 +150,6 @@ class S4MIM(SemiSupervised):
                 maps=[m[-len(x_w) :].detach() for m in first.maps] if settings.teaches_itself else [],
             )
         return StepOutput(self.weighted(losses), pseudo_stats(weak, kept_w), terms, Weak(self.net, x_w, weak)), streams
-
-    def _partner(self, others: Images | None, views: Views) -> Pseudo | None:
-        """The pseudo-labels of partners that are not of the micro-batch."""
-        if others is None:
-            return None
-        return partner_labels(self.net, views.weak(others), others, self.settings.cutmix_partner == "self")
 
     def masked(self, views: Views, streams: Streams) -> StepOutput:
         """Phase II: the same mask on the three streams, which pass the networks as in phase I."""
