@@ -24,7 +24,7 @@ def demo(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Make a small dataset, train with and without its unlabeled images, compare. Two minutes, no download."""
+    """Make a small dataset, train with and without its unlabeled images, compare. Minutes, no download."""
     console.state.quiet = quiet
     from semiseg_cli.stages.demo import demo as run
 

@@ -60,7 +60,7 @@ def probe(
 
     The features of the labeled images are computed once and kept beside the dataset: another seed, head or partition
     uses them again, and an interrupted command goes on. What it makes is a run like any other: `eval`, `predict`,
-    `viz`, `export` and `train --init` take it.
+    `viz`, `export` and `train --init` take it. Of semiseg.toml it reads what [data] says.
     """
     console.state.quiet = quiet
     from semiseg_cli.core.data.index import default_name
@@ -68,14 +68,17 @@ def probe(
     from semiseg_cli.stages.probe import settings_of
 
     named = {
-        "data.name": data or default_name(root), "data.labeled": labeled, "data.balance": balance,
+        "data.name": data or None, "data.labeled": labeled, "data.balance": balance,
         "model.backbone": backbone, "model.weights": weights, "model.decoder": head, "data.long_side": side,
         "train.steps": steps, "train.class_weights": class_weights, "train.seed": seed,
     }  # fmt: skip
+    flags = {name: value for name, value in named.items() if value is not None}
+    if not settings_of(flags).config.data.name:
+        flags["data.name"] = default_name(root)
     if backbone is None:
         console.note(CHOSEN)
     found = start(
-        settings_of({name: value for name, value in named.items() if value is not None}),
+        settings_of(flags),
         data_root=root,
         runs_root=runs_root,
         out=out,

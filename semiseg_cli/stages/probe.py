@@ -11,6 +11,7 @@ import torch
 
 from semiseg_cli.core import runs
 from semiseg_cli.core.config.layers import Resolved, flatten, resolve
+from semiseg_cli.core.config.presets import of_project
 from semiseg_cli.core.data.again import at_hand, naming_bad_files
 from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.data.photos import reduced_size
@@ -94,13 +95,15 @@ def probe(
     return result
 
 
-def settings_of(flags: Mapping[str, Any]) -> Resolved:
+def settings_of(flags: Mapping[str, Any], directory: Path = Path()) -> Resolved:
     """The configuration of a probe. flags: flat settings given as options, of those that a probe reads.
 
-    As a configuration of `semiseg train` it trains the same network, with the encoder, on crops.
+    Weaker than these is what semiseg.toml in `directory` says of [data]; the rest of that file is about training
+    through the encoder. As a configuration of `semiseg train` it trains the same network, with the encoder, on crops.
     """
     head = flags.get("model.decoder", DEFAULTS["model.decoder"])
-    return resolve([("probe", DEFAULTS | {"train.lr": RATES.get(head, 1e-3)}), ("command line", flags)])
+    defaults = DEFAULTS | {"train.lr": RATES.get(head, 1e-3)}
+    return resolve([("probe", defaults), of_project("data", directory), ("command line", flags)])
 
 
 def _network(config: Config, dataset: Dataset, note: Callable[[str], None]) -> Segmenter:

@@ -11,7 +11,7 @@ from typing import Any
 
 from semiseg_cli.core import runs
 from semiseg_cli.core.commands import command
-from semiseg_cli.core.config.layers import Resolved, refuse_changes
+from semiseg_cli.core.config.layers import Resolved, refuse_changes, settled
 from semiseg_cli.core.data.again import naming_bad_files
 from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.data.loader import close
@@ -100,7 +100,7 @@ def _start(
         raise
     if world.main:
         run = run or runs.create_run(runs_root, runs.run_name(config))
-        runs.write_config(run, replace(resolved, config=session.config))
+        runs.write_config(run, settled(resolved, session.config))
         runs.write_environment(run, session.device_name)
         remember(run, session.dataset.root)
         runs.write_partition(run, session.partition)

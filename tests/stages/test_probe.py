@@ -174,3 +174,10 @@ def test_without_validation_images(root: Path) -> None:
     found = run(root)
     assert (found["last"], found["images"]) == (None, 0)
     assert json.loads((Path(found["run"]) / "result.json").read_text("utf-8"))["last"] is None
+
+
+def test_of_the_projects_file_a_probe_reads_the_data(tmp_path: Path) -> None:
+    (tmp_path / "semiseg.toml").write_text('[data]\nname = "mine"\nlabeled = "5"\n[train]\nsteps = 9000\n')
+    config = settings_of({"data.labeled": "7"}, tmp_path).config
+    assert (config.data.name, config.data.labeled, config.train.steps) == ("mine", "7", 300)
+    assert settings_of({}, tmp_path).origins["data.labeled"] == str(tmp_path / "semiseg.toml")

@@ -106,6 +106,16 @@ def with_steps(config: Config, images: int) -> Config:
     return replace(config, train=replace(train, steps=steps))
 
 
+def settled(resolved: Resolved, config: Config) -> Resolved:
+    """`resolved` as it was decided in the end: a value that is another in `config` was chosen, and says instead of what.
+
+    Such are a decoder that was `auto`, threads that were 0, steps that epochs came to.
+    """
+    said, now = flatten(resolved.config), flatten(config)
+    chosen = {name: f"chosen: {said[name]!r} ({resolved.origins[name]})" for name in now if now[name] != said[name]}
+    return Resolved(config, resolved.origins | chosen)
+
+
 def flatten(config: Config) -> Flat:
     """Every setting by its dotted name, `method.name` first."""
     flat: Flat = {"method.name": config.method_name, "method.add": tuple(config.plugins)}

@@ -115,6 +115,13 @@ def gather(
     return over_preset(chosen, said, layers)
 
 
+def of_project(section: str, directory: Path = Path()) -> Layer:
+    """What semiseg.toml says of one section, for a command that reads no more of it; empty where there is no file."""
+    path = directory / LOCAL
+    tables = read_toml(path) if path.exists() else {}
+    return str(path), flat({section: tables.get(section, {})})
+
+
 def _recipes(backbone: str, usual: str) -> list[Layer]:
     """The layer of an encoder that does not learn as `usual` does, for which the preset is, if this is one."""
     tables = tomllib.loads(RECIPES.read_text("utf-8"))

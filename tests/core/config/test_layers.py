@@ -9,7 +9,15 @@ from typing import Any, ClassVar, Literal
 
 import pytest
 
-from semiseg_cli.core.config.layers import Resolved, flatten, parse_set, refuse_changes, resolve, with_steps
+from semiseg_cli.core.config.layers import (
+    Resolved,
+    flatten,
+    parse_set,
+    refuse_changes,
+    resolve,
+    settled,
+    with_steps,
+)
 from semiseg_cli.core.config.toml import flat, to_toml
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.methods import METHODS
@@ -216,3 +224,11 @@ def test_a_resumed_run_refuses_a_change_and_shows_it() -> None:
 def test_tuples_read_back_through_their_types() -> None:
     found = resolved(("x", {"train.scale": (0.7, 1.4), "method.rates": ()}))
     assert resolved(("file", flat(tomllib.loads(to_toml(flatten(found.config), {}))))).config == found.config
+
+
+def test_what_was_chosen_in_the_end_says_instead_of_what() -> None:
+    asked = resolve([("preset p", {"train.epochs": 4, "train.batch": 2})])
+    done = settled(asked, with_steps(asked.config, 10))
+    assert done.config.train.steps == 20
+    assert done.origins["train.steps"] == "chosen: 0 (preset p, by train.epochs)"
+    assert {name for name in done.origins if done.origins[name] != asked.origins[name]} == {"train.steps"}
