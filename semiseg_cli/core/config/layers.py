@@ -107,7 +107,7 @@ def with_steps(config: Config, images: int) -> Config:
 
 
 def settled(resolved: Resolved, config: Config) -> Resolved:
-    """`resolved` as it was decided in the end: a value that is another in `config` was chosen, and says instead of what.
+    """`resolved` as it was decided in the end. The origin of a value that is another in `config` says so, and of what.
 
     Such are a decoder that was `auto`, threads that were 0, steps that epochs came to.
     """
