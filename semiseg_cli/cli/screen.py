@@ -165,6 +165,8 @@ def make_screen() -> Screen:
 
 def losses(row: dict[str, Any]) -> list[str]:
     parts = [f"{name.removeprefix(PARTS)} {value:.3f}" for name, value in row.items() if name.startswith(PARTS)]
+    if "loss" not in row:  # every step was skipped
+        return []
     return [f"loss {row['loss']:.4f}" + (f" ({', '.join(parts)})" if parts else "")]
 
 

@@ -196,6 +196,10 @@ class TrainConfig(BaseSettings):
     eval_every: Doc[Natural, "steps between evaluations; 0: only at the end"] = 2000
     save_every: Doc[Count, "steps between saved resume states"] = 1000
     log_every: Doc[Count, "steps between log lines"] = 50
+    on_nonfinite: Doc[
+        Literal["stop", "skip"],
+        "a loss or gradient that is not finite: stop the run, or skip the step, which then changes nothing",
+    ] = "stop"
     amp: Doc[Literal["auto", "bf16", "off"], "bfloat16 autocast; auto: on CUDA, and on a CPU that has it"] = "auto"
     workers: Doc[int, Range(-1), "loader processes; -1: chosen from the machine"] = -1
     threads: Doc[Natural, "threads on a CPU; 0: OMP_NUM_THREADS, or as many as the step's work is worth"] = 0

@@ -189,8 +189,9 @@ def _go(
     try:
         with runs.recording(run) if run else nullcontext(), naming_bad_files(session.dataset):
             hooks = Hooks(
-                recorder.log, recorder.show, recorder.evaluate, recorder.save, stop, recorder.advance, screen.note
-            )
+                recorder.log, recorder.show, recorder.evaluate, recorder.save, stop, recorder.advance, screen.note,
+                session.images_of,
+            )  # fmt: skip
             if recorder.owes_evaluation():
                 recorder.evaluate(start)
             plan = replace(session.plan, start=start)

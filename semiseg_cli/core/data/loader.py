@@ -88,6 +88,13 @@ def pick(seed: int, stream: str, count: int, position: int) -> int:
     return int(_order(seed, STREAMS[stream], position // count, count)[position % count])
 
 
+def images_of(plan: Plan, labeled: int, unlabeled: int, step: int) -> tuple[list[int], list[int]]:
+    """Which of so many labeled and unlabeled images all processes together have in a step, without CutMix partners."""
+    first, counts = step * plan.batch, {"labeled": labeled, "unlabeled": unlabeled}
+    chosen = [[pick(plan.seed, name, n, first + slot) for slot in range(plan.batch)] for name, n in counts.items() if n]
+    return chosen[0], chosen[1] if "unlabeled" in plan.inputs else []
+
+
 class MicroBatches(Dataset[HostBatch | SemisegError]):
     """Item i is micro-batch i % accumulation of step i // accumulation, or the error met on the way to it.
 

@@ -15,11 +15,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from semiseg_cli.core.errors import CheckpointError
+from semiseg_cli.core.errors import CheckpointError, Diverged
 from semiseg_cli.core.files import unwritable
 from semiseg_cli.core.models import build_segmenter
 from semiseg_cli.core.models.segmenter import Segmenter
 from semiseg_cli.core.networks import Origin
+from semiseg_cli.core.training.finite import state_of, unfinite
 from semiseg_cli.core.training.optimizers import at_rest
 
 SCHEMA = 1
@@ -30,8 +31,12 @@ NETWORK = ("backbone", "decoder", "classes", "output_stride")  # what the metada
 def write(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
     """Write tensors and metadata so that `path` is either the old file or the whole new one.
 
-    Raises CheckpointError when the disk is full or read-only; the previous file survives.
+    Raises CheckpointError when the disk is full or read-only, Diverged for numbers that are not finite; the previous
+    file survives.
     """
+    if names := unfinite(tensors):
+        why = f"nor are {len(names) - 1} other tensors"
+        raise Diverged(f"{path} is not written: {names[0]} is not finite", why=why)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -133,15 +138,12 @@ def _few(names: list[str], most: int = 3) -> str:
 
 def save_state(path: Path, train: nn.Module, optimizer: torch.optim.Optimizer, meta: dict[str, Any]) -> None:
     """Everything a run needs to go on as if it had never stopped, in one file: networks, optimiser, clock."""
-    tensors = {f"train/{key}": value for key, value in train.state_dict().items()}
     scalars: dict[str, dict[str, Any]] = {}
     for index, state in optimizer.state_dict()["state"].items():
         for key, value in state.items():
-            if isinstance(value, Tensor):
-                tensors[f"optimizer/{index}/{key}"] = value
-            else:
+            if not isinstance(value, Tensor):
                 scalars.setdefault(str(index), {})[key] = value
-    write(path, tensors, {"schema": SCHEMA, **meta, "optimizer": scalars})
+    write(path, state_of(train, optimizer), {"schema": SCHEMA, **meta, "optimizer": scalars})
 
 
 def load_state(path: Path, train: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from semiseg_cli.core.data.loader import HostBatch, Plan
+from semiseg_cli.core.training.finite import Guard
 from semiseg_cli.core.training.graph import REAL, captures, stepping
 from semiseg_cli.core.training.meter import Meter
 from semiseg_cli.core.training.optim import set_learning_rates
@@ -104,13 +105,14 @@ def stepper(
     batches = session.batches(plan) if batches is None else batches
     session.train.train()
     numbers = iter(range(plan.steps))
-    clip = session.config.train.grad_clip
-    update = Update(session.train, session.optimizer, plan, clip, Meter(), session.world)
-    take = stepping(update, session.config.train, note)
+    config = session.config.train
+    guard = Guard(session.train, session.optimizer, session.world, skip=config.on_nonfinite == "skip")
+    update = Update(session.train, session.optimizer, plan, config.grad_clip, Meter(), session.world, guard)
+    take = stepping(update, config, note)
 
     def step(lap: Callable[[str], None] | None = None) -> None:
         clock = Clock(session.plan.steps - 1, session.plan.steps)
-        set_learning_rates(session.optimizer, next(numbers), replace(session.config.train, steps=plan.steps))
+        set_learning_rates(session.optimizer, next(numbers), replace(config, steps=plan.steps))
         if lap:
             update(batches, clock, lap)
         else:

@@ -16,19 +16,30 @@ class Meter:
     """Sums of losses and stats on the device since the last log line; reading them is the only wait.
 
     A value is a scalar, or a vector with an entry for each class. Sums are added to in place, so that a captured step
-    can add to them as well; `counts` are how many values each is of, on the host.
+    can add to them as well; `counts` are how many values each is of, on the host, and `skipped` how many of them were
+    left out, on the device.
     """
 
     sums: dict[str, Tensor] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    skipped: dict[str, Tensor] = field(default_factory=dict)
 
-    def add(self, values: Mapping[str, Tensor]) -> None:
+    def add(self, values: Mapping[str, Tensor], good: Tensor | None = None) -> None:
+        """good: one truth on the device, without which the values do not count; None: they do."""
         for name, value in values.items():
-            if name in self.sums:
-                self.sums[name] += value.detach().float()
-            else:
-                self.sums[name] = value.detach().to(torch.float32, copy=True)
+            value = value.detach().float()
+            if good is not None:
+                value = value.masked_fill(~good, 0.0)
+                self._add(self.skipped, name, (~good).float())
+            self._add(self.sums, name, value)
         self.counted(dict.fromkeys(values, 1))
+
+    @staticmethod
+    def _add(sums: dict[str, Tensor], name: str, value: Tensor) -> None:
+        if name in sums:
+            sums[name] += value
+        else:
+            sums[name] = value.clone()
 
     def counted(self, more: Mapping[str, int]) -> None:
         for name, count in more.items():
@@ -38,24 +49,27 @@ class Meter:
         """Begin anew, after a log line."""
         self.counts.clear()
         if self.sums:
-            torch._foreach_zero_(list(self.sums.values()))
+            torch._foreach_zero_([*self.sums.values(), *self.skipped.values()])
 
     def finite(self) -> bool:
-        return all(math.isfinite(value) for values in self._read() for value in values)
+        return all(math.isfinite(value) for values in self._read(self.sums) for value in values)
 
     def means(self) -> dict[str, float | list[float]]:
-        """The mean of each by name: a number, of a vector a list."""
+        """The mean of each by name: a number, of a vector a list. None of what every step left out."""
         row: dict[str, float | list[float]] = {}
-        for (name, count), values in zip(self.counts.items(), self._read(), strict=True):
-            means = [value / count for value in values]
-            row[name] = means if self.sums[name].dim() else means[0]
+        names = [name for name in self.counts if name in self.skipped]
+        skipped = dict(zip(names, self._read(self.skipped), strict=True))
+        for (name, count), values in zip(self.counts.items(), self._read(self.sums), strict=True):
+            if taken := count - round(sum(skipped.get(name, []))):
+                means = [value / taken for value in values]
+                row[name] = means if self.sums[name].dim() else means[0]
         return row
 
-    def _read(self) -> list[list[float]]:
-        """The entries of every sum that anything was added to, in one transfer."""
-        if not self.counts:
+    def _read(self, of: Mapping[str, Tensor]) -> list[list[float]]:
+        """The entries of every one of these sums that anything was added to, in one transfer."""
+        sums = [of[name] for name in self.counts if name in of]
+        if not sums:
             return []
-        sums = [self.sums[name] for name in self.counts]
         flat: list[float] = torch.cat([total.flatten() for total in sums]).tolist()
         numbers = iter(flat)
         return [list(islice(numbers, total.numel())) for total in sums]

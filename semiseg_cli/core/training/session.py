@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from semiseg_cli import __version__
-from semiseg_cli.core.data.loader import HostBatch, Plan, loader, workers_for
+from semiseg_cli.core.data.loader import HostBatch, Plan, images_of, loader, workers_for
 from semiseg_cli.core.data.spec import Dataset, Partition
 from semiseg_cli.core.inference.evaluation import Evaluation, evaluate
 from semiseg_cli.core.inference.options import resolve_window
@@ -72,6 +72,13 @@ class Session:
             f"{config.model.backbone}, crop {plan.crop}, batch {parts if plan.batch != plan.micro else plan.batch}, "
             f"{self.device_name}"
         )
+
+    def images_of(self, step: int) -> str:
+        """The files of the batch of a step, all processes', CutMix partners of other slots left out."""
+        lists = self.partition.labeled, self.partition.unlabeled
+        chosen = images_of(self.plan, len(lists[0]), len(lists[1]), step)
+        files = [", ".join(str(all[i].image) for i in places) for all, places in zip(lists, chosen, strict=True)]
+        return "; ".join(f"{name}: {some}" for name, some in zip(("labeled", "unlabeled"), files, strict=True) if some)
 
     def batches(self, plan: Plan) -> Iterator[HostBatch]:
         """Host micro-batches of this process from `plan.start` on."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from semiseg_cli.core.data.loader import HostBatch, Plan
 from semiseg_cli.core.training.distributed import World, average_gradients
+from semiseg_cli.core.training.finite import Guard
 from semiseg_cli.core.training.meter import Meter
 from semiseg_cli.core.training.step import Step, Train
 from semiseg_cli.core.types import Clock, Moment
@@ -26,7 +27,8 @@ def unmeasured(part: str) -> None:
 class Update:
     """Everything that takes part in a step, and the step itself, operator by operator.
 
-    lap: told the name of each part that has just been done, for measurements.
+    lap: told the name of each part that has just been done, for measurements. guard: None: whether numbers are finite
+    is not looked at.
     """
 
     train: Train
@@ -35,6 +37,7 @@ class Update:
     grad_clip: float
     meter: Meter
     world: World
+    guard: Guard | None = None
 
     def __call__(self, batches: Iterator[HostBatch], clock: Clock, lap: Lap = unmeasured) -> None:
         """Take the step of a clock, with the next micro-batches."""
@@ -58,7 +61,9 @@ class Update:
         This part of a step can be captured: it neither reads nor writes anything on the host that another step would
         have different. clock: names the stage of the method, and is told to nobody; moment: what the step knows of it.
         """
-        plan = self.plan
+        plan, guard, rows = self.plan, self.guard, list[dict[str, Tensor]]()
+        if guard:
+            guard.hold()
         step = Step(hosts, plan.step_slots) if len(hosts) > 1 else None
         for part, host in enumerate(hosts):
             row: dict[str, Tensor] = {}
@@ -70,13 +75,18 @@ class Update:
                 row |= {"loss": whole, **{f"loss_{k}": v.detach() for k, v in out.losses.items()}, **out.stats}
                 del out, total  # what they hold would lie beside the next pass
                 lap("backward")
-            self.meter.add(row)
+            rows.append(row)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         average_gradients(parameters, self.world)
+        good = guard.judge([row["loss"] for row in rows]) if guard else None
+        for row in rows:
+            self.meter.add(row, good if guard and guard.skip else None)
         if self.grad_clip:
             nn.utils.clip_grad_norm_(parameters, self.grad_clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         lap("optimiser")
         self.train.method.after_step(moment)
+        if guard and good is not None:
+            guard.undo(good)
         lap("after_step")

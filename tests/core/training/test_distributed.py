@@ -10,6 +10,7 @@ import sys
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -25,13 +26,15 @@ from semiseg_cli.core.training.loop import fit
 from semiseg_cli.core.training.optim import build_optimizer
 
 
-def run(world: World, micro: int, diary: Diary, bad_step: int = -1) -> dict[str, torch.Tensor]:
+def run(
+    world: World, micro: int, diary: Diary, bad_step: int = -1, on_nonfinite: Literal["stop", "skip"] = "stop"
+) -> dict[str, torch.Tensor]:
     """Six steps of a method with two passes; its parameters."""
     method = TwoPasses(bad_step)
     train = wrapped(method)
     plan = replace(PLAN, micro=micro, rank=world.rank, world=world.size)
-    optimizer = build_optimizer(method.groups(), CONFIG)
-    fit(train, optimizer, batches(plan), plan, CONFIG, world, diary.hooks, epoch_images=16)
+    optimizer, config = build_optimizer(method.groups(), CONFIG), replace(CONFIG, on_nonfinite=on_nonfinite)
+    fit(train, optimizer, batches(plan), plan, config, world, diary.hooks, epoch_images=16)
     return {name: p.detach() for name, p in method.named_parameters()}
 
 
@@ -44,6 +47,9 @@ def in_company(folder: Path, world: World) -> None:
     assert any_process(world.rank == 1, world)
     assert not any_process(False, world)
     save_file(run(world, 2, Diary()), folder / f"{world.rank}.safetensors")
+    diary = Diary()
+    save_file(run(world, 2, diary, 3 if world.rank else -1, "skip"), folder / f"skipped-{world.rank}.safetensors")
+    (folder / f"skipped-{world.rank}.json").write_text(json.dumps([row["skipped"] for row in diary.rows]))
     part = slice(2 * world.rank, 2 * world.rank + 2)
     save_file(sums(world.rank) | aggregated(part), folder / f"sums-{world.rank}.safetensors")
     save_file(s4mim(world), folder / f"s4mim-{world.rank}.safetensors")
@@ -107,7 +113,17 @@ def test_what_happens_to_one_process_stops_both_at_the_same_step(folder: Path) -
     assert zero == one
     interrupted, diverged = zero
     assert interrupted.startswith("stopped after step 4")
-    assert diverged.startswith("the loss is not finite")
+    assert diverged == "the loss or its gradient is not finite at step 4"
+
+
+def test_a_step_that_is_bad_in_one_process_is_skipped_in_both(folder: Path) -> None:
+    zero, one = (load_file(folder / f"skipped-{rank}.safetensors") for rank in range(2))
+    alone = run(World(), 8, Diary(), 3, "skip")
+    for name, value in alone.items():
+        assert torch.equal(zero[name], one[name])
+        assert torch.allclose(zero[name], value, atol=1e-6)
+        assert value.isfinite().all()
+    assert [json.loads((folder / f"skipped-{rank}.json").read_text()) for rank in range(2)] == [[0, 1, 0]] * 2
 
 
 def test_alone_there_is_nobody_to_ask() -> None:

@@ -99,10 +99,10 @@ def test_without_evaluations_there_is_one_at_the_end() -> None:
     assert run(eval_every=0)[1].evaluated == [6]
 
 
-@pytest.mark.parametrize(("log_every", "noticed"), [(1, 4), (2, 4), (6, 6)])
-def test_a_loss_that_is_not_finite_ends_the_run(log_every: int, noticed: int) -> None:
+@pytest.mark.parametrize("log_every", [1, 2, 6])
+def test_a_loss_that_is_not_finite_ends_the_run(log_every: int) -> None:
     diary = Diary()
-    with pytest.raises(Diverged, match=f"{noticed}$") as error:
+    with pytest.raises(Diverged, match=r"at step 4$") as error:  # whenever it is noticed
         run(Toy(bad_step=3), diary=diary, log_every=log_every, eval_every=0)
     assert error.value.code == 6
     assert "train.lr=" in error.value.fix

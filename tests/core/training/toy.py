@@ -94,6 +94,7 @@ class Diary:
     evaluated: list[int] = field(default_factory=list)
     saved: list[int] = field(default_factory=list)
     advanced: list[int] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def stopping(self) -> bool:
         return 0 <= self.stop_at <= len(self.advanced)  # a signal is not forgotten
