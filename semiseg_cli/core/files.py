@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +17,60 @@ STATE = Path("resume") / "state.safetensors"  # of a run directory
 NETWORKS = ("best.safetensors", "last.safetensors")  # of a run directory, the one that is meant first
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 file in one step: after a crash or a full disk a reader finds the old text or the new one."""
-    write_bytes(path, text.encode("utf-8"))
+@contextmanager
+def whole(path: Path, *, settled: bool = False) -> Iterator[Path]:
+    """A new file beside `path` that becomes it in one step if all goes well, in the folder it needs; else it vanishes.
+
+    A reader finds the old file or the new one, also after a crash. settled: so it is after a loss of power as well,
+    and what was written before this ended is there: it costs some milliseconds.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}")  # short enough where `path` itself is not
+    handle = os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    mode = os.fstat(handle).st_mode & 0o777  # as the user's umask has it
+    os.close(handle)
+    try:
+        yield new
+        new.chmod(mode)  # safetensors makes a file of its own, for nobody else to read
+        if settled:
+            settle(new)
+        os.replace(new, path)
+        if settled:
+            settle(path.parent)
+    finally:
+        new.unlink(missing_ok=True)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def settle(path: Path) -> None:
+    """Have the system write a file to the disk, or which files a folder has."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError:
+        if not path.is_dir():  # some file systems have no such call for a folder
+            raise
+    finally:
+        os.close(handle)
+
+
+def write_text(path: Path, text: str, *, settled: bool = False) -> None:
+    """Write a UTF-8 file whole or not at all."""
+    write_bytes(path, text.encode("utf-8"), settled=settled)
+
+
+def write_bytes(path: Path, data: bytes, *, settled: bool = False) -> None:
     """The same for bytes. A file that holds them already is left alone."""
     if path.is_file() and path.read_bytes() == data:
         return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole(path, settled=settled) as new:
+        new.write_bytes(data)
+
+
+def sweep(folder: Path, names: Iterable[str]) -> None:
+    """Remove what writers of these files left in a folder as they were killed. Nobody may be writing there."""
+    for pattern in (*(f".{name[:40]}.????????" for name in names), ".tmp??????"):  # the last is how safetensors writes
+        for left in folder.glob(pattern):
+            left.unlink(missing_ok=True)
 
 
 def network_of(path: Path) -> Path:

@@ -14,7 +14,7 @@ import numpy as np
 from semiseg_cli.core import runs
 from semiseg_cli.core.commands import command
 from semiseg_cli.core.errors import CheckpointError, DataError, UsageError, did_you_mean
-from semiseg_cli.core.files import STATE, network_of, write_text
+from semiseg_cli.core.files import STATE, network_of, write_bytes, write_text
 from semiseg_cli.core.places import find_root
 from semiseg_cli.core.training.distributed import join
 from semiseg_cli.core.training.preview import View, augmented, pseudo_labels
@@ -92,7 +92,7 @@ def write(gallery: Gallery, folder: Path, name: str) -> dict[str, Any]:
             sheet.save(buffer, "PNG", optimize=True)
             pngs.append(buffer.getvalue())
             files.append(folder / f"{name}-{number}.png")
-            files[-1].write_bytes(pngs[-1])
+            write_bytes(files[-1], pngs[-1])
         write_text(folder / f"{name}.html", page(gallery, pngs))
     except OSError as error:
         raise DataError(f"cannot write pictures to {folder}", why=str(error), fix="another folder: -o DIR") from error

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semiseg_cli.core.data.photos import opened
+from semiseg_cli.core.files import whole
 
 _ORIENTATION = 0x0112  # EXIF tag
 
@@ -31,10 +32,13 @@ def orient(pixels: NDArray[Any], exif: int) -> NDArray[Any]:
 
 
 def write_image(path: Path, pixels: NDArray[np.uint8]) -> Path:
-    """Write uint8 HxWx3 RGB or HxW as .png or .jpg (quality 95), and the folder it needs; returns the path."""
+    """Write uint8 HxWx3 RGB or HxW as .png or .jpg (quality 95), whole or not at all, in the folder it needs.
+
+    Returns the path.
+    """
     options = [cv2.IMWRITE_JPEG_QUALITY, 95] if path.suffix == ".jpg" else [cv2.IMWRITE_PNG_COMPRESSION, 3]
     done, data = cv2.imencode(path.suffix, pixels[:, :, ::-1] if pixels.ndim == 3 else pixels, options)
     assert done, path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data.tobytes())
+    with whole(path) as new:
+        new.write_bytes(data.tobytes())
     return path

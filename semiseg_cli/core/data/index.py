@@ -119,7 +119,7 @@ def write_dataset(dataset: Dataset, extra: Mapping[str, Any]) -> None:
         raise DataError(f"{len(twice)} image ids are used twice in dataset '{dataset.name}'", why=", ".join(twice[:5]))
     lines = ["\t".join(COLUMNS), *(record_line(part, record, dataset.root) for part, record in rows)]
     _write_index(dataset.root, "\n".join(lines) + "\n")
-    write_text(dataset.root / "dataset.toml", to_toml(_describe(dataset) | dict(extra)))
+    write_text(dataset.root / "dataset.toml", to_toml(_describe(dataset) | dict(extra)), settled=True)
     (dataset.root / ".dataset.toml.old").unlink(missing_ok=True)
 
 
@@ -131,7 +131,7 @@ def _write_index(folder: Path, text: str) -> None:
     if description.is_file():
         os.replace(description, old)
     try:
-        write_text(index, text)
+        write_text(index, text, settled=True)
     except OSError:
         if old.is_file():
             os.replace(old, description)

@@ -5,8 +5,6 @@ Images are never padded, and predictions have their size; those of equal exact s
 
 from __future__ import annotations
 
-import os
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +24,7 @@ from semiseg_cli.core.data.loader import begin_worker
 from semiseg_cli.core.data.photos import reduced
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.errors import BadFile, DataError, SemisegError
+from semiseg_cli.core.files import whole
 from semiseg_cli.core.inference.enlarging import bands, decided
 from semiseg_cli.core.inference.predictor import Predictor
 
@@ -115,17 +114,17 @@ def save_index(path: Path, label_HW: Array, palette: Sequence[Sequence[int]], ta
     colours += [0] * (3 * 256 - len(colours))  # a shorter palette would be written with fewer bits
     image = Image.fromarray(label_HW)
     image.putpalette(colours)
-    with written_whole(path) as name:
+    with written_whole(path) as new:
         if tags is None:
-            image.save(name, format="PNG")
+            image.save(new, format="PNG")
         else:
-            image.save(name, format="TIFF", tiffinfo=tags, compression="tiff_lzw")
+            image.save(new, format="TIFF", tiffinfo=tags, compression="tiff_lzw")
 
 
 def save_confidence(path: Path, conf_HW: NDArray[np.float32]) -> None:
     """Write probabilities as a 16-bit grey PNG: 0 is 0, 65535 is 1."""
-    with written_whole(path) as name:
-        Image.fromarray(np.rint(conf_HW.clip(0, 1) * 65535).astype(np.uint16)).save(name, format="PNG")
+    with written_whole(path) as new:
+        Image.fromarray(np.rint(conf_HW.clip(0, 1) * 65535).astype(np.uint16)).save(new, format="PNG")
 
 
 def save_probabilities(path: Path, probs_1Khw: Tensor, size: tuple[int, int]) -> None:
@@ -135,8 +134,8 @@ def save_probabilities(path: Path, probs_1Khw: Tensor, size: tuple[int, int]) ->
     """
     head = {"descr": "<f2", "fortran_order": False, "shape": (*size, probs_1Khw.shape[1])}
     with (
-        written_whole(path) as name,
-        zipfile.ZipFile(name, "w") as archive,
+        written_whole(path) as new,
+        zipfile.ZipFile(new, "w") as archive,
         archive.open("probabilities.npy", "w", force_zip64=True) as file,
     ):
         np.lib.format.write_array_header_1_0(file, head)
@@ -145,18 +144,11 @@ def save_probabilities(path: Path, probs_1Khw: Tensor, size: tuple[int, int]) ->
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[str]:
+def written_whole(path: Path) -> Iterator[Path]:
     """A file to write that becomes `path` in one step, in the folder it needs; DataError where that cannot be."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
-        os.close(handle)
-        try:
-            yield name
-            os.chmod(name, 0o644)
-            os.replace(name, path)
-        finally:
-            Path(name).unlink(missing_ok=True)
+        with whole(path) as new:
+            yield new
     except OSError as error:
         raise DataError(
             f"cannot write {path}", why=str(error), fix="free some disk space, or choose another folder"

@@ -8,9 +8,7 @@ fingerprint, and the encoder.
 from __future__ import annotations
 
 import hashlib
-import os
 import shlex
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ from safetensors.numpy import save_file
 
 from semiseg_cli.core.data.spec import Dataset, Partition, Record
 from semiseg_cli.core.errors import DataError
+from semiseg_cli.core.files import whole
 from semiseg_cli.core.settings import Config
 
 SCHEMA = "2"
@@ -84,19 +83,11 @@ def folder_of(dataset: Dataset) -> Path:
 
 def write_pairs(pairs: Pairs) -> None:
     """Write the file whole or not at all. Raises DataError where it cannot be written."""
-    name = None
     try:
-        pairs.path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=pairs.path.parent, prefix=f".{pairs.path.name}.")
-        os.close(handle)
-        save_file({"index": pairs.index, "distance": pairs.distance}, name, {"schema": SCHEMA, **pairs.meta})
-        os.chmod(name, 0o644)
-        os.replace(name, pairs.path)
+        with whole(pairs.path) as new:
+            save_file({"index": pairs.index, "distance": pairs.distance}, new, {"schema": SCHEMA, **pairs.meta})
     except (OSError, SafetensorError) as error:
         raise DataError(f"cannot write {pairs.path}", why=str(error), fix="free some disk space") from error
-    finally:
-        if name:
-            Path(name).unlink(missing_ok=True)
 
 
 def read_pairs(path: Path, fix: str = "make it with semiseg pair") -> Pairs:

@@ -15,6 +15,7 @@ from typing import Any
 
 from semiseg_cli.core.data.index import parse_record, record_line
 from semiseg_cli.core.data.spec import Record
+from semiseg_cli.core.files import write_bytes
 
 UNFINISHED = "unfinished.tsv"
 
@@ -51,7 +52,7 @@ class Journal:
                 continue  # a full disk took the rest of the line
             if record.mask and record.mask.is_file() and record.mask.stat().st_size:
                 self.done[record.id] = record
-        self.path.write_bytes(data)
+        write_bytes(self.path, data)
         self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND)
 
     def add(self, part: str, record: Record) -> None:

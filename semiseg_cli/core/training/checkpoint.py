@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from semiseg_cli.core.errors import CheckpointError, Diverged
-from semiseg_cli.core.files import unwritable
+from semiseg_cli.core.files import unwritable, whole
 from semiseg_cli.core.models import build_segmenter
 from semiseg_cli.core.models.segmenter import Segmenter
 from semiseg_cli.core.networks import Origin
@@ -38,18 +36,9 @@ def write(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
         why = f"nor are {len(names) - 1} other tensors"
         raise Diverged(f"{path} is not written: {names[0]} is not finite", why=why)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        try:
-            whole = {key: value.detach().to("cpu").contiguous() for key, value in tensors.items()}
-            save_file(whole, name, metadata={KEY: json.dumps(meta)})
-            with open(name, "rb") as file:
-                os.fsync(file.fileno())
-            os.chmod(name, 0o644)
-            os.replace(name, path)
-        finally:
-            Path(name).unlink(missing_ok=True)
+        with whole(path, settled=True) as new:
+            on_host = {key: value.detach().to("cpu").contiguous() for key, value in tensors.items()}
+            save_file(on_host, new, metadata={KEY: json.dumps(meta)})
     except (OSError, SafetensorError) as error:
         raise unwritable(path, error, " (the previous state was kept)") from error
 

@@ -195,7 +195,7 @@ def test_a_disk_that_takes_no_file_is_no_bug(
     run = tmp_path / "a run"
     if saved:
         write(run / "resume" / "state.safetensors", {"x": torch.zeros(3)}, {"schema": 1})
-    monkeypatch.setattr("tempfile.mkstemp", full)
+    monkeypatch.setattr("semiseg_cli.core.files.os.fsync", full)
     with pytest.raises(CheckpointError, match="cannot write") as caught:
         write(run / where, {"x": torch.ones(3)}, {"schema": 1})
     assert "No space left" in caught.value.why
