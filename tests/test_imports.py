@@ -58,6 +58,7 @@ ALLOWED = {
     "core.machine": (),
     "core.places": (),
     "core.registry": (),
+    "core.spread": (),
     "core.types": ("core.ops.processes",),
     "core.networks": (),
 }  # fmt: skip

@@ -19,6 +19,7 @@ from semiseg_cli import __version__
 from semiseg_cli.cli import (
     bench,
     check,
+    compare,
     config,
     console,
     demo,
@@ -39,8 +40,8 @@ from semiseg_cli.cli import (
 )
 
 IN_USE = (
-    "demo", "prepare", "check", "split", "pair", "probe", "train", "runs", "eval", "viz", "predict", "export",
-    "methods", "presets", "config", "bench", "doctor",
+    "demo", "prepare", "check", "split", "pair", "probe", "train", "compare", "runs", "eval", "viz", "predict",
+    "export", "methods", "presets", "config", "bench", "doctor",
 )  # fmt: skip
 
 
@@ -67,6 +68,7 @@ app.command("pair")(pair.pair)
 app.command("check")(check.check)
 app.command("probe")(probe.probe)
 app.command("train")(train.train)
+app.command("compare")(compare.compare)
 app.command("eval")(eval.eval_)
 app.command("predict")(predict.predict)
 app.command("viz")(viz.viz)

@@ -13,6 +13,7 @@ from semiseg_cli.core.files import STATE
 from semiseg_cli.core.inference.evaluation import Evaluation
 from semiseg_cli.core.training.checkpoint import save_network, save_state
 from semiseg_cli.core.training.distributed import barrier
+from semiseg_cli.core.training.measure import peak_memory
 from semiseg_cli.core.training.session import Session, deployed_meta
 from semiseg_cli.stages.progress import Screen
 
@@ -139,6 +140,7 @@ class Recorder:
             "partition": self.session.partition.name,
             "steps": self.session.config.train.steps,
             "seconds": round(self.seconds, 1),
+            "peak_memory_bytes": peak_memory(self.session.world.device),
             "last": self.last,
             "best": self.best,
         }

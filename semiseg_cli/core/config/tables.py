@@ -74,13 +74,17 @@ class Row:
         return [f"{name}={_typed(value)}" for name, value in self.set.items()]
 
     @property
-    def command(self) -> str:
-        """The command line that trains it."""
-        words = ["-m", self.method, "-d", self.data, "-l", self.labeled, "-p", self.preset]
+    def words(self) -> list[str]:
+        """The command line that trains it, after `semiseg`."""
+        words = ["train", "-m", self.method, "-d", self.data, "-l", self.labeled, "-p", self.preset]
         words += ["-b", self.backbone] * bool(self.backbone) + ["--weights", self.weights] * bool(self.weights)
         words += [word for name in self.add for word in ("--add", name)]
-        words += [word for pair in self.pairs for word in ("-s", pair)]
-        return shlex.join(["semiseg", "train", *words])
+        return words + [word for pair in self.pairs for word in ("-s", pair)]
+
+    @property
+    def command(self) -> str:
+        """The command line that trains it."""
+        return shlex.join(["semiseg", *self.words])
 
     @property
     def evaluation(self) -> str:

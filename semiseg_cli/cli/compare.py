@@ -1,0 +1,194 @@
+"""`semiseg compare`: methods, encoders and numbers of labels side by side, over seeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from semiseg_cli.cli import console, options
+from semiseg_cli.cli.complete import complete_methods
+from semiseg_cli.cli.options import DATA, OUTPUT, TRAIN
+from semiseg_cli.core.config.tables import table_rows
+from semiseg_cli.core.errors import UsageError, did_you_mean
+from semiseg_cli.core.files import write_text
+from semiseg_cli.core.methods import METHODS
+from semiseg_cli.core.settings import TrainConfig, doc
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+PAGE = "compare.md"  # in the folder of the runs
+
+
+def compare(
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="prepared datasets, such as field or fold-0,fold-1")
+    ] = "",
+    labeled: Annotated[
+        str, typer.Option("--labeled", "-l", help="counts or fractions, such as 6,23; empty: all", rich_help_panel=DATA)
+    ] = "",
+    methods: Annotated[
+        str,
+        typer.Option(
+            "--method", "-m", help=f"some of {' '.join(METHODS)} probe, with commas between",
+            autocompletion=complete_methods, rich_help_panel=TRAIN,
+        ),
+    ] = "supervised,unimatch",
+    backbones: Annotated[
+        str, typer.Option("--backbone", "-b", help="encoders, with commas between", rich_help_panel=TRAIN)
+    ] = "",
+    seeds: Annotated[
+        str, typer.Option(help="of labels and training, with commas between", rich_help_panel=TRAIN)
+    ] = "0,1,2",
+    probe: Annotated[
+        bool, typer.Option("--probe", help="a probe of a frozen encoder besides", rich_help_panel=TRAIN)
+    ] = False,
+    rows: Annotated[
+        str,
+        typer.Option(
+            metavar="METHOD", help="instead: the rows of this method's published tables, of DATA and -l if given",
+            autocompletion=complete_methods, rich_help_panel=TRAIN,
+        ),
+    ] = "",
+    steps: Annotated[int | None, typer.Option(min=1, help=doc(TrainConfig, "steps"), rich_help_panel=TRAIN)] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="encoder weights, for all; default: the published ones", rich_help_panel=TRAIN)
+    ] = None,
+    preset: options.Preset = "",
+    config: options.ConfigFile = None,
+    set_: options.Set = None,
+    jobs: Annotated[
+        int, typer.Option(min=0, help="runs at a time; 0: as many as the machine carries", rich_help_panel=TRAIN)
+    ] = 0,
+    device: Annotated[options.Where, options.device_option(TRAIN)] = "auto",
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="DIR", help="folder of the runs", rich_help_panel=OUTPUT)
+    ] = Path("runs/compare"),
+    root: options.Root = Path("data"),
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train methods side by side on the same labels, over seeds: mean, deviation, and what is gained on the baseline.
+
+    What a run costs is measured before the first. Runs that are done are not run again, so that an interrupted
+    comparison goes on, and a larger one (more seeds, another method) takes what is there.
+    """
+    console.state.quiet = quiet
+    from semiseg_cli.core.data.index import default_name
+    from semiseg_cli.stages.compare import compare as start
+    from semiseg_cli.stages.study import PROBE, Asked, study, table
+
+    flags = {"train.steps": steps, "model.weights": weights}
+    typed = tuple((name, str(value)) for name, value in flags.items() if value is not None)
+    asked = Asked(root, out, device, typed, tuple(set_ or ()), config, preset)
+    numbers = [_number(word) for word in _words(seeds)]
+    if rows:
+        wanted = [row for row in table_rows(rows) if _wanted(row.data, data) and _wanted(row.labeled, labeled)]
+        if not wanted:
+            fix = f"semiseg methods {rows}"
+            raise UsageError(f"'{rows}' has no published rows of this data and these labels", fix=fix)
+        cells = table(asked, wanted, numbers)
+    else:
+        names = [*_words(methods), *[PROBE] * probe]
+        for name in names:
+            if name not in METHODS and name != PROBE:
+                raise UsageError(f"there is no method '{name}'", fix=did_you_mean(name, (*METHODS, PROBE)))
+        names = list(dict.fromkeys(names))
+        datasets = _words(data) or [default_name(root)]
+        cells = study(asked, datasets, _words(labeled) or [""], names, _words(backbones) or [""], numbers)
+    found = start(cells, out, at_once=jobs, device=device, progress=console.progress, note=console.note)
+    page = out / PAGE
+    write_text(page, f"{markdown(found['rows'])}\n")
+    console.result("compare", found | {"page": str(page)}, [_table(found["rows"]), _end(found, page)], json)
+    if found["failed"]:
+        raise typer.Exit(1)
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _number(word: str) -> int:
+    if not word.isdecimal():
+        raise UsageError(f"--seeds: '{word}' is not a number", fix="--seeds 0,1,2")
+    return int(word)
+
+
+def _wanted(value: str, asked: str) -> bool:
+    """Whether what a row has was asked for: itself, or its last part (183 of classic/183)."""
+    return not asked or value in _words(asked) or value.rpartition("/")[2] in _words(asked)
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """The result as a table in Markdown."""
+    titles, lines = cells_of(rows)
+    every = [titles, ["---"] * len(titles), *lines]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in every)
+
+
+def cells_of(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Titles and lines of the result: of a comparison, or of a paper's rows. What all lines share is left out."""
+    if "published" in rows[0]:
+        return _published(rows)
+    columns = {
+        "labels": [row["labeled"] for row in rows],
+        "method": [row["method"] for row in rows],
+        "encoder": [row["backbone"] for row in rows],
+        "last": [_spread(row.get("last")) for row in rows],
+        "best": [_spread(row.get("best")) for row in rows],
+        "gain (95 %)": [_gain(row) for row in rows],
+        "runs": [str(row["runs"]) if row["runs"] == row["asked"] else f"{row['runs']}/{row['asked']}" for row in rows],
+        "min": [f"{row['seconds'] / 60:.1f}" if "seconds" in row else "" for row in rows],
+        "GiB": [f"{(row.get('peak_memory_bytes') or 0) / 2**30:.1f}".replace("0.0", "") for row in rows],
+    }
+    shown = [title for title, column in columns.items() if title not in ("labels", "encoder") or len({*column}) > 1]
+    return shown, [list(line) for line in zip(*(columns[title] for title in shown), strict=True)]
+
+
+def _published(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    lines = [
+        [row["row"], row["labeled"], f"{row['published'] or '':}", _spread(row.get("last")), "; ".join(row["differs"])]
+        for row in rows
+    ]
+    return ["row", "labels", "published", "here", "what differs"], lines
+
+
+def _spread(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return ""
+    deviation = "" if found["deviation"] is None else f" ± {found['deviation']:.1f}"
+    return f"{found['mean']:.1f}{deviation}"
+
+
+def _gain(row: dict[str, Any]) -> str:
+    gain = row.get("gain")
+    if gain is None:
+        return ""
+    mean, half = gain["mean"], gain["half"]
+    return f"{mean:+.1f}" + ("" if half is None else f" ({mean - half:+.1f} to {mean + half:+.1f})")
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    titles, lines = cells_of(rows)
+    table = Table(*titles, box=None, header_style="dim", pad_edge=False)
+    for line in lines:
+        table.add_row(*map(Text, line))
+    return table
+
+
+def _end(found: dict[str, Any], page: Path) -> str:
+    rows = found["rows"]
+    lines = ["mIoU in percent of the last step and of the best one; ± is the deviation over runs."]
+    over = {row["gain"]["over"] for row in rows if "gain" in row}
+    if over:
+        lines.append(f"gain: over {over.pop()} on the same labels, with the 95 % interval of the mean.")
+    shared = {key: {row.get(key) for row in rows} for key in ("labeled", "backbone")}
+    for key, word in (("labeled", "labels"), ("backbone", "encoder")):
+        if len(shared[key]) == 1 and (value := shared[key].pop()):
+            lines.append(f"{word}: {value}")
+    return "\n".join([*lines, f"as Markdown: {page}"])

@@ -1,0 +1,144 @@
+"""The runs of a comparison: which they are, and where each of them lies.
+
+A run's directory is named after what it trains, with a fingerprint of every setting, of its labels and of its images:
+the same command finds the runs that are done, a larger one (more seeds, another method) takes them, and nothing that
+was trained otherwise passes for them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from semiseg_cli.core import runs
+from semiseg_cli.core.config.layers import Resolved, flatten
+from semiseg_cli.core.config.presets import gather
+from semiseg_cli.core.config.tables import Row
+from semiseg_cli.core.data.index import load_dataset, manifest
+from semiseg_cli.stages.foresee import members, planned
+from semiseg_cli.stages.probe import settings_of
+
+PROBE = "probe"  # what trains a head on a frozen encoder, beside the methods
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run. title: of what trains. words: the command line that trains it, after `semiseg`. steps: that it takes."""
+
+    title: str
+    backbone: str
+    data: str
+    labeled: str
+    seed: int
+    steps: int
+    words: tuple[str, ...]
+    run: Path
+    row: Row | None = None  # of a paper's table
+
+    @property
+    def group(self) -> tuple[str, str, str]:
+        """What the runs of one row of the result share."""
+        return self.labeled, self.title, self.backbone
+
+    @property
+    def labels(self) -> tuple[str, str, int]:
+        """What decides which images are labeled, and which are held out: runs that share it can be paired."""
+        return self.labeled, self.data, self.seed
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is the same in all runs. flags, pairs, config, preset: as `presets.gather` takes them."""
+
+    root: Path
+    folder: Path  # of the runs
+    device: str = "auto"
+    flags: tuple[tuple[str, str], ...] = ()  # settings by name
+    pairs: tuple[str, ...] = ()
+    config: Path | None = None
+    preset: str = ""
+
+    @property
+    def words(self) -> list[str]:
+        """As options of `semiseg train`."""
+        every = [f"{name}={value}" for name, value in self.flags] + list(self.pairs)
+        named = ["--config", str(self.config)] * bool(self.config) + ["--preset", self.preset] * bool(self.preset)
+        return [*named, *(word for pair in every for word in ("--set", pair))]
+
+
+def study(
+    asked: Asked,
+    datasets: Sequence[str],
+    labeled: Sequence[str],
+    methods: Sequence[str],
+    backbones: Sequence[str],
+    seeds: Sequence[int],
+) -> list[Cell]:
+    """Every method on every encoder for every seed, dataset and number of labels; seeds come last, so that a comparison
+    that is stopped early has whole rounds. backbones: "" is what the preset has, and for a probe its own.
+
+    Raises what resolving any of their settings raises, before the first run.
+    """
+    rounds = itertools.product(seeds, datasets, labeled, methods, backbones)
+    return [_cell(asked, method, backbone, data, count, seed) for seed, data, count, method, backbone in rounds]
+
+
+def table(asked: Asked, rows: Iterable[Row], seeds: Sequence[int]) -> list[Cell]:
+    """The rows of a paper's table as runs. Settings in `asked` go over the rows' own."""
+    return [_of_row(asked, row, seed) for seed in seeds for row in rows]
+
+
+def _cell(asked: Asked, method: str, backbone: str, data: str, labeled: str, seed: int) -> Cell:
+    flags = {"data.name": data, "data.labeled": labeled, "model.backbone": backbone, "train.seed": seed}
+    flags = {name: value for name, value in flags.items() if value != ""}
+    if method == PROBE:
+        resolved = settings_of(flags)
+        words = ["probe", data, "--seed", str(seed)]
+    else:
+        everything = dict(asked.flags) | {"method.name": method} | flags
+        resolved = gather(
+            everything, asked.pairs, dataset=_kind(asked.root), config=asked.config, preset=asked.preset
+        )
+        words = ["train", "--data", data, "--method", method, "--seed", str(seed), *asked.words]
+    words += ["--labeled", labeled] * bool(labeled) + ["--backbone", backbone] * bool(backbone)
+    return _placed(asked, resolved, PROBE if method == PROBE else "", words, None)
+
+
+def _of_row(asked: Asked, row: Row, seed: int) -> Cell:
+    flags = row.flags | dict(asked.flags) | {"train.seed": seed}
+    pairs = [*row.pairs, *asked.pairs]
+    resolved = gather(flags, pairs, dataset=_kind(asked.root), config=asked.config, preset=asked.preset or row.preset)
+    words = [*row.words, "--seed", str(seed), *asked.words]
+    return _placed(asked, resolved, row.row, words, row)
+
+
+def _placed(asked: Asked, resolved: Resolved, title: str, words: list[str], row: Row | None) -> Cell:
+    probed = words[0] == PROBE
+    resolved = resolved if probed else planned(resolved, asked.root, asked.device)
+    config = resolved.config
+    dataset, partition = members(config, asked.root)
+    name = runs.run_name(config)
+    images = [manifest(dataset.root)["fingerprints"], partition.fingerprint, len(partition.unlabeled)]
+    mark = hashlib.sha256(json.dumps([words[0], flatten(config), images], default=str).encode()).hexdigest()[:8]
+    run = asked.folder / f"{name.replace('-supervised-', '-probe-') if probed else name}-{mark}"
+    where = ["--root", str(asked.root), "--device", asked.device, "--out", str(run), "--json"]
+    return Cell(
+        title or config.title, config.model.backbone, config.data.name, config.data.labeled or "all",
+        config.train.seed, config.train.steps, (*words, *where), run, row,
+    )  # fmt: skip
+
+
+def _kind(root: Path) -> Callable[[str], tuple[str, str]]:
+    return lambda name: (name, load_dataset(root, name).kind)
+
+
+def result_of(run: Path) -> dict[str, Any] | None:
+    """What a run came to; None for one that is not finished."""
+    file = run / "result.json"
+    found: dict[str, Any] | None = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+    return found

@@ -1,0 +1,52 @@
+"""`semiseg compare` as it is typed: its runs are real processes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from semiseg_cli.cli import main
+from semiseg_cli.cli.compare import cells_of, markdown
+
+
+def test_a_comparison_from_the_command_line(
+    shapes_root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = ["compare", "shapes", "-l", "4", "-m", "supervised", "-b", "tiny", "--seeds", "0", "--steps", "1"]
+    words += ["--root", str(shapes_root), "-o", str(tmp_path / "c"), "--device", "cpu", "--json"]
+    assert main(words) == 0
+    found = json.loads(capfd.readouterr().out)["result"]
+    assert (found["runs"], found["failed"]) == (1, {})
+    row = found["rows"][0]
+    assert (row["method"], row["backbone"], row["runs"]) == ("supervised", "tiny", 1)
+    assert row["last"]["mean"] == json.loads((Path(row["each"][0]["run"]) / "result.json").read_text())["last"]["miou"]
+    assert row["peak_memory_bytes"] > 2**26
+    assert (tmp_path / "c" / "compare.md").read_text().startswith("| method | last |")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["-m", "unimach"], "did you mean 'unimatch'"),
+        (["--seeds", "0,x"], "'x' is not a number"),
+        (["--rows", "stpg"], "no published rows"),
+    ],
+)
+def test_what_cannot_be_compared_is_said(
+    words: list[str], said: str, shapes_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", "shapes", *words, "--root", str(shapes_root), "-o", str(tmp_path / "c")]) != 0
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "c").exists()
+
+
+def test_what_all_lines_share_is_left_out() -> None:
+    spread = {"mean": 43.44, "deviation": 0.9, "half": 2.2, "count": 3}
+    row = {"labeled": "6", "method": "a|b", "backbone": "tiny", "runs": 2, "asked": 3, "last": spread, "best": spread}
+    row |= {"seconds": 90.0, "peak_memory_bytes": 2**30, "gain": {"mean": 1.8, "half": 4.3, "over": "supervised"}}
+    titles, lines = cells_of([row, row | {"labeled": "23"}])
+    assert titles == ["labels", "method", "last", "best", "gain (95 %)", "runs", "min", "GiB"]
+    assert lines[0] == ["6", "a|b", "43.4 ± 0.9", "43.4 ± 0.9", "+1.8 (-2.5 to +6.1)", "2/3", "1.5", "1.0"]
+    assert "| a\\|b |" in markdown([row])

@@ -1,0 +1,165 @@
+"""Comparisons: which runs, which are paired, and that nothing is run twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from semiseg_cli.core.config.tables import table_rows
+from semiseg_cli.core.errors import Interrupted, UsageError
+from semiseg_cli.stages import compare as stage
+from semiseg_cli.stages.compare import carried, compare, grouped, published
+from semiseg_cli.stages.jobs import Job
+from semiseg_cli.stages.study import Asked, Cell, result_of, study, table
+
+MIOU = {  # method, seed
+    ("supervised", 0): 40.0, ("supervised", 1): 36.0, ("fixmatch", 0): 43.0, ("fixmatch", 1): 37.0,
+}  # fmt: skip
+
+
+@pytest.fixture
+def asked(shapes_root: Path, tmp_path: Path) -> Asked:
+    return Asked(shapes_root, tmp_path / "runs", "cpu", (("train.steps", "2"),))
+
+
+def finish(cell: Cell, miou: float) -> None:
+    cell.run.mkdir(parents=True)
+    one = {"step": cell.steps, "miou": miou}
+    found = {"last": one, "best": one | {"miou": miou + 1}, "seconds": 60.0, "peak_memory_bytes": 2**30}
+    (cell.run / "result.json").write_text(json.dumps(found))
+
+
+def four(asked: Asked) -> list[Cell]:
+    return study(asked, ["shapes"], ["4"], ["supervised", "fixmatch"], ["tiny"], [0, 1])
+
+
+def test_a_gain_is_of_runs_on_the_same_labels(asked: Asked) -> None:
+    cells = four(asked)
+    assert [(cell.title, cell.seed) for cell in cells] == [(m, s) for s in (0, 1) for m in ("supervised", "fixmatch")]
+    for cell in cells:
+        finish(cell, MIOU[cell.title, cell.seed])
+    supervised, fixmatch = grouped(cells)
+    assert "gain" not in supervised
+    assert supervised["last"]["mean"] == 38.0
+    assert supervised["last"]["deviation"] == statistics.stdev([40, 36])
+    assert fixmatch["gain"]["each"] == [3.0, 1.0]
+    assert (fixmatch["gain"]["mean"], fixmatch["gain"]["over"]) == (2.0, "supervised")
+    assert fixmatch["gain"]["half"] == pytest.approx(12.7062 * statistics.stdev([3, 1]) / 2**0.5, rel=1e-4)
+    assert (fixmatch["best"]["mean"], fixmatch["seconds"], fixmatch["peak_memory_bytes"]) == (41.0, 60.0, 2**30)
+
+
+def test_a_run_without_its_rival_has_no_part_in_the_gain(asked: Asked) -> None:
+    cells = four(asked)
+    for cell in cells[1:]:
+        finish(cell, MIOU[cell.title, cell.seed])
+    supervised, fixmatch = grouped(cells)
+    assert (supervised["runs"], supervised["asked"]) == (1, 2)
+    assert fixmatch["gain"]["each"] == [1.0]
+    assert fixmatch["gain"]["half"] is None
+
+
+def test_another_setting_or_other_labels_are_another_run(asked: Asked) -> None:
+    first = four(asked)
+    assert [cell.run for cell in four(asked)] == [cell.run for cell in first]
+    longer = four(replace(asked, flags=(("train.steps", "3"),)))
+    other = four(replace(asked, pairs=("train.lr=0.5",)))
+    fewer = study(asked, ["shapes"], ["3"], ["supervised", "fixmatch"], ["tiny"], [0, 1])
+    runs = [cell.run for cells in (first, longer, other, fewer) for cell in cells]
+    assert len(set(runs)) == len(runs)
+
+
+def test_what_is_no_setting_is_refused_before_the_first_run(asked: Asked) -> None:
+    with pytest.raises(UsageError, match=r"train\.lrr"):
+        four(replace(asked, pairs=("train.lrr=1",)))
+    assert not asked.folder.exists()
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
+    """Runs that are told to have been run, in place of processes; the job of seed 1 fails for FixMatch."""
+    every: list[Job] = []
+    cost = {"cost": {"estimated_hours": 0.5, "peak_memory_bytes": 2**30}}
+    monkeypatch.setattr(stage, "_answer", lambda words: cost)
+
+    def run_jobs(jobs: list[Job], at_once: int, *, ended: Callable[[Job, int], object], **_: Any) -> None:
+        for job in jobs:
+            every.append(job)
+            job.log.parent.mkdir(parents=True, exist_ok=True)
+            failing = "fixmatch" in job.name and "-s1-" in job.name
+            job.log.write_text("note\nerror: the disk is full\n  try: another\n" if failing else "")
+            if not failing:
+                run = Path(job.name)
+                run.mkdir(parents=True, exist_ok=True)
+                one = {"step": 2, "miou": 50.0}
+                (run / "result.json").write_text(json.dumps({"last": one, "best": one, "seconds": 1.0}))
+            ended(job, int(failing))
+
+    monkeypatch.setattr(stage, "run_jobs", run_jobs)
+    return every
+
+
+def test_what_is_done_is_not_run_again_and_what_failed_is(asked: Asked, trained: list[Job]) -> None:
+    cells, told = four(asked), list[str]()
+    found = compare(cells, asked.folder, note=told.append)
+    assert list(found["failed"].values()) == ["error: the disk is full"]
+    assert [row["runs"] for row in found["rows"]] == [2, 1]
+    assert len(trained) == 4
+    assert any("2 runs of 30.0 minutes and 1.0 GiB" in line for line in told)
+    assert trained[0].words[:5] == ("train", "--data", "shapes", "--method", "supervised")
+
+    compare(four(asked), asked.folder)
+    assert len(trained) == 5
+    assert "fixmatch" in trained[4].name
+    assert "-s1-" in trained[4].name
+
+
+def test_a_run_with_a_state_goes_on_with_it(asked: Asked, trained: list[Job]) -> None:
+    cells = four(asked)
+    (cells[0].run / "resume").mkdir(parents=True)
+    (cells[1].run).mkdir(parents=True)
+    (cells[1].run / "config.toml").touch()  # stopped before its first save
+    compare(cells, asked.folder)
+    assert trained[0].words == ("train", str(cells[0].run), "--resume", "--json")
+    assert trained[1].words[0] == "train"
+    assert not (cells[1].run / "config.toml").exists()
+
+
+def test_an_interrupt_says_that_the_same_command_goes_on(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stage, "_answer", interrupted)
+    with pytest.raises(Interrupted) as caught:
+        compare(four(asked), asked.folder)
+    assert "the same command goes on" in caught.value.fix
+
+
+def test_as_many_at_once_as_cores_and_memory_allow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8), raising=False)
+    monkeypatch.setattr(stage, "free_memory", lambda: 10 * 2**30)
+    assert carried(2**20, cuda=False) == 8
+    assert carried(3 * 2**30, cuda=False) == 2
+    assert carried(30 * 2**30, cuda=False) == 1
+
+
+def test_a_published_row_stands_beside_ours_with_what_differs(asked: Asked, shapes_root: Path) -> None:
+    printed = table_rows("unimatch")[0]
+    row = replace(printed, data="shapes", labeled="4", preset="shapes", backbone="tiny", set={}, published=70.0)
+    cells = table(asked, [row], [0])
+    finish(cells[0], 61.5)
+    found = published(cells)[0]
+    assert (found["published"], found["last"]["mean"]) == (70.0, 61.5)
+    assert found["differs"] == ["trained with --set train.steps=2"]
+    assert result_of(cells[0].run) is not None
+
+    (cells[0].run / "partition.json").write_text(json.dumps({"fingerprint": "of nobody"}))
+    found = published([replace(cells[0], row=replace(row, data="voc", remark="the paper is silent on the crop"))])[0]
+    assert found["differs"][0] == "the paper is silent on the crop"
+    assert found["differs"][1].startswith("labels of our own")
