@@ -22,10 +22,11 @@ from semiseg_cli.core.data.kinds import lacks
 from semiseg_cli.core.data.spec import Dataset, Record
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.sources import shapes
+from semiseg_cli.core.sources.arranging import arrange, coverage, usable
 from semiseg_cli.core.sources.classes import Classes, default_palette, read_classes
 from semiseg_cli.core.sources.codes import code_name
 from semiseg_cli.core.sources.copies import Copy, Refusal, Source, copy, refuse
-from semiseg_cli.core.sources.folder import Folders, arrange, coverage, gather, usable
+from semiseg_cli.core.sources.folder import Folders, gather
 from semiseg_cli.core.sources.masks import Look, Masks, agree, look_at
 from semiseg_cli.core.sources.ranges import range_of
 from semiseg_cli.core.sources.told import REFUSE, Told, tabulate
@@ -150,7 +151,7 @@ def build_folder(folder: Path, name: str, given: Given, progress: Progress, befo
     first, last = len(sources.labeled), len(tasks) - len(sources.val)
     refuse([each for each in (*done[:first], *done[last:]) if isinstance(each, Refusal)], meaning)
     labeled, val = ([each for each in part if isinstance(each, Copy)] for part in (done[:first], done[last:]))
-    pool, unread = usable(done[first:last], given.folders.unlabeled)
+    pool, unread = usable(done[first:last], given.folders.pools)
     result = arrange(labeled, pool, val, {record.id for record in before.val} if before else None)
     for record in result.dropped:
         for file in filter(None, (record.image, record.mask)):

@@ -17,12 +17,13 @@ from typing import Any
 from semiseg_cli.core.commands import command
 from semiseg_cli.core.data.depths import Levels
 from semiseg_cli.core.data.index import load_dataset, manifest
+from semiseg_cli.core.data.names import listed
 from semiseg_cli.core.data.spec import Dataset
 from semiseg_cli.core.errors import DataError, SemisegError, UsageError
 from semiseg_cli.core.partitions.splits import from_lists
 from semiseg_cli.core.sources.classes import read_classes
 from semiseg_cli.core.sources.codes import parse_codes
-from semiseg_cli.core.sources.folder import Folders, gather, listed
+from semiseg_cli.core.sources.folder import Folders, gather
 from semiseg_cli.core.sources.told import REFUSE, Told, tabulate
 from semiseg_cli.stages.building import building
 from semiseg_cli.stages.prepare import Given, build_folder

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from PIL import features
 
+from semiseg_cli.core.errors import DataError
+
 HEIF = frozenset({".heic", ".heif", ".hif"})  # of telephones; pillow-heif reads them
 AVIF = frozenset({".avif"})
 ALWAYS = frozenset(
@@ -49,10 +51,10 @@ class Listing:
 def look_below(folder: Path, without: Collection[Path] = ()) -> Listing:
     """Everything below a folder, linked folders included, each once; hidden files and folders are not looked at.
 
-    without: folders that are left alone, resolved.
+    without: folders that are left alone, resolved. Raises DataError for a folder that may not be read.
     """
     found, seen = Listing(), {folder.resolve()}
-    for place, below, names in os.walk(folder, followlinks=True):
+    for place, below, names in os.walk(folder, onerror=_refuse, followlinks=True):
         kept = list[str]()
         for name in sorted(below):
             target = Path(place, name).resolve()
@@ -67,11 +69,18 @@ def look_below(folder: Path, without: Collection[Path] = ()) -> Listing:
         for name in sorted(names):
             if name[0] == ".":
                 continue
-            if Path(name).suffix.lower() in suffixes():
-                found.files.append(Path(place, name))
+            path = Path(place, name)
+            if not os.path.isfile(path):
+                found.others["broken link" if path.is_symlink() else "special file"] += 1
+            elif path.suffix.lower() in suffixes():
+                found.files.append(path)
             else:
                 found.others[kind_of(name)] += 1
     return found
+
+
+def _refuse(error: OSError) -> None:
+    raise DataError(f"{error.filename} cannot be read", why=error.strerror or str(error)) from error
 
 
 def kind_of(name: str) -> str:

@@ -1,12 +1,13 @@
-"""Names of images: the stem a line of a list stands for, the fingerprint of a set of them, a random order of them."""
+"""Names of images: the stem a line of a list stands for, the fingerprint of a set, a random order, some in words."""
 
 from __future__ import annotations
 
 import codecs
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from semiseg_cli.core.errors import DataError
 
@@ -65,3 +66,13 @@ def decoded(data: bytes) -> str:
 def draw_key(seed: int, key: str) -> bytes:
     """What images are sorted by where they are drawn at random."""
     return hashlib.sha256(f"{seed}\n{key}".encode()).digest()
+
+
+def listed(ids: Collection[str], most: int = 5) -> str:
+    """The first few of some ids."""
+    return ", ".join(list(ids)[:most]) + (", ..." if len(ids) > most else "")
+
+
+def images(ids: Collection[Any]) -> str:
+    """How many they are: `1 image`, `2 images`."""
+    return f"{len(ids)} image{'s' * (len(ids) != 1)}"

@@ -9,22 +9,20 @@ from __future__ import annotations
 
 import filecmp
 import hashlib
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unicodedata import normalize
 
 from semiseg_cli.core.data.listing import left_out, look_below
-from semiseg_cli.core.data.names import draw_key
-from semiseg_cli.core.data.spec import Record
+from semiseg_cli.core.data.names import images, listed
 from semiseg_cli.core.errors import DataError, UsageError
-from semiseg_cli.core.sources.copies import Copy, Refusal, Source
+from semiseg_cli.core.sources.copies import Source
 from semiseg_cli.core.sources.pairing import differing_in_case, pair, parted, several_kinds
 
 SINGLE = ("labeled", "masks", "unlabeled", "val", "val_masks")
-HELD_OUT = 5  # one labeled image of five is held out where no validation images are given
 
 
 @dataclass(frozen=True)
@@ -47,6 +45,11 @@ class Folders:
         single = (self.labeled, self.masks, self.unlabeled, self.val, self.val_masks)
         return (*(path for path in single if path), *self.more)
 
+    @property
+    def pools(self) -> tuple[Path, ...]:
+        """Those of unlabeled images."""
+        return tuple(filter(None, (self.unlabeled, *self.more)))
+
     def described(self) -> dict[str, Any]:
         """As `source` of a dataset keeps them."""
         single = {name: str(path.absolute()) if path else "" for name, path in vars(self).items() if name != "more"}
@@ -61,11 +64,14 @@ class Folders:
     def files(self, folder: Path | None) -> dict[str, Path]:
         """Image files by id below one of these folders, without those in the others. DataError where ids collide."""
         found: dict[str, Path] = {}
+        twice = list[tuple[Path, Path]]()
         for path in self.paths(folder) if folder else ():
             id = normalize("NFC", path.relative_to(folder or path).with_suffix("").as_posix())
             if id in found:
-                raise DataError(f"{found[id]} and {path} have the same name but for the suffix", fix="rename one")
+                twice.append((found[id], path))
             found[id] = path
+        if twice:
+            raise _twins(folder, twice)
         return dict(sorted(found.items()))
 
     def paths(self, folder: Path) -> list[Path]:
@@ -108,26 +114,16 @@ class Sources:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Arrangement:
-    """What becomes of the copies: `dropped` pool images are left out."""
-
-    train: tuple[Record, ...]
-    val: tuple[Record, ...]
-    dropped: tuple[Record, ...]
-    notes: tuple[str, ...]
-
-
 def gather(folders: Folders) -> Sources:
     """Match images and masks by name. Raises DataError where no labeled image is left, or a mask could be of two."""
     if (folders.val is None) != (folders.val_masks is None):
         raise UsageError("--val and --val-masks go together")
     labeled, bare, notes = _with_masks(folders, folders.labeled, folders.masks)
     if bare:
-        notes.append(f"{_images(bare)} in {folders.labeled} without a mask: part of the unlabeled pool: {listed(bare)}")
+        notes.append(f"{images(bare)} in {folders.labeled} without a mask: part of the unlabeled pool: {listed(bare)}")
     taken = {source.id: source.image for source in labeled} | bare
     pool, changed = dict[str, Path](), list[str]()
-    for number, folder in enumerate(filter(None, (folders.unlabeled, *folders.more)), 1):
+    for number, folder in enumerate(folders.pools, 1):
         role = f"unlabeled{number if number > 1 else ''}"
         found, more = _distinct(taken | pool, folders.files(folder), role)
         pool |= found
@@ -137,7 +133,7 @@ def gather(folders: Folders) -> Sources:
         val, left, more = _with_masks(folders, folders.val, folders.val_masks)
         notes += more
         if left:
-            notes.append(f"{_images(left)} in {folders.val} without a mask: left out: {listed(left)}")
+            notes.append(f"{images(left)} in {folders.val} without a mask: left out: {listed(left)}")
         renamed, more = _distinct(taken | pool, {source.id: source.image for source in val}, "val", drop=False)
         val = [Source(id, source.image, source.mask) for id, source in zip(renamed, val, strict=True)]
         changed += more
@@ -168,6 +164,17 @@ def _with_masks(folders: Folders, images: Path, masks: Path) -> tuple[list[Sourc
     return sources, bare, notes
 
 
+def _twins(folder: Path | None, twice: Sequence[tuple[Path, Path]]) -> DataError:
+    """The error of files of one name, which give one id."""
+    other = twice[0][1]
+    rename = shlex.join(["mv", str(other), str(other.with_stem(f"{other.stem}-{other.suffix[1:]}"))])
+    return DataError(
+        f"{len(twice)} file{'s' * (len(twice) > 1)} in {folder} differ from another in the suffix alone",
+        why="\n".join(f"{one} and {other}" for one, other in twice[:20]),
+        fix=f"keep one of each, or rename: {rename}",
+    )
+
+
 def _from_json(masks: Path) -> str:
     """What to do where annotations lie in place of masks; empty where there are none."""
     there = masks if masks.suffix.lower() == ".json" else next(masks.rglob("[!.]*.json"), None)
@@ -185,123 +192,9 @@ def _distinct(
     """`found` without files that are there already under the same id; its ids get the role in front if some clash."""
     again = {id for id, path in found.items() if id in taken and drop and filecmp.cmp(path, taken[id], shallow=False)}
     left = {id: path for id, path in found.items() if id not in again}
+    if found and not left:
+        return {}, [f"{role} images: all {len(found)} are there already, under the same names, and none is new"]
     if left.keys() & taken.keys():
         note = f"{role} images share names with others: their ids begin with {role}/"
         return {f"{role}/{id}": path for id, path in left.items()}, [note]
     return left, []
-
-
-def arrange(
-    labeled: Sequence[Copy], pool: Sequence[Copy], val: Sequence[Copy], held: Collection[str] | None = None
-) -> Arrangement:
-    """Hold out a fifth of the labeled images if there are no others to validate on; keep equal pictures together.
-
-    A picture that is labeled for training and for validation is a DataError; one of the pool that is labeled or held
-    out as well is left out of the pool. held: ids of the validation images as they were and are to stay.
-    """
-    notes, dropped = list[str](), list[Record]()
-    if held is not None:
-        labeled, val, dropped, notes = _held_as_before(labeled, val, held)
-    elif val:
-        both = {copy.digest: copy.record.id for copy in labeled}
-        pairs = [f"{both[copy.digest]} = {copy.record.id}" for copy in val if copy.digest in both]
-        if pairs:
-            what = f"--labeled and --val share pictures: {len(pairs)}"
-            fix = "remove them from one of the two: they flatter the result"
-            raise DataError(what, why="\n".join(pairs[:100]), fix=fix)
-    else:
-        labeled, val = _hold_out(labeled)
-        ids = [copy.record.id for copy in val]
-        total = len(labeled) + len(val)
-        notes.append(f"{len(ids)} of {total} labeled images held out for validation (no --val): {listed(ids)}")
-    known = {copy.digest for copy in (*labeled, *val)}
-    if twice := [copy.record for copy in pool if copy.digest in known]:
-        dropped += twice
-        ids = [record.id for record in twice]
-        notes.append(f"{_images(ids)} of the pool left out: equal to a labeled or validation image: {listed(ids)}")
-    kept = [copy.record for copy in pool if copy.digest not in known]
-    train = (*(copy.record for copy in labeled), *kept)
-    return Arrangement(train, tuple(copy.record for copy in val), tuple(dropped), tuple(notes))
-
-
-def _held_as_before(
-    labeled: Sequence[Copy], val: Sequence[Copy], held: Collection[str]
-) -> tuple[list[Copy], list[Copy], list[Record], list[str]]:
-    """Labeled and validation images, the latter being those of before that are still there; what is left out; notes."""
-    stays = [copy for copy in (*labeled, *val) if copy.record.id in held]
-    if not stays:
-        what = "none of the validation images is there any more"
-        raise DataError(what, fix="bring them back, or prepare a new dataset: --name NAME")
-    pictures, notes = {copy.digest for copy in stays}, list[str]()
-    same = [copy.record for copy in labeled if copy.digest in pictures and copy.record.id not in held]
-    late = [copy.record for copy in val if copy.record.id not in held]
-    if same:
-        ids = [record.id for record in same]
-        notes.append(f"{_images(ids)} with a mask left out: equal to a validation image: {listed(ids)}")
-    if late:
-        ids = [record.id for record in late]
-        notes.append(f"{_images(ids)} of --val left out, since the validation set stays: {listed(ids)}")
-    out = {record.id for record in (*same, *late)} | set(held)
-    return [copy for copy in labeled if copy.record.id not in out], stays, [*same, *late], notes
-
-
-def _hold_out(copies: Sequence[Copy]) -> tuple[list[Copy], list[Copy]]:
-    """What stays, and what is held out: drawn picture by picture, in an order that only depends on the ids."""
-    count = max(1, round(len(copies) / HELD_OUT))
-    times = Counter(copy.digest for copy in copies)
-    pictures: set[bytes] = set()
-    for copy in sorted(copies, key=lambda copy: draw_key(0, copy.record.id)):
-        if sum(times[picture] for picture in pictures) < count:
-            pictures.add(copy.digest)
-    stays = [copy for copy in copies if copy.digest not in pictures]
-    if not stays:
-        raise DataError(
-            "one labeled image cannot serve for training and for validation",
-            fix="label another one, or give --val and --val-masks",
-        )
-    return stays, [copy for copy in copies if copy.digest in pictures]
-
-
-def usable(pool: Sequence[Copy | Refusal], unlabeled: Path | None) -> tuple[list[Copy], list[str]]:
-    """The pool without images that cannot be read, as some cannot in every large one, and a note that names them.
-
-    Raises DataError where none can be.
-    """
-    bad = [each for each in pool if isinstance(each, Refusal)]
-    if bad and len(bad) == len(pool):
-        what = f"none of the {len(pool)} unlabeled images can be read"
-        raise DataError(what, why="\n".join(each.text for each in bad[:20]), fix=f"look at {unlabeled}")
-    note = f"{_images(bad)} without a label cannot be read and {'is' if len(bad) == 1 else 'are'} left out: "
-    kept = [each for each in pool if isinstance(each, Copy)]
-    return kept, [note + "; ".join(each.text for each in bad[:20]) + "; ..." * (len(bad) > 20)] if bad else []
-
-
-def coverage(train: Iterable[Record], val: Iterable[Record], classes: Sequence[str]) -> list[str]:
-    """Notes on classes that have no pixel. Raises DataError where all labeled pixels are of one class."""
-    notes = []
-    for part, records in (("labeled", train), ("validation", val)):
-        counts = [sum(column) for column in zip(*(record.pixels for record in records if record.mask), strict=True)]
-        absent = [name for name, count in zip(classes, counts, strict=True) if not count]
-        if part == "labeled" and len(absent) >= len(classes) - 1:
-            there = "nothing" if len(absent) == len(classes) else next(name for name in classes if name not in absent)
-            raise DataError(
-                f"the labeled pixels are {there if there == 'nothing' else repr(there)} and ignored ones only",
-                why=f"no pixel of {listed(absent)}{_of(absent, classes)}",
-                fix=f"--map 255=1 if 255 stands for '{classes[1]}'; else look at the values in the masks",
-            )
-        if absent:
-            notes.append(f"no pixel in the {part} images: {listed(absent)}{_of(absent, classes)}")
-    return notes
-
-
-def _of(absent: Collection[str], classes: Collection[str]) -> str:
-    return f" ({len(absent)} of {len(classes)} classes)" if len(absent) > 5 else ""
-
-
-def listed(ids: Collection[str], most: int = 5) -> str:
-    """The first few of some ids."""
-    return ", ".join(list(ids)[:most]) + (", ..." if len(ids) > most else "")
-
-
-def _images(ids: Collection[Any]) -> str:
-    return f"{len(ids)} image{'s' * (len(ids) != 1)}"

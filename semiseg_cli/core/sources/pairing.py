@@ -2,7 +2,8 @@
 
 The usual endings are taken file by file. Where they leave masks over, one affix that pairs all masks of the folder is
 looked for: a prefix or suffix of the masks, of the images, or of both (x_L, x_0000 with x, image_1 with mask_1), or the
-image's suffix within the mask's name (x.jpg.png).
+image's suffix within the mask's name (x.jpg.png). Where there is none, what says nothing is left out of the names one
+after the other, as long as they stay different: folders called images and masks, all folders, case and leading zeros.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from functools import partial
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from unicodedata import normalize
 
 from semiseg_cli.core.errors import DataError
@@ -24,6 +26,11 @@ _MASK_WORD = re.compile(
     r"(?![a-z])",
     re.IGNORECASE,
 )
+_ROLE = re.compile(
+    r"(images?|imgs?|jpegimages|photos?|pictures?|pics|frames|rgb|raw|inputs?|masks?|labels?|gt|ground_?truth|seg"
+    r"|segmentations?|segmentationclass|segmentationobject|annotations?|anno?|targets?)",
+    re.IGNORECASE,
+)  # folders
 _TRIED = 2000  # images whose names are compared with a mask's
 _SHOWN = 50  # images for which several masks are looked for, to name them
 
@@ -64,9 +71,42 @@ class Pairing:
 def pair(images: Mapping[str, Path], masks: Mapping[str, Path]) -> Pairing:
     """Pair images and masks by id. Raises DataError where one could belong to several others."""
     usual = _by_endings(images, masks)
-    if masks.keys() - usual.values() and (found := _by_affix(images, masks)):
+    if not masks.keys() - usual.values():
+        return Pairing(usual)
+    if found := _by_affix(images, masks):
         return Pairing(found[0], f"masks are named {found[1]}")
-    return Pairing(usual)
+    return next(_by_less(images, masks, usual), Pairing(usual))
+
+
+def _by_less(images: Mapping[str, Path], masks: Mapping[str, Path], usual: Mapping[str, str]) -> Iterator[Pairing]:
+    """Pairings of all masks by names without what says nothing; they contradict none of the `usual` pairs."""
+    flat = not all(any("/" in _without_roles(id) for id in ids) for ids in (images, masks))
+    manners: list[tuple[str, Callable[[str], str]]] = [("the words images and masks of folders", _without_roles)]
+    if flat:  # images and masks of two folders with other names may be of different photos
+        manners.append(("their folders", lambda id: _split(id)[1]))
+    manners += [(f"{what}, case and leading zeros", partial(_folded, key)) for what, key in manners]
+    for what, key in manners:
+        ours, theirs = ({key(id): id for id in ids} for ids in (images, masks))
+        if len(ours) < len(images) or len(theirs) < len(masks):
+            continue
+        try:
+            found = _by_affix({name: images[id] for name, id in ours.items()}, dict.fromkeys(theirs, Path()))
+        except DataError:  # in two ways
+            continue
+        pairs = {ours[image]: theirs[mask] for image, mask in found[0].items()} if found else {}
+        if found and usual.items() <= pairs.items():
+            named = f" and named {found[1]}" if found[1] != Rule() else ""
+            yield Pairing(pairs, f"masks are matched without {what}{named}")
+
+
+def _without_roles(id: str) -> str:
+    *folders, name = id.split("/")
+    return "/".join([*(folder for folder in folders if not _ROLE.fullmatch(folder)), name])
+
+
+def _folded(key: Callable[[str], str], id: str) -> str:
+    """The same for `IMG_7` and `img_007`."""
+    return re.sub(r"(?<!\d)0+(?=\d)", "", key(id).casefold())
 
 
 def _by_endings(images: Mapping[str, Path], masks: Mapping[str, Path]) -> dict[str, str]:
@@ -166,10 +206,12 @@ def parted(paths: Sequence[Path], folder: Path) -> tuple[dict[str, Path], dict[s
     others = {id: path for id, path in ids if path.suffix.lower() not in PHOTOS}
     if len(photos) + len(others) == len(ids) and others and others.keys() <= photos.keys():
         return photos, others
-    masks = {id: path for id, path in ids if _MASK_WORD.search(PurePosixPath(id).name)}
-    images = {id: path for id, path in ids if id not in masks}
-    if len(masks) + len(images) == len(ids) and images and masks and len(pair(images, masks).masks) == len(masks):
-        return images, masks
+    parts: tuple[Callable[[str], str], ...] = (lambda id: _split(id)[1], lambda id: _split(id)[0])
+    for part in parts:
+        masks = {id: path for id, path in ids if _MASK_WORD.search(part(id))}
+        images = {id: path for id, path in ids if id not in masks}
+        if len(masks) + len(images) == len(ids) and images and masks and len(pair(images, masks).masks) == len(masks):
+            return images, masks
     raise DataError(
         f"{folder} is given for images and for masks, and their names do not tell them apart",
         why=f"such as {', '.join(path.name for path in paths[:4])}" if paths else "there is no image in it",

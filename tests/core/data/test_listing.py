@@ -1,11 +1,13 @@
 """What lies below a folder: images, and by kind what is none; linked folders once, loops never."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from semiseg_cli.core.data import listing
 from semiseg_cli.core.data.listing import left_out, look_below
+from semiseg_cli.core.errors import DataError
 
 
 def touch(*paths):
@@ -61,3 +63,28 @@ def test_a_folder_that_is_linked_and_below_is_found_under_one_name(tmp_path):
 def test_folders_that_are_others(tmp_path):
     touch(tmp_path / "a.jpg", tmp_path / "masks/a.png")
     assert [path.name for path in look_below(tmp_path, {(tmp_path / "masks").resolve()}).files] == ["a.jpg"]
+
+
+def test_broken_links_and_special_files_are_counted(tmp_path):
+    touch(tmp_path / "a.jpg")
+    (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    (tmp_path / "linked.jpg").symlink_to(tmp_path / "a.jpg")
+    os.mkfifo(tmp_path / "pipe.png")
+    found = look_below(tmp_path)
+    assert [path.name for path in found.files] == ["a.jpg", "linked.jpg"]
+    assert found.others == {"broken link": 1, "special file": 1}
+
+
+def test_a_folder_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
+    touch(tmp_path / "mine/a.jpg", tmp_path / "yours/b.jpg")
+    scan = os.scandir
+
+    def denied(place):
+        if str(place).endswith("yours"):
+            raise PermissionError(13, "Permission denied", str(place))
+        return scan(place)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(DataError, match="yours cannot be read") as caught:
+        look_below(tmp_path)
+    assert caught.value.why == "Permission denied"

@@ -2,6 +2,8 @@
 
 import json
 import os
+import shlex
+import subprocess
 import time
 
 import numpy as np
@@ -338,7 +340,7 @@ def test_masks_match_by_name_or_ending(tmp_path):
     [
         (["i/1.jpg", "m/1.png", "m/1_mask.png"], "several masks"),
         (["i/1.jpg", "i/1_mask.jpg", "m/1_mask.png"], "two images"),
-        (["i/1.jpg", "i/1.png", "m/1.png"], "same name"),
+        (["i/1.jpg", "i/1.png", "m/1.png"], "in the suffix alone"),
         (["i/1.jpg"], "not a folder"),
     ],
 )
@@ -370,3 +372,20 @@ def test_equal_names_in_two_folders(tmp_path):
     (tmp_path / "u/1.jpg").write_bytes((tmp_path / "i/1.jpg").read_bytes())  # the pool holds the labeled ones, too
     sources = gather(folders(tmp_path, unlabeled="u", val="v", val_masks="w"))
     assert [source.id for source in sources.pool] == ["2"]
+    (tmp_path / "u/2.jpg").unlink()
+    sources = gather(folders(tmp_path, unlabeled="u", val="v", val_masks="w"))
+    assert sources.pool == ()
+    assert "unlabeled images: all 1 are there already, under the same names, and none is new" in sources.notes
+
+
+def test_files_of_one_name_are_all_named_and_one_is_renamed_as_is_said(tmp_path):
+    names = ("i/1.jpg", "i/1.png", "i/2.JPG", "i/2.jpg", "i/3.png", "m/1.png", "m/2.png")
+    with pytest.raises(DataError, match="2 files in") as caught:
+        gather(folders(tmp_path, *names))
+    assert caught.value.why.count(" and ") == 2
+    (tmp_path / "i/2.JPG").unlink()
+    with pytest.raises(DataError, match="1 file in") as caught:
+        gather(folders(tmp_path))
+    subprocess.run(shlex.split(caught.value.fix.partition(": ")[2]), check=True)
+    sources = gather(folders(tmp_path))
+    assert [source.id for source in sources.pool] == ["1-png", "3"]

@@ -104,6 +104,13 @@ def test_a_bad_labeled_photo_and_a_pool_of_bad_ones_stop(given: dict[str, Any]) 
     assert "l2.png" in caught.value.why
 
 
+def test_a_single_bad_photo_beside_the_labeled_ones_does_not_stop(given: dict[str, Any]) -> None:
+    (given["labeled"] / "bare.jpg").write_bytes(b"")
+    data = prepare_folder(**given | {"unlabeled": None})
+    assert len(data.train) == len(data.labeled)
+    assert any("1 image without a label cannot be read and is left out: " in note for note in notes(data))
+
+
 def test_what_is_left_out_is_counted_and_links_are_followed(given: dict[str, Any], tmp_path: Path) -> None:
     (given["unlabeled"] / "clip.mp4").touch()
     (given["unlabeled"] / "notes.txt").touch()

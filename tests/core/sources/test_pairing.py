@@ -63,6 +63,40 @@ def test_names_that_no_affix_pairs(images, masks):
     assert pair(named(images), named(masks)).masks == {}
 
 
+@pytest.mark.parametrize(
+    ("images", "masks", "said"),
+    [
+        ("s0/a.jpg s1/b.jpg", "a.png b.png", "without their folders"),
+        ("a.jpg b.jpg c.jpg", "s0/a_gt.png s1/b_gt.png", "without their folders and named NAME_gt for NAME"),
+        ("s0/images/1.jpg s1/images/1.jpg", "s0/labels/1.png s1/labels/1.png", "without the words images and masks"),
+        ("8.jpg 9.jpg 10.jpg", "008.png 009.png 010.png", "without the words images and masks of folders, case and"),
+        ("IMG_A.jpg IMG_B.jpg", "img_a.png img_b.png", "without the words images and masks of folders, case and"),
+        ("x/8.jpg y/9.jpg", "08_gt.png 09_gt.png", "without their folders, case and leading zeros and named NAME_gt"),
+    ],
+)
+def test_names_that_pair_all_masks_without_what_says_nothing(images, masks, said):
+    found = pair(named(images), named(masks))
+    assert found.said.startswith(f"masks are matched {said}")
+    for (image, mask), asked in zip(sorted(found.masks.items()), sorted(named(images)), strict=False):
+        assert image in named(images)
+        assert re.sub("_gt|.*/|^img_|^IMG_|^0+", "", mask) == re.sub(".*/|^IMG_", "", image).lower(), asked
+        assert not mask.startswith("s0/labels") or image.startswith("s0/")
+    assert sorted(found.masks.values()) == sorted(named(masks))
+
+
+@pytest.mark.parametrize(
+    ("images", "masks"),
+    [
+        ("train/1.jpg train/2.jpg", "val/1.png val/2.png"),  # of other photos, perhaps
+        ("x/1.jpg y/1.jpg", "1.png"),
+        ("8.jpg 008.jpg", "08.png"),
+        ("1.jpg 10.jpg 100.jpg", "01.png 010.png 0200.png"),
+    ],
+)
+def test_names_without_what_says_nothing_are_told_apart_or_not_used(images, masks):
+    assert pair(named(images), named(masks)).masks == {}
+
+
 def test_an_affix_that_leaves_a_mask_over_is_none():
     assert pair(named("a.jpg b.jpg"), named("a.png b_gt.png")).masks == {"a": "a"}
 
@@ -81,6 +115,7 @@ def test_two_affixes_that_pair_all_in_other_ways():
         ("image_1.png mask_1.png image_2.png mask_2.png", "mask_1 mask_2"),
         ("1_jpg.rf.0f.jpg 1_jpg.rf.0f_mask.png 2_jpg.rf.1.jpg 2_jpg.rf.1_mask.png", "1_jpg.rf.0f_mask 2_jpg.rf.1_mask"),
         ("a.png a_L.png b.png b_L.png", "a_L b_L"),
+        ("0/images/a.jpg 0/labels/a.png 1/images/a.jpg 1/labels/a.png", "0/labels/a 1/labels/a"),
     ],
 )
 def test_images_and_masks_in_one_folder(files, masks):
