@@ -27,7 +27,7 @@ from semiseg_cli.core.sources.classes import Classes, default_palette, read_clas
 from semiseg_cli.core.sources.codes import code_name
 from semiseg_cli.core.sources.copies import Copy, Refusal, Source, copy, refuse
 from semiseg_cli.core.sources.folder import Folders, gather
-from semiseg_cli.core.sources.masks import Look, Masks, agree, look_at
+from semiseg_cli.core.sources.masks import Look, Masks, agree, look_at, takes_lossy
 from semiseg_cli.core.sources.ranges import range_of
 from semiseg_cli.core.sources.told import REFUSE, Told, tabulate
 from semiseg_cli.stages.building import building, on_all_cores, ready
@@ -167,7 +167,7 @@ def build_folder(folder: Path, name: str, given: Given, progress: Progress, befo
         licence=meaning.licence,
         levels=levels,
     )
-    assert how  # masks that cannot be read were refused
+    assert how.meaning  # masks that cannot be read were refused
     found = [*how.notes, *sources.notes, *ranged, *unread, *result.notes]
     found += coverage(result.train, result.val, meaning.names)
     kept = {record.id for record in (*result.train, *result.val)}
@@ -177,19 +177,20 @@ def build_folder(folder: Path, name: str, given: Given, progress: Progress, befo
     write_dataset(dataset, {"source": given.source(), "notes": found, **extra})
 
 
-def _reading_masks(name: str, labeled: list[Source], classes: Classes, told: Told, progress: Progress) -> Masks | None:
-    """How all these masks are read; None where some cannot be."""
+def _reading_masks(name: str, labeled: list[Source], classes: Classes, told: Told, progress: Progress) -> Masks:
+    """How all these masks are read."""
+    lossy = takes_lossy(classes, told)
     with progress(f"looking at the masks of {name}", len(labeled)) as advance:
 
         def one(task: Source) -> Look | None:
             assert task.mask
-            found = look_at(task.image, task.mask)
+            found = look_at(task.image, task.mask, lossy)
             advance()
             return found
 
         looks = on_all_cores(one, labeled)
     readable = [each for each in looks if each]
-    return agree(readable, classes, told) if len(readable) == len(looks) else None
+    return agree(readable, classes, told) if len(readable) == len(looks) else Masks(None, {}, (), lossy)
 
 
 def notes(dataset: Dataset) -> list[str]:

@@ -76,6 +76,13 @@ CASES = {
         1,
         [0, 1, 255],
     ),
+    "instance ids": (
+        lambda m: WHITE(np.array([7, 24001, 26003], np.uint16)[m]),
+        3,
+        {"names": {"7": "ground", "24": "snow", "26": "lava"}},
+        0,
+        [0, 1, 2],
+    ),
     "transparent": (
         lambda m: WHITE(np.dstack([PALETTE[m], (m > 0) * np.uint8(255)])),
         3,

@@ -55,7 +55,14 @@ def read_lines(file: Path) -> list[str]:
 
 
 def decoded(data: bytes) -> str:
-    """Text of a file: UTF-16 where a byte order mark or its zeros say so, else UTF-8; what is neither is replaced."""
+    """Text of a file: UTF-16 where a byte order mark or its zeros say so, else UTF-8; what is neither is replaced.
+
+    Up to the Ctrl-Z with which old editors end a text.
+    """
+    return _text(data).partition("\x1a")[0]
+
+
+def _text(data: bytes) -> str:
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data.decode("utf-16", "replace")
     if b"\0" in data[:200]:  # of Latin text in UTF-16 every other byte is zero

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,10 @@ from unicodedata import normalize
 from semiseg_cli.core.data.names import path_of, read_lines, stem_of
 from semiseg_cli.core.data.spec import Dataset, Record
 from semiseg_cli.core.errors import DataError
+
+_HEADER = re.compile(
+    r"(image|img|photo|file|name|path|id|mask|label|target|annotation|split|s|_|\W)+", re.IGNORECASE
+)  # the columns of a table of images
 
 
 @dataclass(frozen=True)
@@ -25,8 +30,8 @@ def read_lists(place: Path, dataset: Dataset) -> Lists:
     """The lists of a folder (`labeled.txt`, and `unlabeled.txt` if there is one), or one file of labeled images.
 
     A line is an id, or a path or pair of paths with the same stem; of several such images the one whose folders fit the
-    path. Warns about lines that stand there twice, and about
-    unlabeled images that the dataset lacks. Raises DataError for a labeled line that does not name one labeled image,
+    path. A header and comments (#) are passed over. Warns about lines that stand there twice, and about unlabeled
+    images that the dataset lacks. Raises DataError for a labeled line that does not name one labeled image,
     for an image of the validation set, and for one that is labeled and unlabeled.
     """
     file = place / "labeled.txt" if place.is_dir() else place
@@ -58,12 +63,12 @@ class _Names:
 
     def labeled(self, file: Path) -> frozenset[str]:
         lines, ids, strange = self._read(file, self.masked)
-        if strange or not lines:
-            raise DataError(
-                f"{len(strange)} of {len(lines)} lines of {file} name no labeled image of the dataset, or several",
-                why=self._why(strange) or "the list is empty",
-                fix="a line per labeled training image: its id as in index.tsv, or a path with the same name",
-            )
+        fix = "a line per labeled training image: its id as in index.tsv, or a path with the same name"
+        if not lines:
+            raise DataError(f"{file} names no image: it is empty", fix=fix)
+        if strange:
+            what = f"{len(strange)} of {len(lines)} lines of {file} name no labeled image of the dataset, or several"
+            raise DataError(what, why=self._why(strange), fix=fix)
         return ids
 
     def unlabeled(self, file: Path) -> frozenset[str]:
@@ -83,6 +88,9 @@ class _Names:
     def _read(self, file: Path, among: set[str]) -> tuple[list[str], frozenset[str], list[str]]:
         """Lines, the ids that they name, and the lines that do not name exactly one image, or none of `among`."""
         lines = read_lines(file)
+        if lines and _HEADER.fullmatch(lines[0]) and not _matches(lines[0], self.known):
+            del lines[0]
+        lines = [line for line in lines if line[0] != "#" or _matches(line, self.known)]
         found = [_matches(line, self.known) for line in lines]
         named = [len(ids) == 1 and ids[0] in among for ids in found]
         ids = frozenset(ids[0] for ids, good in zip(found, named, strict=True) if good)

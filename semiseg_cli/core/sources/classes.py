@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -14,7 +15,7 @@ from semiseg_cli.core.data.names import decoded
 from semiseg_cli.core.data.spec import IGNORE
 from semiseg_cli.core.errors import DataError
 from semiseg_cli.core.sources.codes import Colour
-from semiseg_cli.core.sources.rows import Row, from_lines, parse_colour
+from semiseg_cli.core.sources.rows import VOID, Row, from_lines, parse_colour
 
 LARGEST = 1 << 20  # bytes of a classes file
 DEEPEST = 20  # brackets in brackets
@@ -22,7 +23,6 @@ FORMATS = (
     'a class name per line; lines "0: road", "road,128,64,128" or CVAT\'s label map; CSV with a header; JSON or YAML: '
     '{"names": ["road", "car"], "palette": [[128, 64, 128], [0, 0, 142]]}, a list of names, {"0": "road"} or id2label'
 )
-_VOID = ("ignore", "ignored", "void", "unlabeled", "unlabelled", "don't care")  # names that make no class of 255
 _LINES = (".txt", ".csv", ".tsv", ".names", ".lst", "")
 
 
@@ -47,6 +47,9 @@ def read_classes(path: Path) -> Classes:
         if path.stat().st_size > LARGEST:
             raise ValueError(f"it has {path.stat().st_size:,} bytes: annotations, and no table of classes")
         suffix, text = path.suffix.lower(), decoded(path.read_bytes())
+        if "\ufffd" in text:
+            old, new = (shlex.quote(str(each)) for each in (path, path.with_stem(f"{path.stem}-utf8")))
+            raise ValueError(f"it is not UTF-8; from Windows perhaps: iconv -f cp1252 -t utf-8 {old} > {new}")
         if suffix == ".json" or (suffix in _LINES and text.lstrip()[:1] in ("{", "[")):
             classes = _from_table(json.loads(text))
         elif suffix in (".yaml", ".yml"):
@@ -91,13 +94,13 @@ def _yaml(text: str) -> Any:
 def _collected(rows: Sequence[Row], ignore: int | None = None, licence: str = "") -> Classes:
     """Rows of a table as classes, in the order of their values where they have some, which is then left out if it is
     0, 1, 2, ..."""
+    if void := [row for row in rows if row.value == IGNORE and row.name.lower() in VOID]:
+        rows, ignore = [row for row in rows if row not in void], IGNORE if ignore is None else ignore
     for entry in ("value", "colour"):
         given = [row for row in rows if getattr(row, entry) is not None]
         if given and len(given) < len(rows):
             lacking = next(row for row in rows if getattr(row, entry) is None)
             raise ValueError(f"'{lacking.name}' has no {entry}, unlike {len(given)} others")
-    if void := [row for row in rows if row.value == IGNORE and row.name.lower() in _VOID]:
-        rows, ignore = [row for row in rows if row not in void], IGNORE if ignore is None else ignore
     ordered = sorted(rows, key=lambda row: row.value if row.value is not None else 0)
     values = tuple(row.value for row in ordered if row.value is not None)
     palette = tuple(row.colour for row in ordered if row.colour is not None)

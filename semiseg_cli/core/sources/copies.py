@@ -6,6 +6,7 @@ All that is wrong with somebody's files is collected, so that one run names them
 from __future__ import annotations
 
 import hashlib
+import shlex
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ from semiseg_cli.core.sources.classes import Classes
 from semiseg_cli.core.sources.codes import Code, code_name
 from semiseg_cli.core.sources.masks import Masks
 from semiseg_cli.core.sources.rasters import read_raster
+from semiseg_cli.core.sources.survey import look
 
 
 @dataclass(frozen=True)
@@ -45,21 +47,19 @@ class Copy:
 
 @dataclass(frozen=True)
 class Refusal:
-    """What is wrong with a file. `codes` are mask pixels that mean nothing, by code."""
+    """What is wrong with a file. codes: mask pixels that mean nothing, by code. fix: what to try, if it is known."""
 
     kind: str  # unreadable | sizes | values
     text: str
     codes: Mapping[Code, int] = field(default_factory=dict)
+    fix: str = ""
 
 
-def copy(
-    source: Source, folder: Path, masks: Masks | None, long_side: int, levels: Levels = FULL
-) -> Copy | Refusal:
+def copy(source: Source, folder: Path, masks: Masks, long_side: int, levels: Levels = FULL) -> Copy | Refusal:
     """Write the working copy of an image, and of its mask, below `folder`.
 
-    masks: how they are read; None where some cannot be, so that only what is wrong is looked for. long_side: largest
-    side in pixels; larger images are reduced; 0: none is. levels: what becomes 0 and 255 of 16 bits a channel. A file
-    that needs no change is copied byte for byte.
+    masks: how they are read. long_side: largest side in pixels; larger images are reduced; 0: none is. levels: what
+    becomes 0 and 255 of 16 bits a channel. A file that needs no change is copied byte for byte.
     """
     try:
         image = read_image(source.image, levels)
@@ -69,12 +69,14 @@ def copy(
         mask_file: Path | None = None
         pixels: tuple[int, ...] = ()
         if source.mask:
-            raster = read_raster(source.mask)
-            drawn = orient(raster.pixels, masks.turns.get(source.mask, 1) if masks else 1)
+            raster = read_raster(source.mask, masks.lossy)
+            drawn = orient(raster.pixels, masks.turns.get(source.mask, 1))
             if drawn.shape != (height, width):
                 text = f"{source.image} is {width}x{height}, {source.mask} {drawn.shape[1]}x{drawn.shape[0]}"
-                return Refusal("sizes", text)
-            if masks:
+                return Refusal("sizes", text, fix=_resizing(source.mask, drawn.shape, (height, width)))
+            if not masks.meaning:
+                look(source.mask, masks.lossy)
+            else:
                 mask = masks.meaning(raster, np.asarray(cv2.resize(drawn, size, interpolation=cv2.INTER_NEAREST)))
                 mask_file = write_image(folder / "masks" / f"{source.id}.png", mask)
                 pixels = tuple(np.bincount(mask.ravel(), minlength=256)[: masks.meaning.label_map.classes].tolist())
@@ -88,6 +90,18 @@ def copy(
         return Refusal("unreadable", f"{error.what}{error.why and f' ({error.why})'}{error.fix and f': {error.fix}'}")
     digest = hashlib.sha256(repr(small.shape).encode() + small.tobytes()).digest()
     return Copy(Record(source.id, image_file, mask_file, size[1], size[0], pixels), digest)
+
+
+def _resizing(mask: Path, there: tuple[int, ...], wanted: tuple[int, int]) -> str:
+    """What to do about a mask of another (height, width) than its image."""
+    (height, width), (h, w) = wanted, there
+    if (h, w) == (width, height):
+        return "turn each mask as its image is turned: these two lie on their sides"
+    if abs(h * width - w * height) <= max(height, width, h, w):  # the same proportions, rounded to pixels
+        name = shlex.quote(str(mask))
+        line = f"magick {name} -sample '{width}x{height}!' {name}"
+        return f"make each mask as large as its image, without mixing labels: {line}"
+    return "make each mask as large as its image, and no larger; these two were cut in different ways"
 
 
 def refuse(refusals: Sequence[Refusal], classes: Classes, fix: str = "") -> None:
@@ -105,7 +119,7 @@ def refuse(refusals: Sequence[Refusal], classes: Classes, fix: str = "") -> None
         raise DataError(
             f"{_files(found)}: image and mask differ in size",
             why=_lines(found),
-            fix=fix or "make each mask as large as its image, and no larger",
+            fix=fix or found[0].fix,
         )
     if found := by_kind["values"]:
         codes: Counter[Code] = Counter()

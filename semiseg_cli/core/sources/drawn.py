@@ -75,6 +75,11 @@ def turns(masks: Sequence[Turned], asked: str) -> tuple[Mapping[Path, int], list
         usual = STORED if own else UPRIGHT
         drawn = asked or next(iter(proofs), usual)
         result |= {mask.mask: mask.exif for mask in group if (mask.proof or drawn) == STORED}
+        if asked and open_ and proofs and asked not in proofs:
+            notes.append(
+                f"--mask-orientation {asked} is against the size of {len(group) - len(open_)} masks, such as "
+                f"{next(iter(proofs.values())).mask}, which are read as their size proves"
+            )
         notes += _said(open_, drawn, len(group) - len(open_), asked, own) if group else []
     return result, notes
 
@@ -83,14 +88,13 @@ def _said(open_: Sequence[Turned], drawn: str, proven: int, asked: str, own: boo
     """What was assumed of a group of masks; nothing where the size of each proves it."""
     if not open_:
         return []
-    which = (
-        f"{len(open_)} masks with an EXIF orientation of their own" if own else f"{len(open_)} masks of turned photos"
-    )
-    other = UPRIGHT if drawn == STORED else STORED
+    count, other = len(open_), UPRIGHT if drawn == STORED else STORED
+    which = f"{count} masks {'with an EXIF orientation of their own' if own else 'of photos that EXIF turns'}"
+    how = {UPRIGHT: "the photo as it is shown", STORED: "the stored pixels"}[drawn]
     if asked:
         why = "as --mask-orientation says"
     elif proven:
         why = f"as the size of {proven} others proves; else --mask-orientation {other}"
     else:
-        why = f"which no size proves; else --mask-orientation {other}"
-    return [f"{which} taken as drawn on the {drawn} pixels, {why}"]
+        why = f"which no size proves, so look at one; else --mask-orientation {other}"
+    return [f"{which} ({some([mask.mask.name for mask in open_], 3)}) taken as drawn on {how}, {why}"]

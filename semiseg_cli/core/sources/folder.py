@@ -19,6 +19,7 @@ from unicodedata import normalize
 from semiseg_cli.core.data.listing import left_out, look_below
 from semiseg_cli.core.data.names import images, listed
 from semiseg_cli.core.errors import DataError, UsageError
+from semiseg_cli.core.sources import mistaken
 from semiseg_cli.core.sources.copies import Source
 from semiseg_cli.core.sources.pairing import differing_in_case, pair, parted, several_kinds
 
@@ -77,7 +78,7 @@ class Folders:
     def paths(self, folder: Path) -> list[Path]:
         """Image files below one of these folders, without those in the others, in the order of their names."""
         if not folder.is_dir():
-            raise DataError(f"{folder} is not a folder", fix=_from_json(folder))
+            raise DataError(f"{folder} is not a folder", fix=mistaken.of_json(folder))
         others = {path.resolve() for path in self.all} - {folder.resolve()}
         return sorted(look_below(folder, others).files)
 
@@ -156,7 +157,8 @@ def _with_masks(folders: Folders, images: Path, masks: Path) -> tuple[list[Sourc
         fix = "give each mask the name of its image, a/x.jpg and a/x.png, or one prefix or suffix for all"
         if several := several_kinds(image_files, mask_files):
             fix = f"one mask for an image: put the others of {listed(several)} into another folder"
-        raise DataError(what, why=examples, fix=_from_json(masks) or fix)
+        known = mistaken.cityscapes(mask_files, masks) or mistaken.of_json(masks)
+        raise DataError(what, why=examples, fix=known or fix)
     notes = [f"{found.said}, all {len(pairs)}"] if found.said else []
     if orphans:
         notes.append(f"{len(orphans)} masks in {masks} without an image: not used: {listed(orphans)}{hint}")
@@ -172,17 +174,6 @@ def _twins(folder: Path | None, twice: Sequence[tuple[Path, Path]]) -> DataError
         f"{len(twice)} file{'s' * (len(twice) > 1)} in {folder} differ from another in the suffix alone",
         why="\n".join(f"{one} and {other}" for one, other in twice[:20]),
         fix=f"keep one of each, or rename: {rename}",
-    )
-
-
-def _from_json(masks: Path) -> str:
-    """What to do where annotations lie in place of masks; empty where there are none."""
-    there = masks if masks.suffix.lower() == ".json" else next(masks.rglob("[!.]*.json"), None)
-    if not there:
-        return ""
-    return (
-        f"{there} holds annotations, and no pixels: export them as PNG masks (CVAT: 'Segmentation mask', LabelMe: "
-        "labelme_export_json, COCO: pycocotools' annToMask)"
     )
 
 

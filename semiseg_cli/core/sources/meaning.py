@@ -114,7 +114,15 @@ def _said(
         parts.append(f"{remedies.percent(nowhere, total)} of the pixels count nowhere: {named}")
     if near:
         count, most = sum(total[code] for code in near), max(away for _, away in near.values())
-        parts.append(f"{count:,} pixels of other colours taken as the nearest class, at most {most:.0f} levels away")
+        share = remedies.percent(near, total)
+        parts.append(
+            f"{count:,} pixels ({share}) of other colours taken as the nearest class, at most {most:.0f} levels away"
+        )
+    if lossy := sum(each.lossy for each in seen):
+        parts.append(
+            f"{lossy} of the masks are lossy, such as JPEG: between two classes the nearest may be a third, so look at "
+            "them, or export them as PNG"
+        )
     if by_value and table.told.first is None and not table.classes.values and 0 not in total:
         parts.append("none shows 0: --first 1 if the classes are counted from 1")
     return "; ".join(parts)

@@ -26,6 +26,7 @@ GREY, PALETTE, COLOURS = "grey", "palette", "colour"  # kinds of masks
 _ORIENTATION, _BITS, _PHOTOMETRIC, _SAMPLES = 0x0112, 258, 262, 339  # tags
 _WHITE_IS_ZERO, _UNSIGNED, _SIGNED = 0, 1, 2  # their values
 _PNG = "save it as PNG"
+_LOSSY = f"{_PNG}; --unknown nearest takes colours of the classes file as the nearest class, also where they mix"
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Raster:
 
     pixels: HxW; values or indices as uint8, uint16, int32, float32 or float64, or where `packed` RGBA as int32, red
     lowest. scale: from a pixel to the value that is meant. palette: 256x4 RGBA, of indices. exif: the orientation that
-    the file gives itself and that `pixels` have not.
+    the file gives itself and that `pixels` have not. lossy: whether its compression smears labels.
     """
 
     kind: str
@@ -43,6 +44,7 @@ class Raster:
     scale: float = 1.0
     palette: NDArray[np.uint8] | None = None
     exif: int = 1
+    lossy: bool = False
 
     def values(self, pixels: NDArray[Any]) -> NDArray[np.float64]:
         """The code of the value of each pixel; of a packed one its grey level, -inf where it has a hue."""
@@ -70,34 +72,34 @@ class Raster:
         return np.full(pixels.shape, 255, np.uint8)
 
 
-def read_raster(path: Path) -> Raster:
-    """A mask of any mode and depth that keeps labels whole, as stored.
+def read_raster(path: Path, lossy: bool = False) -> Raster:
+    """A mask of any mode and depth that keeps labels whole, as stored. lossy: one that smears them is taken, too.
 
     Raises DataError for unreadable and lossy files, several pages, 16-bit colour and modes that are not for labels.
     """
     if (values := _doubles(path)) is not None:
         return Raster(GREY, values)
     with opened(path) as image:
-        _whole(image, path)
+        smeared = _whole(image, path, lossy)
         bits = _bits(image, path)
         exif = 1 if image.format == "TIFF" else image.getexif().get(_ORIENTATION, 1)  # Pillow turns a TIFF itself
-        exif = exif if exif in range(1, 9) else 1
+        own: dict[str, Any] = {"exif": exif if exif in range(1, 9) else 1, "lossy": smeared}
         if image.mode in ("RGB", "RGBA", "LA", "PA"):
             if bits > 8:
                 raise DataError(f"{path} has 16 bits a channel", fix="save it as an 8-bit PNG")
             rgba = np.array(image.convert("RGBA"))
             kind = GREY if image.mode == "LA" else COLOURS
-            return Raster(kind, rgba.view("<i4")[:, :, 0], packed=True, exif=exif)
+            return Raster(kind, rgba.view("<i4")[:, :, 0], packed=True, **own)
         if image.mode == "1":
-            return Raster(GREY, np.array(image).astype(np.uint8) * np.uint8(255), scale=1 / 255, exif=exif)
+            return Raster(GREY, np.array(image).astype(np.uint8) * np.uint8(255), scale=1 / 255, **own)
         if image.mode == "P":
-            return Raster(PALETTE, np.array(image), palette=_palette(image), exif=exif)
+            return Raster(PALETTE, np.array(image), palette=_palette(image), **own)
         if image.mode == "L":
-            return Raster(GREY, _small(image), scale=_top(image, path, bits) / 255, exif=exif)
+            return Raster(GREY, _small(image), scale=_top(image, path, bits) / 255, **own)
         if image.mode == "F":
-            return Raster(GREY, np.array(image), exif=exif)
+            return Raster(GREY, np.array(image), **own)
         if image.mode.startswith("I"):
-            return Raster(GREY, _integers(image), scale=_top(image, path, 16) / 65535, exif=exif)
+            return Raster(GREY, _integers(image), scale=_top(image, path, 16) / 65535, **own)
         raise DataError(f"{path} has {image.mode} pixels, which are no labels", fix=_PNG)
 
 
@@ -120,14 +122,14 @@ def read_codes(path: Path) -> NDArray[Any]:
     return np.where(raster.alpha(pixels) == 0, float(TRANSPARENT), codes)
 
 
-def _whole(image: Image.Image, path: Path) -> None:
-    """Raise the DataError of a file whose compression smears labels, or that holds several masks."""
+def _whole(image: Image.Image, path: Path, allowed: bool) -> bool:
+    """Whether its compression smears labels. DataError where that is not allowed, or where it holds several masks."""
     lossy = image.format in ("JPEG", "MPO", "JPEG2000", "AVIF", "HEIF") or image.info.get("compression") == "jpeg"
     if image.format == "WEBP":
         lossy = path.read_bytes()[:64].find(b"VP8L") < 0
-    if lossy:
+    if lossy and not allowed:
         what = f"{path} is a {image.format} mask"
-        raise DataError(what, why="lossy compression smears labels", fix=_PNG)
+        raise DataError(what, why="lossy compression smears labels", fix=_LOSSY)
     size, pages = image.size, getattr(image, "n_frames", 1)
     for page in range(1, pages):  # smaller ones are overviews
         image.seek(page)
@@ -135,6 +137,7 @@ def _whole(image: Image.Image, path: Path) -> None:
             raise DataError(f"{path} has {pages} pages", why="a mask is one picture", fix="save one page as PNG")
     if pages > 1:
         image.seek(0)
+    return lossy
 
 
 def _bits(image: Image.Image, path: Path) -> int:

@@ -63,6 +63,8 @@ def choose(kind: str, pixels: Mapping[Pixel, int], seen: Sequence[Seen], table: 
     index, colour, level = (Reading(kind, by, opaque, table.ignored, known) for by in (INDEX, COLOUR_ITSELF, LEVEL))
     if table.told.reading:
         return index if table.told.reading == INDEX else colour
+    if any(each.kind == kind and each.lossy for each in seen):
+        return colour  # smeared, and so no index
     if kind == COLOURS:
         grey = all(pixel.value >= 0 for pixel in pixels)
         return index if grey and not table.has_colours else colour

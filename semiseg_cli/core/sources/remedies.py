@@ -8,6 +8,7 @@ from pathlib import Path
 
 from semiseg_cli.core.data.spec import IGNORE
 from semiseg_cli.core.errors import DataError
+from semiseg_cli.core.sources import mistaken
 from semiseg_cli.core.sources.classes import Classes
 from semiseg_cli.core.sources.codes import COLOUR, TRANSPARENT, Code, code_name, colour_of
 from semiseg_cli.core.sources.survey import Seen
@@ -45,7 +46,7 @@ def refuse_codes(
     raise DataError(
         f"{len(files)} file{'s' * (len(files) > 1)}: masks have {what}, {share}",
         why="\n".join([listed, *lines]),
-        fix=_remedy(left, total, table),
+        fix=mistaken.photos(files, total) or _remedy(left, files, total, table),
     )
 
 
@@ -63,11 +64,14 @@ def percent(codes: Collection[Code], total: Counter[Code]) -> str:
     return f"{share:.0f} %" if share >= 10 else f"{share:.2g} %"
 
 
-def _remedy(left: Sequence[Code], total: Collection[Code], table: Table) -> str:
+def _remedy(
+    left: Sequence[Code], files: Sequence[tuple[Seen, Sequence[Code]]], total: Collection[Code], table: Table
+) -> str:
     """What to add to the command, each kind of code for itself."""
     colours = [code for code in left if colour_of(code)]
-    values = [code for code in left if code not in colours and code != TRANSPARENT]
-    found = []
+    instances = mistaken.instances(left, files, table)
+    values = [code for code in left if code not in colours and code not in instances and code != TRANSPARENT]
+    found = [mistaken.of_instances(instances, table)] if instances else []
     if TRANSPARENT in left:
         name = table.classes.names[0]
         found.append(f"--map transparent=0 if these pixels are '{name}', --map transparent={IGNORE} to ignore them")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from semiseg_cli.core.sources.codes import Colour
 
+VOID = ("ignore", "ignored", "void", "unlabeled", "unlabelled", "don't care")  # names that make no class of 255
 _CVAT = re.compile(r"([^:]*):(\d+),(\d+),(\d+):[^:]*:[^:]*")
 _COMMENT = re.compile(r"(^|\s)(#(?![0-9a-fA-F]{6}\b)|//).*$")
 _HEX = re.compile(r"#?[0-9a-fA-F]{6}")
@@ -81,7 +82,13 @@ def from_lines(text: str, suffix: str) -> list[Row]:
     for line in lines:
         if _TABLE_LIKE.search(line):
             raise ValueError(f"'{line[:60]}' is no name, and the lines together are no table that is read")
-    return [Row(line) for line in lines]
+    return [_named(line) for line in lines]
+
+
+def _named(line: str) -> Row:
+    """A line that is a name; `255 void` among names is the value that is ignored."""
+    value, _, name = line.partition(" ")
+    return Row(name.strip(), int(value)) if value == "255" and name.strip().lower() in VOID else Row(line)
 
 
 def _spaced(lines: Sequence[str]) -> list[Row]:

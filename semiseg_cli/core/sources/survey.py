@@ -31,18 +31,19 @@ class Pixel(NamedTuple):
 
 @dataclass(frozen=True)
 class Seen:
-    """What one mask holds. shape: (height, width) as stored; exif: the orientation it gives itself."""
+    """What one mask holds. shape: (height, width) as stored; exif: the orientation it gives itself; lossy: smeared."""
 
     path: Path
     kind: str  # as in `rasters`
     pixels: dict[Pixel, int]
     shape: tuple[int, int]
     exif: int = 1
+    lossy: bool = False
 
 
-def look(path: Path) -> Seen:
-    """Read a mask and count its pixels by what they hold. Raises DataError for what is no mask."""
-    raster = read_raster(path)
+def look(path: Path, lossy: bool = False) -> Seen:
+    """Read a mask, as `read_raster` does, and count its pixels by what they hold. DataError for what is no mask."""
+    raster = read_raster(path, lossy)
     found, counts = tally(raster.pixels)
     if len(found) > MOST:
         raise DataError(f"{path} has {len(found):,} different pixels: a photo or a measurement, and no mask")
@@ -51,7 +52,7 @@ def look(path: Path) -> Seen:
     for value, colour, alpha, count in zip(*(column.tolist() for column in columns), counts.tolist(), strict=True):
         pixels[Pixel(plain(value), plain(colour), alpha)] += count
     height, width = raster.pixels.shape
-    return Seen(path, raster.kind, dict(pixels), (height, width), raster.exif)
+    return Seen(path, raster.kind, dict(pixels), (height, width), raster.exif, raster.lossy)
 
 
 def tally(pixels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:

@@ -171,6 +171,15 @@ def test_a_written_split_goes_by_its_name(tmp_path):
     assert resolve_partition(dataset(root=tmp_path), "mine").labeled[0].id == "street/0003"
 
 
+def test_headers_and_comments_of_a_list_name_no_image(tmp_path):
+    file = tmp_path / "list.csv"
+    file.write_text("Image,Mask\n# those of may\nstreet/0001.jpg,street/0001.png\n")
+    assert [record.id for record in resolve_partition(dataset(), str(file)).labeled] == ["street/0001"]
+    file.write_text("# none\n")
+    with pytest.raises(DataError, match="names no image: it is empty"):
+        resolve_partition(dataset(), str(file))
+
+
 def test_lists_with_absent_repeated_or_unclear_lines(tmp_path):
     file = tmp_path / "list.txt"
     file.write_text("street/0001\nstreet/9999\npool/1\n")
@@ -181,7 +190,7 @@ def test_lists_with_absent_repeated_or_unclear_lines(tmp_path):
     with pytest.warns(UserWarning, match="1 images more than once"):
         assert len(resolve_partition(dataset(), str(file)).labeled) == 1
     file.write_text("\n")
-    with pytest.raises(DataError, match="0 of 0"):
+    with pytest.raises(DataError, match="names no image: it is empty"):
         resolve_partition(dataset(), str(file))
 
 

@@ -1,6 +1,7 @@
 """Files of classes in the formats in which people have them: names, values and colours are right, or it is refused."""
 
 import json
+import subprocess
 
 import pytest
 
@@ -67,6 +68,21 @@ PLAIN, COLOURED = Classes(AB), Classes(AB, RED_GREEN)
 def test_a_table_is_read(tmp_path, name, text, classes):
     (tmp_path / name).write_text(text)
     assert read_classes(tmp_path / name) == classes
+
+
+def test_the_value_of_no_class_among_names(tmp_path):
+    (tmp_path / "c.txt").write_bytes(b"road\r\nsky\r\n255 void\r\n\x1a")  # and the Ctrl-Z of old editors
+    assert read_classes(tmp_path / "c.txt") == Classes(AB, ignore=255)
+    (tmp_path / "c.txt").write_text("road\n2 wheelers\n")
+    assert read_classes(tmp_path / "c.txt").names == ("road", "2 wheelers")
+
+
+def test_a_file_of_another_encoding_is_refused_with_the_command_that_converts_it(tmp_path):
+    (tmp_path / "c.txt").write_bytes("Straße\nHimmel\n".encode("cp1252"))
+    with pytest.raises(DataError, match="is not a classes file") as caught:
+        read_classes(tmp_path / "c.txt")
+    subprocess.run(caught.value.why.partition(": ")[2], shell=True, check=True)
+    assert read_classes(tmp_path / "c-utf8.txt").names == ("Straße", "Himmel")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])

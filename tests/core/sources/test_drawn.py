@@ -63,10 +63,10 @@ def right(done: list[Copy]) -> list[str]:
 def test_masks_whose_size_proves_how_they_were_drawn_decide_for_the_others(tmp_path, drawn):
     done, notes = copied(folder(tmp_path, drawn, square=(5,)), tmp_path)
     assert right(done) == list("12345678")
-    other = "upright" if drawn == "stored" else "stored"
+    how, other = {"upright": ("photo as it is shown", "stored"), "stored": ("stored pixels", "upright")}[drawn]
     assert notes == (
-        f"4 masks of turned photos taken as drawn on the {drawn} pixels, as the size of 3 others proves; "
-        f"else --mask-orientation {other}",
+        f"4 masks of photos that EXIF turns (2.png, 3.png, 4.png, and 1 more) taken as drawn on the {how}, "
+        f"as the size of 3 others proves; else --mask-orientation {other}",
     )
 
 
@@ -75,12 +75,30 @@ def test_without_a_proof_they_are_upright_and_that_is_said(tmp_path):
     done, notes = copied(folder(tmp_path / "u", "upright", only=only), tmp_path / "u")
     assert right(done) == list("1234")
     assert notes == (
-        "3 masks of turned photos taken as drawn on the upright pixels, which no size proves; "
-        "else --mask-orientation stored",
+        "3 masks of photos that EXIF turns (2.png, 3.png, 4.png) taken as drawn on the photo as it is shown, "
+        "which no size proves, so look at one; else --mask-orientation stored",
     )
     done, notes = copied(folder(tmp_path / "s", "stored", only=only), tmp_path / "s", "stored")
     assert right(done) == list("1234")
-    assert notes == ("3 masks of turned photos taken as drawn on the stored pixels, as --mask-orientation says",)
+    assert notes == (
+        "3 masks of photos that EXIF turns (2.png, 3.png, 4.png) taken as drawn on the stored pixels, "
+        "as --mask-orientation says",
+    )
+
+
+def test_square_photos_alone_prove_nothing_and_what_is_assumed_is_said(tmp_path):
+    tasks = folder(tmp_path / "s", "stored", square=range(1, 9))
+    done, notes = copied(tasks, tmp_path / "s")
+    assert right(done) == ["1"]
+    assert notes[0].startswith("7 masks of photos that EXIF turns (2.png, 3.png, 4.png, and 4 more) taken as drawn on")
+    done, _ = copied(tasks, tmp_path / "s", "stored")
+    assert right(done) == list("12345678")
+
+
+def test_what_is_asked_against_the_sizes_is_said(tmp_path):
+    done, notes = copied(folder(tmp_path, "upright", square=(5,)), tmp_path, "stored")
+    assert right(done) == list("1678")
+    assert notes[0].startswith("--mask-orientation stored is against the size of 3 masks, such as ")
 
 
 def test_proofs_that_contradict_each_other(tmp_path):
@@ -109,6 +127,6 @@ def test_a_mask_that_turns_itself_is_taken_as_it_is_shown(tmp_path):
     done, notes = copied(tasks, tmp_path)
     assert right(done) == list("268")
     assert notes == (
-        "1 masks with an EXIF orientation of their own taken as drawn on the stored pixels, "
+        "1 masks with an EXIF orientation of their own (2.png) taken as drawn on the stored pixels, "
         "as the size of 2 others proves; else --mask-orientation upright",
     )
