@@ -7,7 +7,7 @@ import tempfile
 import traceback
 
 from semiseg_cli.cli import console, launch
-from semiseg_cli.core.errors import DeviceError, Interrupted, SemisegError
+from semiseg_cli.core.errors import DeviceError, Interrupted, ProcessLost, SemisegError
 
 
 def report(error: Exception) -> int:
@@ -15,6 +15,8 @@ def report(error: Exception) -> int:
     known = _known(error)
     if known and known.code == Interrupted.code and not launch.is_main():
         return known.code  # every process stops: one says so
+    if isinstance(known, ProcessLost) and known.told:
+        return known.code
     notes = getattr(error, "__notes__", [])
     if known is None:
         where = notes[-1] if notes else f"the traceback is in {_keep(error)}"

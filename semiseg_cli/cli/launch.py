@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
+from semiseg_cli.cli import console
 from semiseg_cli.core.errors import DeviceError
+from semiseg_cli.core.stopping import asking
 
 
 def is_main() -> bool:
@@ -38,13 +41,14 @@ def launch(processes: int, command: Sequence[str]) -> int:
     """Run `python <command>` as several processes that know of each other; returns the first failure's exit code.
 
     This is what the torchrun program does, less its traceback when a process fails: that one has told why itself.
-    The processes are in sessions of their own; SIGINT and SIGTERM are passed on, and they get time to save.
+    The processes are in sessions of their own; signals are passed on, and they get time to save.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    os.environ.setdefault("TORCHELASTIC_SIGNALS_TO_HANDLE", ",".join(each.name for each in asking()))
     os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // processes, 1)))
     config = LaunchConfig(
         min_nodes=1,
@@ -58,7 +62,10 @@ def launch(processes: int, command: Sequence[str]) -> int:
     try:
         elastic_launch(config, sys.executable)(*command)
     except ChildFailedError as error:
-        return max(error.get_first_failure()[1].exitcode, 1)  # negative: killed by a signal
+        rank, first = error.get_first_failure()
+        if first.exitcode < 0:  # the others tell what it means for the run
+            console.warn(f"process {rank} of {processes} was ended by {signal.Signals(-first.exitcode).name}")
+        return max(first.exitcode, 1)
     except SignalException:
         return 130
     return 0

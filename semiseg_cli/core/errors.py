@@ -43,6 +43,16 @@ class DeviceError(SemisegError, RuntimeError):
     code = 4
 
 
+class ProcessLost(DeviceError):
+    """Another process of a run ended unasked. told: somebody else tells it."""
+
+    told = False
+
+
+class WorkerLost(DeviceError):
+    """Processes that load images ended unasked."""
+
+
 class CheckpointError(SemisegError, RuntimeError):
     """A checkpoint that cannot be read, written or fitted (exit code 5)."""
 

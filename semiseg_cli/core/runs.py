@@ -30,7 +30,7 @@ from semiseg_cli.core.config.layers import Resolved, flatten, resolve
 from semiseg_cli.core.config.names import Flat
 from semiseg_cli.core.config.toml import flat, read_toml, to_toml
 from semiseg_cli.core.errors import CheckpointError, SemisegError, UsageError
-from semiseg_cli.core.files import resuming, unwritable, write_text
+from semiseg_cli.core.files import resuming, settle, unwritable, write_text
 from semiseg_cli.core.settings import Config, Unread
 
 if TYPE_CHECKING:
@@ -149,6 +149,14 @@ def append_metrics(run: Path, row: dict[str, Any]) -> None:
         file.write(json.dumps(row) + "\n")
 
 
+def settle_metrics(run: Path) -> None:
+    """Have all of metrics.jsonl on the disk."""
+    path = run / "metrics.jsonl"
+    with _writing(path):
+        if path.exists():
+            settle(path)
+
+
 def read_metrics(run: Path) -> list[dict[str, Any]]:
     """The rows of metrics.jsonl; a last line that a crash cut short is left out."""
     path = run / "metrics.jsonl"
@@ -156,9 +164,9 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-def truncate_metrics(run: Path, step: int) -> None:
-    """Drop rows after `step`: a resumed run writes them again."""
-    rows = [row for row in read_metrics(run) if row["step"] <= step]
+def truncate_metrics(run: Path, step: int, measured: int) -> None:
+    """Drop rows after `step`, and evaluations after `measured`: a resumed run writes them again."""
+    rows = [row for row in read_metrics(run) if row["step"] <= (measured if "best_miou" in row else step)]
     _write(run / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
 

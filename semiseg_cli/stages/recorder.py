@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from semiseg_cli.core import runs
 from semiseg_cli.core.config.layers import flatten
 from semiseg_cli.core.files import STATE
-from semiseg_cli.core.inference.evaluation import Evaluation
+from semiseg_cli.core.inference.evaluation import BrokenOff, Evaluation
 from semiseg_cli.core.training.checkpoint import save_network, save_state
 from semiseg_cli.core.training.distributed import barrier
 from semiseg_cli.core.training.measure import peak_memory
@@ -21,7 +21,15 @@ from semiseg_cli.stages.progress import Screen
 class Recorder:
     """What a run leaves behind while it goes on: metrics, the last and the best network, the resume state."""
 
-    def __init__(self, session: Session, run: Path | None, screen: Screen, before: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        session: Session,
+        run: Path | None,
+        screen: Screen,
+        before: dict[str, Any],
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """stopping: whether this process or another was asked to stop."""
         self.session, self.run, self.screen = session, run, screen
         self.best: dict[str, Any] | None = before.get("best")
         self.last: dict[str, Any] | None = before.get("last")
@@ -29,6 +37,7 @@ class Recorder:
         self.step: int = before.get("step", 0)
         self.seconds: float = before.get("seconds", 0.0)
         self.told: set[str] = set()
+        self.asked, self.evaluating = stopping, False
         self.writer = _tensorboard(run)
 
     def advance(self, step: int) -> None:
@@ -89,17 +98,23 @@ class Recorder:
         self.screen.note(f"step {step}: nothing is found of: {names} (IoU 0). {advice}, or label more of it")
 
     def owes_evaluation(self) -> bool:
-        """Whether the run was saved after a step whose evaluation a file that could not be read prevented."""
+        """Whether the run was saved after a step whose evaluation a bad file, or a request to stop, prevented."""
         train, step = self.session.config.train, self.step
         due = step == train.steps or (train.eval_every and step % train.eval_every == 0)
         return bool(step and due and (self.last or {}).get("step") != step)
 
-    def evaluate(self, step: int) -> None:
+    def evaluate(self, step: int) -> bool:
+        """Measure the network and note it; whether that came to its end before somebody asked to stop."""
         records, world = self.session.dataset.val, self.session.world
         if not records:
-            return
-        with self.screen.progress(f"step {step}: evaluating", -(-len(records) // world.size)) as advance:
-            found = self.session.evaluate(advance)
+            return True
+        self.evaluating = True
+        try:
+            with self.screen.progress(f"step {step}: evaluating", -(-len(records) // world.size)) as advance:
+                found = self.session.evaluate(advance, self.asked)
+        except BrokenOff:
+            return False
+        self.evaluating = False
         self.last = {"step": step, **found.metrics}
         if self.best is None or found.miou > self.best["miou"]:
             self.best = self.last
@@ -108,6 +123,7 @@ class Recorder:
         self.screen.evaluated({**self.last, "best_miou": self.best["miou"]})
         self._tell_unfound(step, found)
         self._append({**self.last, "best_miou": self.best["miou"]})
+        return True
 
     def save(self, step: int) -> None:
         """The deployed network and the state: only the first process writes, all wait."""
@@ -117,14 +133,22 @@ class Recorder:
             state |= {"unlabeled": len(self.session.partition.unlabeled)}
             state |= {"best": self.best, "last": self.last}
             state |= {"encoder": asdict(self.session.method.deployed().encoder.origin)}
-            save_state(self.run / STATE, self.session.train, self.session.optimizer, state)
+            runs.settle_metrics(self.run)  # no state is on the disk before its log
+            save_state(self.run / STATE, self.session.train, self.session.optimizer, state, self.session.meter)
         barrier(self.session.world)
         self.saved = step
 
-    def stopping(self) -> None:
-        """Answer the first Ctrl-C."""
-        saved = "nothing is saved yet" if self.saved is None else f"the saved state is of step {self.saved}"
-        self.screen.note(f"stopping after step {self.step + 1}, then saving; Ctrl-C again ends it now ({saved})")
+    def stopping(self, again: str) -> None:
+        """Answer the first signal. again: what goes on with the run if a second Ctrl-C ends it now."""
+        if self.session.world.peers.lost:  # whoever started the processes ends this one too
+            return
+        saved = "nothing is saved yet" if self.saved is None else f"the saved state is of step {self.saved}: {again}"
+        where = self.place() if self.evaluating else f"after step {self.step + 1}"
+        self.screen.note(f"stopping {where}, then saving; Ctrl-C again ends it now ({saved})")
+
+    def place(self) -> str:
+        """Where the run is."""
+        return f"in the evaluation after step {self.step}" if self.evaluating else f"within step {self.step + 1}"
 
     def kept(self) -> str:
         """What a run that ends in the middle of a step still has."""

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: before the first step they end a command at once, from then on they ask the loop to stop."""
+"""Signals: before the first step they end a command at once, from then on they ask the loop to stop."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from semiseg_cli.core.errors import Interrupted
 from semiseg_cli.core.files import resuming
+from semiseg_cli.core.stopping import asking
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,7 +38,7 @@ class Signals:
         if number == signal.SIGINT if again else self.at_once:  # a second SIGTERM (timeout sends two) changes nothing
             raise KeyboardInterrupt  # which, unlike an error, no library takes for its own
         if not again:
-            with suppress(RuntimeError):  # somebody was about to write on the same stream
+            with suppress(RuntimeError, OSError):  # somebody was about to write on the same stream, or it is closed
                 self.told()
 
 
@@ -53,14 +54,14 @@ def let_in(net: nn.Module) -> None:
 
 @contextmanager
 def signals(run: Path | None = None, root: Path | None = None) -> Iterator[Signals]:
-    """Takes SIGINT and SIGTERM; one that comes while they interrupt at once becomes Interrupted.
+    """Takes the signals of `core.stopping`; one that comes while they interrupt at once becomes Interrupted.
 
     A second SIGINT is a KeyboardInterrupt. run: the one that is resumed; None: a new one. root: the data
     root that was given for it.
     """
     found = Signals(run, root)
     try:
-        old = {number: signal.signal(number, found.take) for number in (signal.SIGINT, signal.SIGTERM)}
+        old = {number: signal.signal(number, found.take) for number in asking()}
     except ValueError:  # not the main thread: the caller has the signals
         yield found
         return

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,15 @@ from semiseg_cli.core.config.layers import Resolved, refuse_changes, settled
 from semiseg_cli.core.data.again import naming_bad_files
 from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.data.loader import close
-from semiseg_cli.core.errors import CheckpointError, DataError, Diverged, Interrupted
+from semiseg_cli.core.errors import CheckpointError, DataError, Diverged, Interrupted, WorkerLost
 from semiseg_cli.core.files import STATE, resuming
 from semiseg_cli.core.networks import Origin
 from semiseg_cli.core.places import find_root, remember
 from semiseg_cli.core.settings import Config
 from semiseg_cli.core.training.checkpoint import load_state
-from semiseg_cli.core.training.distributed import World, any_process, barrier, joined
+from semiseg_cli.core.training.distributed import World, any_process, barrier, joined, shared
 from semiseg_cli.core.training.loop import Hooks, fit
+from semiseg_cli.core.training.peers import heard
 from semiseg_cli.core.training.session import Session
 from semiseg_cli.core.training.setup import open_session, thawed
 from semiseg_cli.stages.foresee import cost_of_run, foresee, members
@@ -136,7 +138,7 @@ def _resume(
     _hold(stop, world)
     if world.main:
         remember(run, session.dataset.root)
-        runs.truncate_metrics(run, meta["step"])
+        runs.truncate_metrics(run, meta["step"], (meta.get("last") or {}).get("step", 0))
     barrier(world)
     return _go(session, run if world.main else None, screen, stop, start=meta["step"], before=meta)
 
@@ -149,7 +151,7 @@ def open_config(
 
 
 def restore(session: Session, state: Path) -> dict[str, Any]:
-    meta = load_state(state, session.train, session.optimizer)
+    meta = load_state(state, session.train, session.optimizer, session.meter)
     if meta["partition"] != session.partition.fingerprint:
         raise CheckpointError(
             f"{state} was written for other labeled images",
@@ -181,10 +183,12 @@ def _go(
     before: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Steps `start` to the end, with log, evaluations and saves. `run` is None in all processes but the first."""
-    config, recorder = session.config, Recorder(session, run, screen, dict(before or {}))
+    config, world = session.config, session.world
+    recorder = Recorder(session, run, screen, dict(before or {}), heard(stop, world.peers))
     screen.start(session.title, config.train.steps)
-    stop.told = recorder.stopping
-    if session.world.size == 1 and session.world.device.type == "cpu":
+    on = resuming(shared(run, world), session.dataset.root.parent)
+    stop.told, world.peers.resume = partial(recorder.stopping, on), on
+    if world.size == 1 and world.device.type == "cpu":
         let_in(session.train)
     try:
         with runs.recording(run) if run else nullcontext(), naming_bad_files(session.dataset):
@@ -193,32 +197,36 @@ def _go(
                 session.images_of,
             )  # fmt: skip
             if recorder.owes_evaluation():
-                recorder.evaluate(start)
+                if not recorder.evaluate(start):
+                    raise Interrupted(f"stopped before the next step; {run} is as it was")
+                recorder.save(start)
             plan = replace(session.plan, start=start)
             batches = session.batches(plan)
             try:
                 fit(
                     session.train, session.optimizer, batches, plan,
-                    config.train, session.world, hooks, session.epoch_images,
+                    config.train, world, hooks, session.epoch_images, session.meter,
                 )  # fmt: skip
             finally:
                 close(batches)
     except Interrupted as end:
-        end.fix = resuming(run, session.dataset.root.parent) if run else ""  # one process speaks for all
+        end.fix = on if run else ""  # one process speaks for all
         raise
     except KeyboardInterrupt:
-        if session.world.size > 1 or run is None:  # the others are not asked: whoever started them ends them
-            raise
-        on = resuming(run, session.dataset.root.parent)
+        what = f"stopped {recorder.place()}; {recorder.kept()}"
         fix = "the same command starts it anew" if recorder.saved is None else on
-        raise Interrupted(f"stopped within step {recorder.step + 1}; {recorder.kept()}", fix=fix) from None
+        if world.size == 1:
+            raise Interrupted(what, fix=fix) from None
+        screen.stop()
+        screen.note(f"{what}; next: {fix}")
+        raise  # the others are not asked: whoever started them ends them
     except Diverged as end:
         end.why += f"; {recorder.kept()}"
         raise
-    except DataError as end:
+    except (DataError, WorkerLost) as end:
         end.why = "; ".join(filter(None, (end.why, recorder.kept())))
         if run and recorder.saved is not None:
-            end.fix += f"; then {resuming(run, session.dataset.root.parent)}"
+            end.fix += f"; then {on}"
         raise
     finally:
         screen.stop()

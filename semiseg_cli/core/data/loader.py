@@ -26,6 +26,7 @@ from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.data.warp import apply_warp, draw_warp
 from semiseg_cli.core.errors import SemisegError
 from semiseg_cli.core.ops.draws import Slots, neighbours
+from semiseg_cli.core.stopping import asking
 
 # labeled|unlabeled|partner|labeled_partner|paired -> _image (b,H,W,3), _valid, _mask (b,H,W) uint8, _index (b,)
 HostBatch = dict[str, Tensor]
@@ -221,7 +222,9 @@ def begin_worker(worker: int) -> None:
     It ends when that process is gone or, by SIGTERM, has it end: multiprocessing does so at exit, and waits.
     """
     cv2.setNumThreads(0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in asking():
+        if number != signal.SIGTERM:
+            signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "sigtimedwait"):
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # so that the thread gets it, and who sent it
         threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()

@@ -25,6 +25,11 @@ from semiseg_cli.core.inference.measures import Tally
 from semiseg_cli.core.inference.metrics import HEADLINE, NOTHING_MORE, Asked
 from semiseg_cli.core.inference.predictions import Array, load_image, predictions, save_predictions, size
 from semiseg_cli.core.inference.predictor import Predictor
+from semiseg_cli.core.ops.processes import anywhere
+
+
+class BrokenOff(Exception):
+    """An evaluation that ended before all images were measured, because somebody asked for it."""
 
 
 @dataclass(frozen=True)
@@ -56,25 +61,35 @@ def evaluate(
     workers: int = 0,
     progress: Callable[[int], object] | None = None,
     save: Path | None = None,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> Evaluation:
     """Measure a network on the records that have a mask; its training mode is as before afterwards.
 
     asked: what is measured besides, and how absent classes count. workers: processes that decode.
     progress: called with the number of images just done. save: folder for the predictions, as index PNGs `<id>.png`.
-    With several processes each measures its share and all get the whole result.
+    With several processes each measures its share and all get the whole result. stopping: asked before every forward;
+    where it is true in one of the processes, all raise BrokenOff.
     Raises DataError when no record has a mask, and for a file that is unreadable, of another size, or has labels
     outside the classes.
     """
     labeled = [record for record in records if record.mask is not None]
     tally = Tally(dataset.classes, dataset.ignore, asked, predictor.device)
     load = partial(load_labeled, classes=len(dataset.classes), ignore=dataset.ignore)
-    for part in predictions(predictor, _share(labeled), workers=workers, load=load):
-        assert part.truth_BHW is not None
-        tally.add(part.label_BHW, part.truth_BHW)
-        if save is not None:
-            save_predictions(part, save, dataset.palette)
-        if progress is not None:
-            progress(len(part.records))
+    broken, hook = False, predictor.net.register_forward_pre_hook(partial(_unless, stopping))
+    try:
+        for part in predictions(predictor, _share(labeled), workers=workers, load=load):
+            assert part.truth_BHW is not None
+            tally.add(part.label_BHW, part.truth_BHW)
+            if save is not None:
+                save_predictions(part, save, dataset.palette)
+            if progress is not None:
+                progress(len(part.records))
+    except BrokenOff:
+        broken = True
+    finally:
+        hook.remove()
+    if anywhere(broken, predictor.device):
+        raise BrokenOff
     tally.all_reduce()
     pixels = tally.matrix_KK.sum(1).tolist()
     if not any(pixels):
@@ -85,6 +100,12 @@ def evaluate(
         )
     frequency = {name: 100.0 * n / sum(pixels) for name, n in zip(dataset.classes, pixels, strict=True)}
     return Evaluation(*tally.read(), frequency, len(labeled), tally.matrix_KK.cpu())
+
+
+def _unless(stopping: Callable[[], bool], *_: object) -> None:
+    """Before a forward, of which an image may take many."""
+    if stopping():
+        raise BrokenOff
 
 
 def head_and_tail(iou: Mapping[str, float | None], frequency: Mapping[str, float]) -> dict[str, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Sums over the processes of a run, for losses whose mean is over the whole batch rather than over each process's."""
+"""What the processes of a run do together: sums, for losses whose mean is over the whole batch, and questions."""
 
 from __future__ import annotations
 
@@ -34,6 +34,15 @@ def gathered(x: Tensor, dim: int) -> Tensor:
     parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, x.contiguous())
     return torch.cat(parts, dim)
+
+
+def anywhere(flag: bool, device: torch.device) -> bool:
+    """Whether a flag is set in any process. Every process must call it, and waits for the others."""
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return flag
+    shared = torch.tensor(float(flag), device=device)
+    dist.all_reduce(shared, dist.ReduceOp.MAX)
+    return bool(shared.item())
 
 
 def per_micro_batch(weights_M: Tensor, images: int) -> Tensor:

@@ -19,9 +19,11 @@ from semiseg_cli.core.models import build_segmenter
 from semiseg_cli.core.models.segmenter import Segmenter
 from semiseg_cli.core.networks import Origin
 from semiseg_cli.core.training.finite import state_of, unfinite
+from semiseg_cli.core.training.meter import Meter
 from semiseg_cli.core.training.optimizers import at_rest
 
 SCHEMA = 1
+SINCE = "since"  # the last log line: what a state has of the log
 KEY = "semiseg"  # the one metadata entry; its value is a JSON document
 NETWORK = ("backbone", "decoder", "classes", "output_stride")  # what the metadata of a network say under "model"
 
@@ -125,17 +127,23 @@ def _few(names: list[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def save_state(path: Path, train: nn.Module, optimizer: torch.optim.Optimizer, meta: dict[str, Any]) -> None:
-    """Everything a run needs to go on as if it had never stopped, in one file: networks, optimiser, clock."""
+def save_state(
+    path: Path, train: nn.Module, optimizer: torch.optim.Optimizer, meta: dict[str, Any], meter: Meter | None = None
+) -> None:
+    """Everything a run needs to go on as if it had never stopped, in one file: networks, optimiser, clock, meter."""
     scalars: dict[str, dict[str, Any]] = {}
     for index, state in optimizer.state_dict()["state"].items():
         for key, value in state.items():
             if not isinstance(value, Tensor):
                 scalars.setdefault(str(index), {})[key] = value
-    write(path, state_of(train, optimizer), {"schema": SCHEMA, **meta, "optimizer": scalars})
+    sums, since = (meter or Meter()).state()
+    tensors = state_of(train, optimizer) | {f"{SINCE}/{name}": value for name, value in sums.items()}
+    write(path, tensors, {"schema": SCHEMA, **meta, "optimizer": scalars, SINCE: since})
 
 
-def load_state(path: Path, train: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+def load_state(
+    path: Path, train: nn.Module, optimizer: torch.optim.Optimizer, meter: Meter | None = None
+) -> dict[str, Any]:
     """Put a saved state back in place; returns its metadata. Learning rates follow from the clock, not from here.
 
     Raises CheckpointError, with a new run as the way out, for a file that is damaged or not the state of this run.
@@ -161,6 +169,9 @@ def load_state(path: Path, train: nn.Module, optimizer: torch.optim.Optimizer) -
             states.setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
     at_rest(optimizer)  # states from before have nothing of what a warm-up had left out
+    if meter is not None:
+        sums = {k.removeprefix(f"{SINCE}/"): v for k, v in tensors.items() if k.startswith(f"{SINCE}/")}
+        meter.load(sums, meta.get(SINCE, {}), params[0].device)
     return meta
 
 

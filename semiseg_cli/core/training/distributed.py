@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
-from semiseg_cli.core.errors import DeviceError, Diverged, Interrupted
+from semiseg_cli.core.errors import DeviceError, Diverged, Interrupted, SemisegError
+from semiseg_cli.core.ops.processes import anywhere
+from semiseg_cli.core.training.peers import WAIT, Peers
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,7 @@ class World:
     rank: int = 0
     size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    peers: Peers = field(default_factory=Peers, compare=False)
 
     @property
     def main(self) -> bool:
@@ -46,16 +50,62 @@ def join(device: str = "auto") -> World:
         torch.cuda.set_device(place)
     if size > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if cuda else "gloo")
-    return World(int(os.environ.get("RANK", "0")), size, place)
+    rank = int(os.environ.get("RANK", "0"))
+    return World(rank, size, place, Peers.connected(rank, size) if size > 1 else Peers())
 
 
 def any_process(flag: bool, world: World) -> bool:
     """Whether the flag is set in any process. Waits for all of them."""
-    if world.size == 1:
-        return flag
-    shared = torch.tensor(float(flag), device=world.device)
-    dist.all_reduce(shared, dist.ReduceOp.MAX)
-    return bool(shared.item())
+    return anywhere(flag, world.device) if world.size > 1 else flag
+
+
+class Agreement:
+    """Whether a flag is set in any process: asked at the end of every step, answered at the end of the next one.
+
+    All get the same answer at the same step, and no device waits: what is read was computed a step ago.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.read: Callable[[], bool] = lambda: False
+        self.stream = torch.cuda.Stream(world.device) if world.device.type == "cuda" else None
+
+    def __call__(self, flag: bool) -> bool:
+        if self.world.size == 1:
+            return flag
+        before, self.read = self.read, self._ask(flag)
+        return before()
+
+    def _ask(self, flag: bool) -> Callable[[], bool]:
+        shared = torch.full((), float(flag), device=self.world.device)
+        work = dist.all_reduce(shared, dist.ReduceOp.MAX, async_op=True)
+        if self.stream is None:
+
+            def read() -> bool:
+                work.wait()
+                return bool(shared)
+
+            return read
+        with torch.cuda.stream(self.stream):  # not the stream of the steps: reading would wait for those after it
+            work.wait()
+            on_host = torch.empty((), pin_memory=True).copy_(shared, non_blocking=True)
+            shared.record_stream(self.stream)
+
+        def read_from_device() -> bool:
+            assert self.stream is not None
+            self.stream.synchronize()  # nothing else is on it
+            return bool(on_host)
+
+        return read_from_device
+
+
+def shared(path: Path | None, world: World) -> Path:
+    """A path that the first process has, in all of them."""
+    told = [path]
+    if world.size > 1:
+        dist.broadcast_object_list(told, 0)
+    assert told[0] is not None
+    return told[0]
 
 
 def barrier(world: World) -> None:
@@ -89,13 +139,21 @@ def same_start(module: nn.Module, world: World) -> None:
 def joined(device: str = "auto") -> Iterator[World]:
     """The world of `join`, left in good order at the end.
 
-    A process that fails alone leaves at once: its peers may never reach a barrier, and whoever started them ends them.
+    A process that fails alone leaves at once, and lets its peers know: they may never reach a barrier. Where one is
+    lost, what an exchange with it raises becomes ProcessLost.
     """
     world = join(device)
     try:
         yield world
     except (Interrupted, Diverged):  # what all processes agreed on
         _leave(world)
+        raise
+    except BaseException as error:
+        ours = isinstance(error, SemisegError) or not isinstance(error, Exception)
+        lost = None if ours or world.size == 1 else world.peers.error(WAIT)
+        world.peers.leave(failed=str(error) or type(error).__name__)
+        if lost:
+            raise lost from error
         raise
     _leave(world)
 
@@ -104,5 +162,6 @@ def _leave(world: World) -> None:
     """Destroy the process group after a barrier and a collection: without them gloo aborts now and then."""
     if world.size > 1 and dist.is_initialized():
         dist.barrier()
+        world.peers.leave()
         gc.collect()
         dist.destroy_process_group()

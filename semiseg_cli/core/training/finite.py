@@ -19,13 +19,22 @@ class Guard:
     All of it is operators on memory that stays where it is, so that a captured step has them too. `bad`: 1.0 where the
     step at hand is such a step, else 0.0; PyTorch's fused optimisers call it `found_inf`, and do nothing where it is 1.
     With `skip` all processes have the same `bad`, and what the optimiser does not own (teachers, running statistics,
-    memories) is copied before every step.
+    memories) is copied before every step. tally: what was counted before the run was resumed.
     """
 
-    def __init__(self, train: nn.Module, optimizer: torch.optim.Optimizer, world: World, *, skip: bool) -> None:
+    def __init__(
+        self,
+        train: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        world: World,
+        *,
+        skip: bool,
+        tally: Tensor | None = None,
+    ) -> None:
         self.optimizer, self.world, self.skip = optimizer, world, skip
         self.bad = torch.zeros((), device=world.device)
-        self.tally = torch.zeros(3, device=world.device)  # steps before the first bad one; bad ones; now, in a row
+        # steps before the first bad one; bad ones; now, in a row
+        self.tally = torch.zeros(3, device=world.device) if tally is None else tally
         self.own: list[Tensor] = []
         if skip:
             optimizer.found_inf = self.bad  # type: ignore[attr-defined]

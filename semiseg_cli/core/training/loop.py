@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from semiseg_cli.core.data.loader import HostBatch, Plan
-from semiseg_cli.core.errors import DataError, Diverged, Interrupted
+from semiseg_cli.core.errors import DataError, Diverged, Interrupted, WorkerLost
 from semiseg_cli.core.settings import TrainConfig
-from semiseg_cli.core.training.distributed import World, any_process
+from semiseg_cli.core.training.distributed import Agreement, World, any_process
 from semiseg_cli.core.training.finite import IN_A_ROW, Guard, state_of, unfinite
 from semiseg_cli.core.training.graph import taking
 from semiseg_cli.core.training.meter import Meter
@@ -33,12 +33,13 @@ class Hooks:
     """What the loop calls: rows of the log, evaluation and saving after `step` steps, whether to stop, every step.
 
     show: the same row after the first step, to be seen and not kept: what is kept does not depend on where a run began.
-    note: a line that a user should know. images: names those of the batch of a step, counted from 0.
+    evaluate: whether it came to its end; it breaks off where somebody asked to stop. stopping: whether this process was
+    asked to. note: a line that a user should know. images: names those of the batch of a step, counted from 0.
     """
 
     log: Callable[[dict[str, Any]], None]
     show: Callable[[dict[str, Any]], object]
-    evaluate: Callable[[int], None]
+    evaluate: Callable[[int], bool]
     save: Callable[[int], None]
     stopping: Callable[[], bool]
     advance: Callable[[int], None]
@@ -55,71 +56,76 @@ def fit(
     world: World,
     hooks: Hooks,
     epoch_images: int,
+    meter: Meter | None = None,
 ) -> None:
-    """Run steps `plan.start` to `plan.steps`.
+    """Run steps `plan.start` to `plan.steps`. meter: of the steps since the last log line, where it was before `start`.
 
     Raises Diverged when a loss, a gradient or what would be saved is not finite, Interrupted after saving when
     `hooks.stopping` says so, and what the loader or the evaluation meets after saving what was done, but in several
     processes, where the others do not know.
     """
     train.train()
-    meter, began, counted = Meter(), time.perf_counter(), 0
-    guard = Guard(train, optimizer, world, skip=config.on_nonfinite == "skip")
-    update = Update(train, optimizer, plan, config.grad_clip, meter, world, guard)
+    meter, stopped = Meter() if meter is None else meter, Agreement(world)
+    guard = Guard(train, optimizer, world, skip=config.on_nonfinite == "skip", tally=meter.tally)
+    meter.tally = guard.tally
+    update, began = Update(train, optimizer, plan, config.grad_clip, meter, world, guard), time.perf_counter()
     with taking(update, config, hooks.note) as take:
         for step in range(plan.start, plan.steps):
             clock = Clock(step, plan.steps, step * plan.batch / max(epoch_images, 1))
             lr = set_learning_rates(optimizer, step, config)
             try:
                 take(batches, clock)
-            except DataError:  # before anything of this step was done
-                if step > plan.start and world.size == 1 and not _fault(update, hooks, step - counted, step, True):
+            except (DataError, WorkerLost):  # before anything of this step was done
+                if step > plan.start and world.size == 1 and not _fault(update, hooks, step, saving=True):
                     hooks.save(step)
                 raise
-            done, counted = step + 1, counted + 1
+            done = step + 1
+            meter.steps += 1
             hooks.advance(done)
 
             first = done == plan.start + 1
             due = done % config.log_every == 0 or done == plan.steps
             save = done % config.save_every == 0 or done == plan.steps
             evaluate = (bool(config.eval_every) and done % config.eval_every == 0) or done == plan.steps
-            stop = any_process(hooks.stopping(), world) if world.size == 1 or due else False
-            if first or due or save or evaluate or stop:
-                fault = _fault(update, hooks, done - counted, done, saving=save or evaluate or stop)
-                if any_process(bool(fault), world):
-                    what, why = fault or (f"the loss is not finite between steps {done - counted} and {done}", HIGH)
-                    fix = f"a new run with a smaller rate: semiseg train ... -s train.lr={config.lr / 3:.2g}"
-                    raise Diverged(what, why=why, fix=fix)
+            stop = stopped(hooks.stopping())
+            if not (first or due or save or evaluate or stop):
+                continue
+            fault = _fault(update, hooks, done, saving=save or evaluate or stop)
+            if any_process(bool(fault), world):
+                what, why = fault or (f"the loss is not finite between steps {done - meter.steps} and {done}", HIGH)
+                fix = f"a new run with a smaller rate: semiseg train ... -s train.lr={config.lr / 3:.2g}"
+                raise Diverged(what, why=why, fix=fix)
+            now = time.perf_counter()
+            meter.seconds, began = meter.seconds + now - began, now
             if first or due:
-                means, now = meter.means(), time.perf_counter()
-                row = {"step": done, "lr": lr, "epoch": clock.epoch, "steps": counted, "seconds": now - began} | means
-                row |= _skipped(guard, hooks, done - counted) if due else {}
+                row: dict[str, Any] = {"step": done, "lr": lr, "epoch": clock.epoch}
+                row |= {"steps": meter.steps, "seconds": meter.seconds} | meter.means()
+                row |= _skipped(guard, hooks, done - meter.steps) if due else {}
                 (hooks.log if due else hooks.show)(row)
             if due:
                 meter.reset()
                 guard.reset()
-                counted, began = 0, now
-            pause = time.perf_counter()
-            if evaluate:
+            if evaluate and not stop:
                 try:
-                    hooks.evaluate(done)
-                except DataError:
+                    stop = not hooks.evaluate(done)
+                except (DataError, WorkerLost):
                     if world.size == 1:
                         hooks.save(done)
                     raise
             if save or stop:
                 hooks.save(done)
-            began += time.perf_counter() - pause
-            if stop and done < plan.steps:
-                raise Interrupted(f"stopped after step {done}; the state is saved")
+            if stop:
+                left = "; its evaluation is still to be done" if evaluate else ""
+                raise Interrupted(f"stopped after step {done}; the state is saved{left}")
+            began = time.perf_counter()
 
 
-def _fault(update: Update, hooks: Hooks, since: int, done: int, saving: bool) -> tuple[str, str] | None:
+def _fault(update: Update, hooks: Hooks, done: int, *, saving: bool) -> tuple[str, str] | None:
     """What in this process is not finite after step `done`, and why, told by the log's steps; None: nothing is.
 
-    since: the step of the last log line, or of the start. saving: whether all that would be saved is looked at as well.
+    saving: whether all that would be saved is looked at as well.
     """
-    guard = update.guard
+    guard, since = update.guard, done - update.meter.steps
     assert guard is not None
     clean, bad, row = guard.read()
     if bad and not guard.skip:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,12 +18,15 @@ class Meter:
 
     A value is a scalar, or a vector with an entry for each class. Sums are added to in place, so that a captured step
     can add to them as well; `counts` are how many values each is of, on the host, and `skipped` how many of them were
-    left out, on the device.
+    left out, on the device. `steps` and `seconds` are those since then, and `tally` what a `Guard` counts.
     """
 
     sums: dict[str, Tensor] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     skipped: dict[str, Tensor] = field(default_factory=dict)
+    steps: int = 0
+    seconds: float = 0.0
+    tally: Tensor | None = None
 
     def add(self, values: Mapping[str, Tensor], good: Tensor | None = None) -> None:
         """good: one truth on the device, without which the values do not count; None: they do."""
@@ -48,8 +52,27 @@ class Meter:
     def reset(self) -> None:
         """Begin anew, after a log line."""
         self.counts.clear()
+        self.steps, self.seconds = 0, 0.0
         if self.sums:
             torch._foreach_zero_([*self.sums.values(), *self.skipped.values()])
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors by name and plain values, from which a resumed run goes on as if it had never stopped."""
+        tensors = {} if self.tally is None else {"tally": self.tally}
+        for kind, values in (("sums", self.sums), ("skipped", self.skipped)):
+            tensors |= {f"{kind}/{name}": values[name] for name in self.counts if name in values}
+        return tensors, {"counts": dict(self.counts), "steps": self.steps, "seconds": self.seconds}
+
+    def load(self, tensors: Mapping[str, Tensor], plain: Mapping[str, Any], device: torch.device | str) -> None:
+        """Put a `state` back in place; an empty one, of an earlier version, is that of a log line."""
+        for name, value in tensors.items():
+            kind, _, what = name.partition("/")
+            if kind == "tally":
+                self.tally = value.to(device)
+            else:
+                {"sums": self.sums, "skipped": self.skipped}[kind][what] = value.to(device, copy=True)
+        self.counted(plain.get("counts", {}))
+        self.steps, self.seconds = int(plain.get("steps", 0)), float(plain.get("seconds", 0.0))
 
     def finite(self) -> bool:
         return all(math.isfinite(value) for values in self._read(self.sums) for value in values)

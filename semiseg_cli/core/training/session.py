@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -21,6 +21,7 @@ from semiseg_cli.core.networks import Encoder
 from semiseg_cli.core.settings import Config
 from semiseg_cli.core.training.compiled import uncompiled
 from semiseg_cli.core.training.distributed import World
+from semiseg_cli.core.training.meter import Meter
 from semiseg_cli.core.training.step import Train
 
 
@@ -35,6 +36,7 @@ class Session:
     train: Train
     optimizer: torch.optim.Optimizer
     plan: Plan
+    meter: Meter = field(default_factory=Meter)
 
     @property
     def method(self) -> Method[Any]:
@@ -94,8 +96,10 @@ class Session:
             )
         )
 
-    def evaluate(self, progress: Callable[[int], object] | None = None) -> Evaluation:
-        """The deployed network on the validation images as `semiseg eval` measures it. progress: as in `evaluate`."""
+    def evaluate(
+        self, progress: Callable[[int], object] | None = None, stopping: Callable[[], bool] = lambda: False
+    ) -> Evaluation:
+        """The deployed network on the validation images as `semiseg eval` measures it. Arguments as in `evaluate`."""
         net, config, device = self.method.deployed(), self.config, self.world.device
         dataset = self.dataset
         predictor = Predictor.configured(
@@ -103,7 +107,7 @@ class Session:
             long_side=dataset.long_side, mean=net.encoder.mean, std=net.encoder.std,
         )  # fmt: skip
         with uncompiled(config.train.compile):
-            return evaluate(predictor, dataset, dataset.val, workers=self.workers, progress=progress)
+            return evaluate(predictor, dataset, dataset.val, workers=self.workers, progress=progress, stopping=stopping)
 
 
 def deployed_meta(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -128,9 +129,40 @@ def test_a_request_to_stop_saves_first() -> None:
     assert method.clocks == [0, 1]
 
 
-def test_a_request_at_the_last_step_changes_nothing() -> None:
-    _, diary = run(diary=Diary(stop_at=6))
-    assert diary.saved == [3, 6]
+@pytest.mark.parametrize(("stop", "evaluated"), [({"stop_at": 4}, []), ({"stop_in": 4}, [4]), ({"stop_at": 6}, [4])])
+def test_a_request_before_or_in_an_evaluation_saves_and_leaves_it(stop: dict[str, int], evaluated: list[int]) -> None:
+    diary, step = Diary(**stop), max(stop.values())
+    with pytest.raises(Interrupted, match=f"after step {step}; the state is saved; its evaluation is still to be done"):
+        run(diary=diary)
+    assert diary.saved == [3, step]
+    assert diary.evaluated == evaluated
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3, 4, 5])
+def test_the_log_of_a_resumed_run_is_that_of_the_whole(stop: int) -> None:
+    """Bit for bit, also where it was stopped between log lines: the sums since the last one go on."""
+    _, whole = run(log_every=4, momentum=0.0)
+    half, diary, meter = Toy(), Diary(stop_at=stop), Meter()
+    config = replace(CONFIG, log_every=4, momentum=0.0)
+    optimizer = build_optimizer(half.groups(), config)
+    with pytest.raises(Interrupted):
+        fit(wrapped(half), optimizer, batches(PLAN), PLAN, config, World(), diary.hooks, 16, meter)
+    tensors, plain = meter.state()
+    again, rest, plan = Meter(), Diary(), replace(PLAN, start=stop)
+    again.load({name: value.clone() for name, value in tensors.items()}, json.loads(json.dumps(plain)), "cpu")
+    fit(wrapped(half), optimizer, batches(plan), plan, config, World(), rest.hooks, 16, again)
+
+    def timeless(rows: list[dict[str, Any]]) -> str:
+        return json.dumps([{k: v for k, v in row.items() if k != "seconds"} for row in rows])
+
+    assert timeless(diary.rows + rest.rows) == timeless(whole.rows)
+    assert rest.rows[0]["seconds"] > meter.seconds  # those before it was stopped count as well
+
+
+def test_a_state_without_a_meter_begins_at_a_log_line() -> None:
+    meter = Meter()
+    meter.load({}, {}, "cpu")
+    assert (meter.counts, meter.steps, meter.seconds, meter.tally) == ({}, 0, 0.0, None)
 
 
 def test_a_start_in_the_middle_is_the_rest() -> None:

@@ -89,6 +89,7 @@ class Diary:
     """Hooks that write down what they are called with."""
 
     stop_at: int = -1
+    stop_in: int = -1  # the evaluation after this step
     rows: list[dict[str, Any]] = field(default_factory=list)
     shown: list[dict[str, Any]] = field(default_factory=list)
     evaluated: list[int] = field(default_factory=list)
@@ -99,9 +100,14 @@ class Diary:
     def stopping(self) -> bool:
         return 0 <= self.stop_at <= len(self.advanced)  # a signal is not forgotten
 
+    def evaluate(self, step: int) -> bool:
+        """It is broken off where a stop is asked for in it."""
+        self.evaluated.append(step)
+        return step != self.stop_in
+
     @property
     def hooks(self) -> Hooks:
         return Hooks(
-            self.rows.append, self.shown.append, self.evaluated.append, self.saved.append, self.stopping,
+            self.rows.append, self.shown.append, self.evaluate, self.saved.append, self.stopping,
             self.advanced.append,
         )  # fmt: skip
