@@ -133,7 +133,11 @@ def test_metrics_are_truncated_to_where_a_run_goes_on(tmp_path: Path) -> None:
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4, "lo')  # a crash cut it short
     assert [row["step"] for row in runs.read_metrics(tmp_path)] == [1, 2, 2, 3]
-    runs.truncate_metrics(tmp_path, 2)
+    runs.truncate_metrics(tmp_path, 3, 0)
+    runs.append_metrics(tmp_path, {"step": 2, "miou": 9.0, "best_miou": 9.0})
+    runs.truncate_metrics(tmp_path, 2, 2)
+    assert runs.read_metrics(tmp_path)[-1] == {"step": 2, "miou": 9.0, "best_miou": 9.0}
+    runs.truncate_metrics(tmp_path, 2, 1)  # the state at this step knows nothing of that evaluation
     runs.append_metrics(tmp_path, {"step": 3})
     assert [row["step"] for row in runs.read_metrics(tmp_path)] == [1, 2, 2, 3]
     assert runs.read_metrics(tmp_path)[-1] == {"step": 3}
