@@ -157,7 +157,6 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
     write_text(path, "old")
 
     def full(*args: object, **kwargs: object) -> None:
-        path.with_name(f".{path.name}.{os.getpid()}").touch()
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
