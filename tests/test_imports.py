@@ -23,7 +23,7 @@ EVERYONE = (
 # What a part of the package may import from it, besides EVERYONE. The longest part that fits a module counts.
 ALLOWED = {
     "cli": (
-        "cli", "stages", "core.config", "core.runs", "core.finding",
+        "cli", "stages", "core.config", "core.runs", "core.finding", "core.stopping",
         # for names and how they are written
         "core.methods", "core.models", "core.partitions", "core.data.again", "core.data.index", "core.data.kinds",
         "core.sources.codes", "core.sources.told",
@@ -43,7 +43,7 @@ ALLOWED = {
     "core.models": ("core.models", "core.ops"),
     "core.views": ("core.views", "core.ops"),
     "core.viz": ("core.viz",),
-    "core.data": ("core.data", "core.ops.draws"),
+    "core.data": ("core.data", "core.ops.draws", "core.stopping"),
     "core.sources": ("core.sources", "core.data"),
     "core.partitions": ("core.partitions", "core.data"),
     "core.ops": ("core.ops",),
@@ -58,6 +58,7 @@ ALLOWED = {
     "core.machine": (),
     "core.places": (),
     "core.registry": (),
+    "core.stopping": (),
     "core.spread": (),
     "core.types": ("core.ops.processes",),
     "core.networks": (),
@@ -88,6 +89,7 @@ THIRD_PARTY = {
     "core.machine": set[str](),
     "core.places": set[str](),
     "core.registry": set[str](),
+    "core.stopping": set[str](),
     "core.runs": set[str](),
     "core.inference.deploy": {"torch", "numpy"},
 }
