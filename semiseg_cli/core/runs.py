@@ -26,11 +26,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from semiseg_cli import __version__
+from semiseg_cli.core import files
 from semiseg_cli.core.config.layers import Resolved, flatten, resolve
 from semiseg_cli.core.config.names import Flat
 from semiseg_cli.core.config.toml import flat, read_toml, to_toml
 from semiseg_cli.core.errors import CheckpointError, SemisegError, UsageError
-from semiseg_cli.core.files import resuming, settle, unwritable, write_text
+from semiseg_cli.core.files import NETWORKS, STATE, resuming, settle, unwritable, write_text
 from semiseg_cli.core.settings import Config, Unread
 
 if TYPE_CHECKING:
@@ -168,6 +169,12 @@ def truncate_metrics(run: Path, step: int, measured: int) -> None:
     """Drop rows after `step`, and evaluations after `measured`: a resumed run writes them again."""
     rows = [row for row in read_metrics(run) if row["step"] <= (measured if "best_miou" in row else step)]
     _write(run / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def sweep(run: Path) -> None:
+    """Remove what saves that were killed have left in a run that nobody else writes to."""
+    files.sweep(run, [*NETWORKS, *(path.name for path in run.iterdir() if path.suffix in (".toml", ".json", ".jsonl"))])
+    files.sweep((run / STATE).parent, [STATE.name])
 
 
 def finish(run: Path, result: dict[str, Any]) -> None:

@@ -138,6 +138,7 @@ def _resume(
     _hold(stop, world)
     if world.main:
         remember(run, session.dataset.root)
+        runs.sweep(run)
         runs.truncate_metrics(run, meta["step"], (meta.get("last") or {}).get("step", 0))
     barrier(world)
     return _go(session, run if world.main else None, screen, stop, start=meta["step"], before=meta)
