@@ -20,13 +20,13 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from semiseg_cli import __version__
-from semiseg_cli.core import files
+from semiseg_cli.core import files, owner
 from semiseg_cli.core.config.layers import Resolved, flatten, resolve
 from semiseg_cli.core.config.names import Flat
 from semiseg_cli.core.config.toml import flat, read_toml, to_toml
@@ -73,7 +73,7 @@ def claim_run(directory: Path) -> Path:
     """`directory` itself as a new run (option -o). Raises UsageError if something is in it: nothing is overwritten."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        taken = any(directory.iterdir())
+        taken = any(path.name != owner.NAME for path in directory.iterdir())
     except (FileExistsError, NotADirectoryError):
         raise UsageError(f"{directory} is not a directory", fix="choose another path for -o") from None
     except OSError as error:
@@ -83,6 +83,11 @@ def claim_run(directory: Path) -> Path:
         fix = f"choose another directory, or go on with it: {resuming(directory)}"
         raise UsageError(f"the run directory {directory} exists already and is not empty", fix=fix)
     return directory
+
+
+def owned(run: Path) -> AbstractContextManager[None]:
+    """Within it nobody else writes to the run. Raises UsageError where somebody does."""
+    return owner.owned(run / owner.NAME, f"the run {run}")
 
 
 def list_runs(root: Path) -> list[Path]:

@@ -5,15 +5,16 @@ Images stay where they are, or become JPEGs once: decoding a PNG of 2048x1024 pi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from semiseg_cli.core.data.index import load_dataset, write_dataset
 from semiseg_cli.core.data.spec import Dataset
 from semiseg_cli.core.errors import DataError, UsageError
 from semiseg_cli.core.sources import archives, cityscapes
 from semiseg_cli.core.sources.journal import begun
-from semiseg_cli.stages.building import interruptible, lost, made_of, place, ready, resumable
+from semiseg_cli.stages.building import alone, interruptible, lost, made_of, place, ready, resumable
 from semiseg_cli.stages.convert import convert_all
 from semiseg_cli.stages.locate import Call, locate_cityscapes
 from semiseg_cli.stages.progress import Progress, silent
@@ -53,37 +54,42 @@ def prepare_cityscapes(
         )  # fmt: skip
         if before and not (source or archive or convert) and not lost(root, name):
             return load_dataset(root, name)
-        images, masks = locate_cityscapes(call)
-        form = convert or known.get("convert", "none")
-        described = {"images": place(images, root), "labels": place(masks, root), "convert": form}
-        if before and before["convert"] == form and before != described:
-            photos = {task.id: task.image for task in cityscapes.gather(images, masks)}
-            repoint(root, name, images, photos, described, note)
-        if there := ready(root, name, "cityscapes", described):
-            return there
-        try:
-            tasks = cityscapes.gather(images, masks)
-        except DataError:
-            archives.reopen(images, root)
-            archives.reopen(masks, root)
-            raise
-        with resumable(root, name, described) as journal:
-            records = convert_all(
-                tasks, journal, {}, cityscapes.CLASSES, jpg=form == "jpg", fix=cityscapes.UNPACK, progress=progress
-            )
-            dataset = Dataset(
-                name=name,
-                kind="cityscapes",
-                root=journal.folder,
-                classes=cityscapes.CLASSES.names,
-                palette=cityscapes.CLASSES.palette,
-                train=tuple(records[task.id] for task in tasks if task.part == "train"),
-                val=tuple(records[task.id] for task in tasks if task.part == "val"),
-                licence=cityscapes.CLASSES.licence,
-                window=cityscapes.WINDOW,
-            )
-            write_dataset(dataset, {"source": described, "notes": _notes(len(dataset.train), len(dataset.val))})
-        return load_dataset(root, name)
+        with alone(root, name):
+            return _prepare(call, convert or known.get("convert", "none"), before)
+
+
+def _prepare(call: Call, form: str, before: Mapping[str, Any]) -> Dataset:
+    root, name, progress = call.root, call.name, call.progress
+    images, masks = locate_cityscapes(call)
+    described = {"images": place(images, root), "labels": place(masks, root), "convert": form}
+    if before and before["convert"] == form and before != described:
+        photos = {task.id: task.image for task in cityscapes.gather(images, masks)}
+        repoint(root, name, images, photos, described, call.note)
+    if there := ready(root, name, "cityscapes", described):
+        return there
+    try:
+        tasks = cityscapes.gather(images, masks)
+    except DataError:
+        archives.reopen(images, root)
+        archives.reopen(masks, root)
+        raise
+    with resumable(root, name, described) as journal:
+        records = convert_all(
+            tasks, journal, {}, cityscapes.CLASSES, jpg=form == "jpg", fix=cityscapes.UNPACK, progress=progress
+        )
+        dataset = Dataset(
+            name=name,
+            kind="cityscapes",
+            root=journal.folder,
+            classes=cityscapes.CLASSES.names,
+            palette=cityscapes.CLASSES.palette,
+            train=tuple(records[task.id] for task in tasks if task.part == "train"),
+            val=tuple(records[task.id] for task in tasks if task.part == "val"),
+            licence=cityscapes.CLASSES.licence,
+            window=cityscapes.WINDOW,
+        )
+        write_dataset(dataset, {"source": described, "notes": _notes(len(dataset.train), len(dataset.val))})
+    return load_dataset(root, name)
 
 
 def _notes(train: int, val: int) -> list[str]:

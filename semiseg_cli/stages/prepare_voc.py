@@ -17,7 +17,7 @@ from semiseg_cli.core.files import write_text
 from semiseg_cli.core.sources import archives, voc
 from semiseg_cli.core.sources.journal import begun
 from semiseg_cli.core.sources.sbd import find_images, find_labels
-from semiseg_cli.stages.building import complete, interruptible, lost, made_of, place, ready, resumable
+from semiseg_cli.stages.building import alone, complete, interruptible, lost, made_of, place, ready, resumable
 from semiseg_cli.stages.convert import convert_all
 from semiseg_cli.stages.locate import NO_SBD, Call, locate_voc
 from semiseg_cli.stages.progress import Progress, silent
@@ -55,10 +55,11 @@ def prepare_voc(
         bare = not (source or archive or sbd or fetch)
         if bare and before and (before["sbd"] or not around) and not lost(root, name):
             return load_dataset(root, name)
-        devkit, labels = locate_voc(call)
-        if before and (place(devkit, root) != before["devkit"] or _sbd_moved(call, labels)):
-            before = _moved(call, devkit, labels)
-        return _prepare(call, devkit, labels, before)
+        with alone(root, name):
+            devkit, labels = locate_voc(call)
+            if before and (place(devkit, root) != before["devkit"] or _sbd_moved(call, labels)):
+                before = _moved(call, devkit, labels)
+            return _prepare(call, devkit, labels, before)
 
 
 def _sbd_moved(call: Call, labels: Path | None) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -50,9 +50,10 @@ def train(
     out: the run directory itself; None: `runs_root` and a name made from the configuration. init: a checkpoint whose
     network the run starts from. dry_run: check everything, take a few steps, return their cost, write nothing.
     """
-    with signals() as stop, joined(device) as world:  # networks live in the functions it calls, gone when it ends
+    # networks live in the functions it calls, gone when it ends
+    with signals() as stop, joined(device) as world, ExitStack() as held:
         screen = screen if screen and world.main else Silent()
-        return _start(resolved, data_root, runs_root, out, init, dry_run, world, screen, stop)
+        return _start(resolved, data_root, runs_root, out, init, dry_run, world, screen, stop, held)
 
 
 def resume(
@@ -81,13 +82,16 @@ def _start(
     world: World,
     screen: Screen,
     stop: Signals,
+    held: ExitStack,
 ) -> dict[str, Any]:
+    """held: keeps the run's directory this process's own."""
     config, run = resolved.config, None
     made = bool(out and not out.exists())
     stop.at_once = world.size == 1 or dry_run  # a process that left alone would leave its peers waiting
     try:
         if out and world.main and not dry_run:
             run = runs.claim_run(out)  # before the work of loading: a taken directory is refused at once
+            held.enter_context(runs.owned(run))
         resolved = sized(resolved, load_dataset(data_root, config.data.name), world.device.type == "cuda", screen.note)
         config = thawed(resolved.config, init, screen.note)
         if dry_run:
@@ -96,12 +100,15 @@ def _start(
         session = open_config(config, data_root, world, screen, init)
         _hold(stop, world)
     except BaseException:
+        held.close()
         if run and made:
             with suppress(OSError):
                 run.rmdir()  # nothing is in it yet
         raise
     if world.main:
-        run = run or runs.create_run(runs_root, runs.run_name(config))
+        if run is None:
+            run = runs.create_run(runs_root, runs.run_name(config))
+            held.enter_context(runs.owned(run))
         runs.write_config(run, settled(resolved, session.config))
         runs.write_environment(run, session.device_name)
         remember(run, session.dataset.root)
@@ -132,6 +139,13 @@ def _resume(
             why="it stopped before its first save",
             fix=f"it starts anew with {command('train', '-c', run / 'config.toml', root=data_root)}",
         )
+    with runs.owned(run) if world.main else nullcontext():
+        return _go_on(run, config, data_root, world, screen, stop)
+
+
+def _go_on(
+    run: Path, config: Config, data_root: Path | None, world: World, screen: Screen, stop: Signals
+) -> dict[str, Any]:
     session = open_config(config, find_root(config.data.name, data_root, run), world, screen, bare=True)
     meta = restore(session, run / STATE)
     screen.note(f"{run} goes on from step {meta['step']} of {config.train.steps}")

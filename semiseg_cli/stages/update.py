@@ -25,7 +25,7 @@ from semiseg_cli.core.sources.classes import read_classes
 from semiseg_cli.core.sources.codes import parse_codes
 from semiseg_cli.core.sources.folder import Folders, gather
 from semiseg_cli.core.sources.told import REFUSE, Told, tabulate
-from semiseg_cli.stages.building import building
+from semiseg_cli.stages.building import alone, building
 from semiseg_cli.stages.prepare import Given, build_folder
 from semiseg_cli.stages.progress import Progress, silent
 
@@ -51,6 +51,9 @@ def update_folder(
     said before, which stays. Raises UsageError where they do not, and for a dataset of another kind; DataError as
     `prepare_folder` does. Then nothing has changed.
     """
+    if _aside(root, name).exists():
+        with alone(root, name):
+            _put_back(root, name)
     before, table = load_dataset(root, name), manifest(root / name)
     if before.kind != "folder":
         fix = command("prepare", "folder", "--help")
@@ -63,21 +66,48 @@ def update_folder(
     _refuse_others(name, given, told or Told(), long_side, levels)
     if _same(given.source(), table["source"]):
         return before, [f"nothing changed in the folders of {name}"]
-    there, aside = root / name, root / f".{name}.before-{os.getpid()}"
+    there, aside = root / name, _aside(root, name)
     try:
         with building(root, name) as folder:
+            shutil.rmtree(aside, ignore_errors=True)
             build_folder(folder, name, given, progress, before)
+            for entry in there.iterdir():
+                if entry.name not in (*MADE, table.get("classes_file", "")):
+                    _keep(entry, folder / entry.name)
             os.rename(there, aside)
     except BaseException:
-        if aside.exists() and not there.exists():
-            os.rename(aside, there)
+        _put_back(root, name)
         raise
-    for entry in aside.iterdir():
-        if entry.name not in (*MADE, table.get("classes_file", "")):
-            os.rename(entry, there / entry.name)
     shutil.rmtree(aside, ignore_errors=True)
     after = load_dataset(root, name)
     return after, [*_changes(before, after), *_splits(after)]
+
+
+def _aside(root: Path, name: str) -> Path:
+    """Where a dataset is while its successor takes its name."""
+    return root / f".{name}.before"
+
+
+def _put_back(root: Path, name: str) -> None:
+    """Give a dataset its name again where an update ended between taking it and giving it to the new one."""
+    there, aside = root / name, _aside(root, name)
+    if aside.exists() and not there.exists():
+        os.rename(aside, there)
+
+
+def _keep(entry: Path, new: Path) -> None:
+    """The same files in another folder, under another name for what they hold: whoever is killed here loses nothing."""
+    if entry.is_dir() and not entry.is_symlink():
+        shutil.copytree(entry, new, symlinks=True, copy_function=_link)
+    else:
+        _link(entry, new)
+
+
+def _link(file: str | Path, new: str | Path) -> None:
+    try:
+        os.link(file, new, follow_symlinks=False)
+    except OSError:  # a disk that knows no second names
+        shutil.copy2(file, new, follow_symlinks=False)
 
 
 def on_disk(dataset: Dataset) -> list[str]:
