@@ -41,7 +41,7 @@ def fake_splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
     (folder / "voc").mkdir(parents=True)
     (folder / "voc" / "fine.toml").write_text(recipe("fine", "lists/fine.txt", FINE, {2: "1/8", 4: "1/4"}))
     (folder / "voc" / "mixed.toml").write_text(recipe("mixed", "", ALL, {5: "1/8", 10: "1/4"}))
-    remote = 'data = "voc"\nlist = "fine/2"\nfolder = "a"\nbytes = 9\nlabeled = ""\nunlabeled = ""'
+    remote = 'data = "voc"\nlist = "fine/2"\nfolder = "a"\nbytes = 9000\nlabeled = ""\nunlabeled = ""'
     text = f'name = "S"\npage = "https://g/S"\nlicence = "MIT"\nurl = "u"\n[[list]]\n{remote}'
     (folder / "someone.toml").write_text(text)
     monkeypatch.setattr(protocols, "_folder", lambda: folder)

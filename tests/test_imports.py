@@ -17,7 +17,7 @@ FILES = sorted((ROOT / PACKAGE).rglob("*.py"))
 # "" is the package itself, for its version
 EVERYONE = (
     "", "core.commands", "core.errors", "core.files", "core.owner", "core.places", "core.types", "core.networks",
-    "core.settings", "core.registry",
+    "core.settings", "core.registry", "core.reading", "core.tensors", "core.web",
 )  # fmt: skip
 
 # What a part of the package may import from it, besides EVERYONE. The longest part that fits a module counts.
@@ -58,6 +58,9 @@ ALLOWED = {
     "core.machine": (),
     "core.owner": (),
     "core.places": (),
+    "core.reading": (),
+    "core.tensors": (),
+    "core.web": (),
     "core.registry": (),
     "core.stopping": (),
     "core.spread": (),
@@ -90,6 +93,9 @@ THIRD_PARTY = {
     "core.machine": set[str](),
     "core.owner": set[str](),
     "core.places": set[str](),
+    "core.reading": set[str](),
+    "core.tensors": {"torch"},
+    "core.web": set[str](),
     "core.registry": set[str](),
     "core.stopping": set[str](),
     "core.runs": set[str](),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import tempfile
 import traceback
@@ -46,10 +47,15 @@ def _known(error: Exception) -> SemisegError | None:
     """The error as one that the user can act on; None for a bug. Names are compared so that torch stays unimported."""
     if isinstance(error, SemisegError):
         return error
-    if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
+    short = any(words in str(error) for words in ("can't allocate memory", "Insufficient memory"))  # PyTorch, OpenCV
+    if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError) or short:
         first = (str(error).splitlines() or [""])[0]
         fix = "a smaller --batch, -s train.crop=..., or -s train.micro_batch=... (accumulation: the same batch)"
         return DeviceError("the device ran out of memory", why=first, fix=fix)
+    if isinstance(error, OSError) and error.filename is not None:  # a disk, a right, a link in a circle: no bug
+        name = error.filename.decode(errors="replace") if isinstance(error.filename, bytes) else error.filename
+        fix = f"ls -l {shlex.quote(str(name))}"
+        return SemisegError(f"cannot use {name}", why=error.strerror or str(error), fix=fix)
     return None
 
 

@@ -38,7 +38,8 @@ class Origin:
     @classmethod
     def of(cls, meta: Mapping[str, Any]) -> Origin:
         """What a checkpoint says of it; those from before it was kept say nothing."""
-        return cls(**meta["encoder"]) if "encoder" in meta else cls("unknown")
+        said = meta.get("encoder")
+        return cls(said["weights"], said["licence"]) if said else cls("unknown")
 
 
 class Compilable(nn.Module):

@@ -5,16 +5,28 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from semiseg_cli.core.commands import data_root
 from semiseg_cli.core.files import unwritable, write_text
+from semiseg_cli.core.reading import read_json, read_toml
 
 MEMORY = "environment.json"  # of a run
 NEAR = 3  # folders above a run in which a moved dataset is looked for
+
+
+class Place(TypedDict):
+    """Where the dataset of a run is, from anywhere and from the run, and a digest of what it holds."""
+
+    folder: str
+    from_run: str
+    holds: NotRequired[str]
+
+
+class Memory(TypedDict, total=False):
+    data: Place
 
 
 def remember(run: Path, dataset: Path) -> None:
@@ -47,7 +59,7 @@ def find_root(name: str, given: Path | None = None, source: Path | None = None) 
 def contents(folder: Path) -> str:
     """A digest of what a prepared dataset holds, wherever it lies; empty where that cannot be read."""
     try:
-        table = tomllib.loads((folder / "dataset.toml").read_text(encoding="utf-8"))
+        table = read_toml(folder / "dataset.toml")
     except (OSError, ValueError):
         return ""
     held = [table.get(key) for key in ("kind", "classes", "counts", "pixels", "fingerprints")]
@@ -69,7 +81,7 @@ def _folders(run: Path, name: str, data: dict[str, Any]) -> Iterator[Path]:
 def _read(run: Path) -> dict[str, Any]:
     """What a run's environment.json says; empty where there is none that can be read."""
     try:
-        found = json.loads((run / MEMORY).read_text(encoding="utf-8"))
+        found: dict[str, Any] = read_json(run / MEMORY, Memory)
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return found

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from semiseg_cli import __version__
 from semiseg_cli.core import files, owner
@@ -32,10 +33,45 @@ from semiseg_cli.core.config.names import Flat
 from semiseg_cli.core.config.toml import flat, read_toml, to_toml
 from semiseg_cli.core.errors import CheckpointError, SemisegError, UsageError
 from semiseg_cli.core.files import NETWORKS, STATE, resuming, settle, unwritable, write_text
+from semiseg_cli.core.reading import parse_json, read_json, read_text
 from semiseg_cli.core.settings import Config, Unread
 
 if TYPE_CHECKING:
     from semiseg_cli.core.data.spec import Partition
+
+class Lists(TypedDict, total=False):
+    """partition.json."""
+
+    name: str
+    fingerprint: str
+    protocol: str
+    labeled: int
+    unlabeled: int
+
+
+class Logged(TypedDict):
+    """A line of metrics.jsonl: of steps, or with a `miou` of an evaluation."""
+
+    step: int
+    miou: NotRequired[float]
+
+
+class Scores(TypedDict):
+    step: int
+    miou: float
+
+
+class Result(TypedDict):
+    """result.json."""
+
+    run: str | None
+    method: str
+    partition: str
+    steps: int
+    seconds: float
+    last: Scores | None
+    best: Scores | None
+
 
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "safetensors")
 
@@ -48,7 +84,8 @@ def run_name(config: Config) -> str:
     labeled, path = config.data.labeled or "all", Path(config.data.labeled or "all")
     is_number = labeled.replace("/", "").isdecimal()
     words = labeled.replace("/", "of") if is_number else path.stem if path.suffix else "-".join(path.parts[-2:])
-    return "-".join((config.data.name, words, config.title, config.model.backbone, f"s{config.train.seed}"))
+    name = "-".join((config.data.name, words, config.title, config.model.backbone, f"s{config.train.seed}"))
+    return re.sub(r"[/\\\0]", "-", name)
 
 
 def create_run(root: Path, name: str) -> Path:
@@ -103,7 +140,7 @@ def write_config(run: Path, resolved: Resolved) -> None:
 def read_config(run: Path) -> Flat:
     """The flat configuration of a run, a layer for `resolve`. Raises UsageError if `run` is no run directory."""
     path = run / "config.toml"
-    if not path.exists():
+    if not path.is_file():
         raise UsageError(f"{run} is not a run", why="it holds no config.toml", fix=f"ls {shlex.quote(str(run.parent))}")
     return flat(read_toml(path))
 
@@ -144,7 +181,10 @@ def write_partition(run: Path, partition: Partition) -> None:
 def read_partition(run: Path) -> dict[str, Any]:
     """What `write_partition` wrote; empty for a run of an earlier version."""
     path = run / "partition.json"
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    try:
+        found: dict[str, Any] = read_json(path, Lists) if path.exists() else {}
+    except (OSError, ValueError) as error:
+        raise _damaged(path, error) from error
     return found
 
 
@@ -164,10 +204,16 @@ def settle_metrics(run: Path) -> None:
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """The rows of metrics.jsonl; a last line that a crash cut short is left out."""
-    path = run / "metrics.jsonl"
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
-    return [json.loads(line) for line in lines]
+    """The rows of metrics.jsonl; a last line that a crash cut short is left out, other damage is a CheckpointError."""
+    path, rows = run / "metrics.jsonl", list[dict[str, Any]]()
+    try:
+        lines = read_text(path).split("\n")[:-1] if path.exists() else []
+        for line in lines:
+            rows.append(parse_json(line, Logged))
+    except (OSError, ValueError) as error:
+        number = len(rows) + 1
+        raise _damaged(path, f"line {number}: {error}", f"sed -i {number}d {shlex.quote(str(path))}") from error
+    return rows
 
 
 def truncate_metrics(run: Path, step: int, measured: int) -> None:
@@ -187,6 +233,16 @@ def finish(run: Path, result: dict[str, Any]) -> None:
     _write(run / "result.json", json.dumps(result, indent=2) + "\n")
 
 
+def read_result(run: Path) -> dict[str, Any]:
+    """What `finish` wrote. Raises CheckpointError where it is damaged."""
+    path = run / "result.json"
+    try:
+        found: dict[str, Any] = read_json(path, Result)
+    except (OSError, ValueError) as error:
+        raise _damaged(path, error, f"rm {shlex.quote(str(path))} && {resuming(run)}") from error
+    return found
+
+
 def is_finished(run: Path) -> bool:
     return (run / "result.json").exists()
 
@@ -203,6 +259,10 @@ def recording(run: Path) -> Iterator[None]:
                 file.write(f"{now}\n{traceback.format_exc()}\n")
                 error.add_note(f"the traceback is in {path}")
         raise
+
+
+def _damaged(path: Path, why: object, fix: str = "") -> CheckpointError:
+    return CheckpointError(f"{path} is damaged", why=str(why), fix=fix or "put it back as it was, or remove it")
 
 
 def _write(path: Path, text: str) -> None:

@@ -22,6 +22,7 @@ import cv2
 from semiseg_cli.core.commands import command
 from semiseg_cli.core.data.again import bringing_back
 from semiseg_cli.core.data.index import load_dataset, manifest, to_toml
+from semiseg_cli.core.data.names import fit_for_a_file
 from semiseg_cli.core.data.spec import Dataset
 from semiseg_cli.core.errors import DataError, Interrupted
 from semiseg_cli.core.owner import NAME, owned
@@ -97,24 +98,26 @@ def lost(root: Path, name: str) -> list[Path]:
 @contextmanager
 def building(root: Path, name: str) -> Iterator[Path]:
     """A hidden folder that becomes `<root>/<name>` if all goes well, and vanishes otherwise."""
-    root.mkdir(parents=True, exist_ok=True)
-    with alone(root, name):
-        for left in root.glob(f".{name}.partial-*"):  # somebody was killed here
-            shutil.rmtree(left, ignore_errors=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{name}.partial-", dir=root))
-        try:
-            folder.chmod(0o755)  # mkdtemp makes it private
-            yield folder
-            os.rename(folder, root / name)
-        except OSError as error:
-            raise DataError(f"{root / name} cannot be written", why=str(error)) from error
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+    try:
+        with alone(root, name):
+            for left in root.glob(f".{name}.partial-*"):  # somebody was killed here
+                shutil.rmtree(left, ignore_errors=True)
+            folder = Path(tempfile.mkdtemp(prefix=f".{name}.partial-", dir=root))
+            try:
+                folder.chmod(0o755)  # mkdtemp makes it private
+                yield folder
+                os.rename(folder, root / name)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+    except OSError as error:
+        fix = "free some disk space, or another data root: --root DIR"
+        raise DataError(f"{root / name} cannot be written", why=str(error), fix=fix) from error
 
 
 @contextmanager
 def alone(root: Path, name: str) -> Iterator[None]:
     """Within it nobody else prepares `<root>/<name>`. UsageError, naming who does, if somebody does."""
+    fit_for_a_file(name, "the dataset's name")
     if not root.is_dir():
         root.mkdir(parents=True, exist_ok=True)
     with owned(root / f".{name}{NAME}", f"the dataset {name} in {root}"):

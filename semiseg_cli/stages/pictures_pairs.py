@@ -48,7 +48,7 @@ def pairs_gallery(
         rows.append(Row(f"{record.id}: {told}", tiles))
         images.append({"id": record.id, "nearest": [each.id for each in near], "distance": away})
     columns = ["unlabeled", "nearest labeled", "its mask", "second", "third"][: 2 + others]
-    subtitle = f"{dataset.name}: {len(rows)} of {len(partition.unlabeled)} unlabeled images, {pairs.meta['metric']} "
-    subtitle += f"distance of pooled features of {pairs.meta['encoder']}; {partition.name}"
+    subtitle = f"{dataset.name}: {len(rows)} of {len(partition.unlabeled)} unlabeled images, {pairs.metric} "
+    subtitle += f"distance of pooled features of {pairs.encoder}; {partition.name}"
     gallery = Gallery("Nearest labeled images", subtitle, columns, rows, legend)
     return gallery, {"pairs": str(pairs.path), "images": images}

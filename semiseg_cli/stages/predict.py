@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from semiseg_cli.core.beside import beside
 from semiseg_cli.core.commands import command
 from semiseg_cli.core.data.depths import Levels, is_deep, levels_of
-from semiseg_cli.core.data.listing import left_out, look_below, suffixes
+from semiseg_cli.core.data.listing import leads_to, left_out, look_below, suffixes
 from semiseg_cli.core.data.photos import read_image
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.errors import DataError, UsageError
@@ -147,17 +147,17 @@ def find_images(
     for given in images:
         if not given.exists():
             raise DataError(f"there is no file or folder {given}", fix="semiseg predict CKPT photos/")
-        place = given.resolve()
-        written = [(out / part).resolve() for part in WRITTEN]
-        if place == out.resolve() or any(place.is_relative_to(folder) for folder in written):
+        place = leads_to(given)
+        written = [leads_to(out / part) for part in WRITTEN]
+        if place == leads_to(out) or any(place.is_relative_to(folder) for folder in written):
             fix = "give the predictions a folder of their own: -o predictions"
             raise UsageError(f"{given} is both read and written", fix=fix)
-        below = look_below(given, {out.resolve()}) if given.is_dir() else None
+        below = look_below(given, {leads_to(out)}) if given.is_dir() else None
         if below and (line := left_out(given, below.others.items())):
             note(line)
         for path in below.files if below else [given]:
             id = (path.relative_to(given) if given.is_dir() else Path(path.name)).with_suffix("").as_posix()
-            if id in found and found[id].resolve() != path.resolve():
+            if id in found and leads_to(found[id]) != leads_to(path):
                 why = f"both would be written to {out / 'labels' / id}.png"
                 raise DataError(f"{found[id]} and {path} collide", why=why, fix="rename one, or predict them apart")
             found[id] = path

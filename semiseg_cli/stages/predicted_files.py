@@ -23,6 +23,7 @@ from torch import Tensor
 
 from semiseg_cli.core.data.georeference import georeference
 from semiseg_cli.core.data.imaging import write_image
+from semiseg_cli.core.data.names import below
 from semiseg_cli.core.errors import DataError
 from semiseg_cli.core.files import write_text
 from semiseg_cli.core.inference.predictions import Array, save_confidence, save_index, save_probabilities
@@ -63,6 +64,7 @@ class Output:
 
     def write(self, id: str, source: Path, image: Array, found: Prediction) -> None:
         """All files of an image."""
+        below(self.folder, id)
         save_index(self.folder / LABELS / f"{id}.png", found.label_HW, self.palette)
         if tags := georeference(source):
             save_index(self.folder / GEOTIFF / f"{id}.tif", found.label_HW, self.palette, tags)

@@ -9,9 +9,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import Request, urlopen
 
 from semiseg_cli.core.commands import command
 from semiseg_cli.core.data.again import preparing
@@ -23,6 +22,7 @@ from semiseg_cli.core.files import write_bytes
 from semiseg_cli.core.models.published import cache_folder
 from semiseg_cli.core.partitions.protocols import Published, Repository, recognise, repositories
 from semiseg_cli.core.partitions.splits import from_lists
+from semiseg_cli.core.web import ask, body
 from semiseg_cli.stages.progress import Progress, silent
 from semiseg_cli.stages.split import write_list
 
@@ -108,7 +108,7 @@ def fetch_lists(
         for each in wanted:
             for name, sha256 in each.files:
                 address = f"{url or repository.url}/{each.folder}/{name}"
-                _fetch(address, place / each.folder / name, sha256, repository, root)
+                _fetch(address, place / each.folder / name, sha256, each.bytes, repository, root)
                 advance()
     return _import_all(root, [place / each.folder for each in wanted], datasets)
 
@@ -152,17 +152,20 @@ def _target(
     return max(fitting, key=lambda each: hits[each.name])
 
 
-def _fetch(address: str, file: Path, sha256: str, repository: Repository, root: Path) -> None:
-    """`file` with the content that was published, or DataError; never a part of it, or something else."""
+def _fetch(address: str, file: Path, sha256: str, most: int, repository: Repository, root: Path) -> None:
+    """`file` with the content that was published, or DataError; never a part of it, or something else.
+
+    most: bytes that it can have.
+    """
     if file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == sha256:
         return
     file.parent.mkdir(parents=True, exist_ok=True)
     line = command("split", "--import", f"{repository.page.rsplit('/', 1)[-1]}/splits", root=root)
     by_hand = f"git clone {repository.page} && {line}"
     try:
-        with urlopen(Request(address, headers={"User-Agent": "semiseg"}), timeout=TIMEOUT_SECONDS) as response:
-            content = response.read()
-    except (URLError, OSError, ValueError) as error:
+        with ask(address, timeout=TIMEOUT_SECONDS) as answer:
+            content = body(answer, most)
+    except (OSError, HTTPException, ValueError) as error:
         fix = f"where there is a network: {by_hand}"
         raise DataError(f"{address} cannot be fetched", why=str(error), fix=fix) from None
     found = hashlib.sha256(content).hexdigest()

@@ -5,15 +5,23 @@ from __future__ import annotations
 import json
 import statistics
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from semiseg_cli.core import runs
-from semiseg_cli.core.errors import UsageError
+from semiseg_cli.core.errors import SemisegError
 from semiseg_cli.core.inference.metrics import HEADLINE, METRICS
 from semiseg_cli.core.partitions.protocols import recognise
 from semiseg_cli.core.partitions.titles import recorded
+from semiseg_cli.core.reading import shaped
 
 Row = dict[str, Any]
+Settings = TypedDict(  # that a row tells
+    "Settings",
+    {
+        "method.name": str, "data.name": str, "data.labeled": str, "model.backbone": str, "train.seed": int,
+        "train.steps": int,
+    },
+)  # fmt: skip
 
 
 def summarise_runs(root: Path) -> dict[str, Any]:
@@ -26,10 +34,10 @@ def summarise_runs(root: Path) -> dict[str, Any]:
     rows, configs, unreadable = list[Row](), list[dict[str, Any]](), list[str]()
     for run in runs.list_runs(root):
         try:
-            config = runs.read_config(run)
+            config = shaped(runs.read_config(run), Settings)
             rows.append(_row(run, config))
             configs.append(config)
-        except (UsageError, OSError, ValueError, KeyError) as error:
+        except (SemisegError, OSError, ValueError) as error:
             unreadable.append(f"{run}: {error}")
     return {"runs": rows, "seeds": _over_seeds(rows, configs), "unreadable": unreadable}
 

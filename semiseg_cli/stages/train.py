@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import replace
@@ -130,7 +129,7 @@ def _resume(
     config = runs.config_of(run)
     refuse_changes(config, overrides)
     if runs.is_finished(run):
-        done: dict[str, Any] = json.loads((run / "result.json").read_text(encoding="utf-8"))
+        done = runs.read_result(run)
         screen.note(f"{run} is finished; nothing to do")
         return done
     if not (run / STATE).is_file():

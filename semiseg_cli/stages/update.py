@@ -17,6 +17,7 @@ from typing import Any
 from semiseg_cli.core.commands import command
 from semiseg_cli.core.data.depths import Levels
 from semiseg_cli.core.data.index import load_dataset, manifest
+from semiseg_cli.core.data.listing import leads_to
 from semiseg_cli.core.data.names import listed
 from semiseg_cli.core.data.spec import Dataset
 from semiseg_cli.core.errors import DataError, SemisegError, UsageError
@@ -59,7 +60,7 @@ def update_folder(
         fix = command("prepare", "folder", "--help")
         raise UsageError(f"{name} was not prepared from folders of images, but from {before.kind}", fix=fix)
     folders = Folders.of(table["source"] | {key: str(path) for key, path in (moved or {}).items() if path})
-    if unlabeled and unlabeled.resolve() not in {path.resolve() for path in folders.all}:
+    if unlabeled and leads_to(unlabeled) not in {leads_to(path) for path in folders.all}:
         more = (*folders.more, unlabeled)
         folders = replace(folders, more=more) if folders.unlabeled else replace(folders, unlabeled=unlabeled)
     given = _given_before(before, table, folders, classes)

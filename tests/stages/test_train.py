@@ -452,7 +452,8 @@ def test_a_run_that_diverges_says_what_it_has(
     monkeypatch.setattr(STPG, "step", broken)
     with pytest.raises(Diverged) as error:
         start(method="stpg", changes=changes)
-    assert error.value.why == f"usually a learning rate that is too high; {kept}"
+    assert error.value.why.startswith("usually a learning rate that is too high; its images: labeled: /")
+    assert error.value.why.endswith(f".png; {kept}")
     assert (tmp_path / "run" / "last.safetensors").exists() == ("state and" in kept)
     assert (tmp_path / "run" / "best.safetensors").exists() == ("best" in kept)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -14,6 +13,7 @@ from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.files import toml_value
 from semiseg_cli.core.methods import METHODS
 from semiseg_cli.core.methods.plugins import PLUGINS
+from semiseg_cli.core.reading import read_toml as read_toml_tables
 from semiseg_cli.core.settings import hints
 
 HEADER = """\
@@ -27,10 +27,11 @@ HEADER = """\
 def read_toml(path: Path) -> dict[str, Any]:
     """The tables of a TOML file. Raises UsageError naming the file if it is absent or broken."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, Any] = read_toml_tables(path)
+        return found
     except FileNotFoundError:
         raise UsageError(f"there is no file {path}", fix="check the path") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read as TOML", why=str(error)) from error
 
 

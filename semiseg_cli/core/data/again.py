@@ -5,16 +5,29 @@ from __future__ import annotations
 import itertools
 import re
 import shlex
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from semiseg_cli.core.commands import command
 from semiseg_cli.core.data.kinds import KINDS, Kind, benchmarks
 from semiseg_cli.core.data.spec import Dataset
 from semiseg_cli.core.errors import BadFile, DataError
+from semiseg_cli.core.reading import SMALL, parse_toml, read_bytes
+
+
+class Source(TypedDict, total=False):
+    more: list[str]
+
+
+class Described(TypedDict, total=False):
+    """What `dataset.toml` says of how the dataset was made."""
+
+    kind: str
+    classes_file: str
+    source: Source
+
 
 USUALLY = {"ignore": 255, "long_side": 1024}  # what `prepare folder` takes where it is not told
 
@@ -116,7 +129,7 @@ def _as_before(kind: Kind, source: Mapping[str, Any], root: Path) -> list[str]:
     said = dict[str, str]()
     for option, entry in kind.places.items():
         key, _, around = entry.partition("/")
-        if place := source.get(key):
+        if (place := source.get(key)) and isinstance(place, str):
             path = root / place
             said[option] = place if place == "none" else str(path.parent if around else path)
     said |= {f"--{key}": str(source[key]) for key in kind.numbers if key in source}
@@ -133,10 +146,11 @@ def _as_before(kind: Kind, source: Mapping[str, Any], root: Path) -> list[str]:
 def _described(folder: Path) -> dict[str, Any]:
     """What `dataset.toml` says: of a damaged one the kind, if it still tells it."""
     try:
-        text = (folder / "dataset.toml").read_text(encoding="utf-8", errors="replace")
+        text = read_bytes(folder / "dataset.toml", SMALL).decode("utf-8", "replace")
     except OSError:
         return {}
     try:
-        return tomllib.loads(text)
+        table: dict[str, Any] = parse_toml(text, Described)
     except ValueError:
         return {"kind": found[1]} if (found := re.search(r'^kind = "([\w-]+)"$', text, re.MULTILINE)) else {}
+    return table

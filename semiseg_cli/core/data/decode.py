@@ -4,39 +4,46 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image, UnidentifiedImageError
 
-from semiseg_cli.core.data.photos import read_image, reduced, reduced_size
+from semiseg_cli.core.data.photos import LARGEST, believe, read_image, reduced, reduced_size
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.errors import BadFile, DataError
+from semiseg_cli.core.reading import read_bytes
 
 Array = np.ndarray[Any, np.dtype[np.uint8]]
+Size = tuple[int, int]  # height and width
 
 JPEG, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 FIX = "replace the file, or prepare the dataset again"
 
 
-def decode_image(path: Path) -> Array:
-    """An 8-bit image as uint8 HxWx3 RGB. Raises DataError naming the file when it cannot be decoded to its end."""
-    return np.asarray(_decode(path, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION), np.uint8)
+def decode_image(path: Path, size: Size | None = None) -> Array:
+    """An 8-bit image as uint8 HxWx3 RGB. Raises DataError naming the file when it cannot be decoded to its end.
+
+    size: height and width as the index says; a file of another is not decoded.
+    """
+    return np.asarray(_decode(path, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION, size), np.uint8)
 
 
-def decode_mask(path: Path) -> Array:
+def decode_mask(path: Path, size: Size | None = None) -> Array:
     """An 8-bit index PNG, as `prepare` writes them, as uint8 HxW. Raises DataError naming the file."""
-    mask = _decode(path, cv2.IMREAD_UNCHANGED)
+    mask = _decode(path, cv2.IMREAD_UNCHANGED, size)
     if mask.ndim != 2 or mask.dtype != np.uint8:
         raise BadFile(f"{path} is not an 8-bit index mask", fix=FIX)
     return np.asarray(mask, np.uint8)
 
 
-def _decode(path: Path, flags: int) -> np.ndarray[Any, Any]:
+def _decode(path: Path, flags: int, size: Size | None) -> np.ndarray[Any, Any]:
     try:
-        data = path.read_bytes()
-    except OSError as error:
+        data = read_bytes(path, LARGEST)
+    except (OSError, ValueError) as error:
         why = "the file does not exist" if isinstance(error, FileNotFoundError) else str(error)
         raise BadFile(f"cannot read {path}", why=why, fix=FIX) from None
     if data.startswith(JPEG) and not data.endswith(JPEG_END):  # OpenCV would fill up with grey what is not there
@@ -44,10 +51,30 @@ def _decode(path: Path, flags: int) -> np.ndarray[Any, Any]:
             read_image(path)  # as `prepare` does: some cameras write more behind a picture that is whole
         except DataError as error:
             raise BadFile(f"{path} ends before its picture does", why=error.why, fix=FIX) from error
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+    pixels = None
+    try:
+        _fitting(path, data, size)
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, OSError, ValueError, cv2.error) as error:
+        if isinstance(error, DataError):
+            raise
     if pixels is None:
         raise BadFile(f"cannot read {path}", why="it is damaged or not an image", fix=FIX)
     return pixels
+
+
+def _fitting(path: Path, data: bytes, size: Size | None) -> None:
+    """Raise BadFile for an image whose header says another size, or one that so few bytes cannot hold."""
+    with Image.open(BytesIO(data)) as image:
+        width, height = image.size
+        if size is None:
+            believe(image, len(data), path)
+        elif size != (height, width):
+            raise BadFile(
+                f"{path} is {width}x{height} pixels, the dataset's index says {size[1]}x{size[0]}",
+                why="the file changed after it was prepared, or image and mask differ in size",
+                fix=FIX,
+            )
 
 
 class Pixels:
@@ -93,15 +120,9 @@ class Pixels:
         return held[: 3 * area].reshape(*shape, 3), held[3 * area :].reshape(shape) if record.mask else None
 
     def _decode(self, record: Record) -> tuple[Array, Array | None]:
-        image = decode_image(record.image)
-        mask = decode_mask(record.mask) if record.mask else None
-        for path, found in ((record.image, image.shape[:2]), (record.mask, None if mask is None else mask.shape)):
-            if found is not None and found != (record.height, record.width):
-                raise BadFile(
-                    f"{path} is {found[1]}x{found[0]} pixels, expected {record.width}x{record.height}",
-                    why="the file changed after it was prepared, or image and mask differ in size",
-                    fix=FIX,
-                )
+        size = record.height, record.width
+        image = decode_image(record.image, size)
+        mask = decode_mask(record.mask, size) if record.mask else None
         small = reduced(image, self.long_side)
         if mask is not None and mask.shape != small.shape[:2]:
             mask = np.asarray(cv2.resize(mask, small.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)

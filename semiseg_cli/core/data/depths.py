@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from semiseg_cli.core.reading import regular
+
 Levels = tuple[int, int]  # the values that become 0 and 255; what is beyond becomes them too
 
 FULL: Levels = (0, 65535)
@@ -39,6 +41,7 @@ def to_bytes(values: NDArray[Any], levels: Levels) -> NDArray[np.uint8]:
 def is_deep(path: Path) -> bool:
     """Whether a file has 16 bits a channel, from its header; False for one that cannot be read."""
     try:
+        regular(path)
         with Image.open(path) as image:
             if image.mode.startswith("I"):
                 return True

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from PIL import TiffImagePlugin
 
+from semiseg_cli.core.reading import opened
+
 Tags = TiffImagePlugin.ImageFileDirectory_v2
 
 # GeoTIFF 1.1: pixel scale, tie points, transformation, key directory, double and ASCII parameters
@@ -17,7 +19,7 @@ ORIENTATION = 274
 def tiff_tags(path: Path) -> Tags | None:
     """The tags of a TIFF's first image, also of one that Pillow cannot decode; None for any other file."""
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             head = file.read(8)
             if head[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
                 return None

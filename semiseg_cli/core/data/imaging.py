@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semiseg_cli.core.data.photos import opened
+from semiseg_cli.core.errors import DataError
 from semiseg_cli.core.files import whole
 
 _ORIENTATION = 0x0112  # EXIF tag
+JPEG_SIDE = 65_500  # pixels, of OpenCV's and libjpeg's
 
 
 def orientation(path: Path) -> int:
@@ -37,6 +39,9 @@ def write_image(path: Path, pixels: NDArray[np.uint8]) -> Path:
     Returns the path.
     """
     options = [cv2.IMWRITE_JPEG_QUALITY, 95] if path.suffix == ".jpg" else [cv2.IMWRITE_PNG_COMPRESSION, 3]
+    if path.suffix == ".jpg" and max(pixels.shape[:2]) > JPEG_SIDE:
+        what = f"{path} would have {pixels.shape[1]}x{pixels.shape[0]} pixels, a JPEG has at most {JPEG_SIDE:,} a side"
+        raise DataError(what, fix="cut the image into tiles, or without tinted images: --no-overlay")
     done, data = cv2.imencode(path.suffix, pixels[:, :, ::-1] if pixels.ndim == 3 else pixels, options)
     assert done, path
     with whole(path) as new:

@@ -6,22 +6,43 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from semiseg_cli.core.commands import data_root
 from semiseg_cli.core.data.again import anew, first_steps, preparing
 from semiseg_cli.core.data.depths import FULL, levels_of
 from semiseg_cli.core.data.kinds import KINDS, USUAL
-from semiseg_cli.core.data.names import fingerprint
+from semiseg_cli.core.data.names import fingerprint, fit_for_a_file, unfit
 from semiseg_cli.core.data.spec import Dataset, Record
 from semiseg_cli.core.errors import DataError, UsageError, did_you_mean
 from semiseg_cli.core.files import toml_value, write_text
+from semiseg_cli.core.reading import WHOLE, Level, Side, read_text, read_toml, shaped
 
 SCHEMA = 1
+LONGEST = 1 << 20  # pixels of a side
 COLUMNS = ("id", "part", "image", "mask", "height", "width", "pixels")
+
+
+class Source(TypedDict, total=False):
+    long_side: Side
+
+
+class Manifest(TypedDict):
+    """What `dataset.toml` says that is read."""
+
+    schema: int
+    kind: str
+    classes: list[str]
+    palette: list[tuple[Level, Level, Level]]
+    ignore: Level
+    licence: str
+    window: Side
+    levels: NotRequired[tuple[int, int]]
+    source: NotRequired[Source]
+    notes: NotRequired[list[str]]
+    counts: NotRequired[dict[str, int]]
 
 
 def prepared(root: Path) -> list[str]:
@@ -55,31 +76,35 @@ def elsewhere(root: Path, name: str = "") -> str:
 
 def load_dataset(root: Path, name: str) -> Dataset:
     """Read `<root>/<name>`. Raises DataError where it is absent, damaged or of another schema."""
-    folder = root / name
+    folder = root / fit_for_a_file(name, "the dataset's name")
     table = manifest(folder)
-    index = folder / "index.tsv"
+    index, place = folder / "index.tsv", 1
     try:
-        lines = index.read_text(encoding="utf-8").split("\n")
+        lines = read_text(index, most=WHOLE).split("\n")
         if lines[0].split("\t") != list(COLUMNS) or lines[-1]:
             raise ValueError("its header or its last line is not as written")
-        rows = [parse_record(line, folder) for line in lines[1:-1]]
-        return Dataset(
-            name=name,
-            kind=table["kind"],
-            root=folder,
-            classes=tuple(table["classes"]),
-            palette=tuple((r, g, b) for r, g, b in table["palette"]),
-            train=tuple(record for part, record in rows if part == "train"),
-            val=tuple(record for part, record in rows if part == "val"),
-            ignore=table["ignore"],
-            licence=table["licence"],
-            window=table["window"],
-            long_side=table.get("source", {}).get("long_side", 0),
-            levels=levels_of(table),
-        )
-    except (OSError, ValueError, KeyError) as error:
-        what = f"the dataset in {folder} is damaged"
-        raise DataError(what, why=f"{index.name}: {error}", fix=anew(folder)) from error
+        rows = list[tuple[str, Record]]()
+        for place, line in enumerate(lines[1:-1], 2):  # noqa: B007  (it names the line of an error)
+            rows.append(parse_record(line, folder, len(table["classes"])))
+        if len({record.id for _, record in rows}) < len(rows):
+            raise ValueError("ids stand there twice")
+    except (OSError, ValueError) as error:
+        what, where = f"the dataset in {folder} is damaged", f"{index.name}, line {place}"
+        raise DataError(what, why=f"{where}: {error}", fix=anew(folder)) from error
+    return Dataset(
+        name=name,
+        kind=table["kind"],
+        root=folder,
+        classes=tuple(table["classes"]),
+        palette=tuple((r, g, b) for r, g, b in table["palette"]),
+        train=tuple(record for part, record in rows if part == "train"),
+        val=tuple(record for part, record in rows if part == "val"),
+        ignore=table["ignore"],
+        licence=table["licence"],
+        window=table["window"],
+        long_side=table.get("source", {}).get("long_side", 0),
+        levels=levels_of(table),
+    )
 
 
 def manifest(folder: Path) -> dict[str, Any]:
@@ -98,11 +123,16 @@ def manifest(folder: Path) -> dict[str, Any]:
         )
     fix = anew(folder)
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        table: dict[str, Any] = read_toml(path)
+        if table.get("schema") != SCHEMA:
+            raise DataError(f"{path} has schema {table.get('schema')}, this version reads {SCHEMA}", fix=fix)
+        shaped(table, Manifest)
+        if len(table["palette"]) != len(table["classes"]):
+            raise ValueError(f"{len(table['palette'])} colours for {len(table['classes'])} classes")
+    except (OSError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
         raise DataError(f"{path} cannot be read", why=str(error), fix=fix) from error
-    if table.get("schema") != SCHEMA:
-        raise DataError(f"{path} has schema {table.get('schema')}, this version reads {SCHEMA}", fix=fix)
     return table
 
 
@@ -126,7 +156,7 @@ def write_dataset(dataset: Dataset, extra: Mapping[str, Any]) -> None:
 def _write_index(folder: Path, text: str) -> None:
     """Write `index.tsv`; a description of another index is set aside first, so that they never stand side by side."""
     index, description, old = folder / "index.tsv", folder / "dataset.toml", folder / ".dataset.toml.old"
-    if index.is_file() and index.read_text(encoding="utf-8") == text:
+    if index.is_file() and index.read_bytes() == text.encode("utf-8"):
         return
     if description.is_file():
         os.replace(description, old)
@@ -174,12 +204,24 @@ def record_line(part: str, record: Record, folder: Path) -> str:
     return line
 
 
-def parse_record(line: str, folder: Path) -> tuple[str, Record]:
-    """The part and the record of a line. Raises ValueError for a line that is not as `record_line` writes it."""
+def parse_record(line: str, folder: Path, classes: int = 0) -> tuple[str, Record]:
+    """The part and the record of a line. Raises ValueError for a line that is not as `record_line` writes it.
+
+    classes: so many pixels of a class there are; 0: it is not known.
+    """
     id, part, image, mask, height, width, pixels = line.split("\t")
+    if wrong := unfit(id) or ("has no part train or val" if part not in ("train", "val") else ""):
+        raise ValueError(f"the image {id[:60]!r} {wrong}")
+    if "\0" in line:
+        raise ValueError(f"a path of {id[:60]!r} has a zero in it")
     counts = () if pixels == "-" else tuple(map(int, pixels.split(" ")))
+    size = int(height), int(width)
+    if not (min(size) > 0 and max(size) <= LONGEST):
+        raise ValueError(f"{id[:60]!r} has {size[0]} x {size[1]} pixels")
+    if min(counts, default=0) < 0 or (classes and len(counts) not in (0, classes)):
+        raise ValueError(f"{id[:60]!r} has pixels of {len(counts)} classes: {pixels[:60]}")
     path = None if mask == "-" else _absolute(mask, folder)
-    return part, Record(id, _absolute(image, folder), path, int(height), int(width), counts)
+    return part, Record(id, _absolute(image, folder), path, *size, counts)
 
 
 def _relative(path: Path, folder: Path) -> str:

@@ -53,11 +53,11 @@ def look_below(folder: Path, without: Collection[Path] = ()) -> Listing:
 
     without: folders that are left alone, resolved. Raises DataError for a folder that may not be read.
     """
-    found, seen = Listing(), {folder.resolve()}
+    found, seen = Listing(), {leads_to(folder)}
     for place, below, names in os.walk(folder, onerror=_refuse, followlinks=True):
         kept = list[str]()
         for name in sorted(below):
-            target = Path(place, name).resolve()
+            target = leads_to(Path(place, name))
             if name[0] == "." or target in without:
                 continue
             if target in seen:  # a link into its own folders, or a second one to the same
@@ -81,6 +81,11 @@ def look_below(folder: Path, without: Collection[Path] = ()) -> Listing:
 
 def _refuse(error: OSError) -> None:
     raise DataError(f"{error.filename} cannot be read", why=error.strerror or str(error)) from error
+
+
+def leads_to(path: Path) -> Path:
+    """The absolute path without links; of links in a circle, which `Path.resolve` raises for, one of them."""
+    return Path(os.path.realpath(path))
 
 
 def kind_of(name: str) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import codecs
 import hashlib
+import os
 import re
 from collections.abc import Collection, Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from semiseg_cli.core.errors import DataError
+from semiseg_cli.core.errors import DataError, UsageError
+from semiseg_cli.core.reading import read_bytes
 
 _ENDING = r"\.(?:jpe?g|png|bmp|tiff?|webp|ppm|pgm|gif|heic|heif|hif|avif|jfif|mat)"
 _SUFFIX = re.compile(f"{_ENDING}$", re.IGNORECASE)
@@ -37,6 +39,30 @@ def path_of(line: str) -> str:
     return _SUFFIX.sub("", (pair[1] if pair else first).replace("\\", "/"))
 
 
+def unfit(name: str) -> str:
+    """Why a name that stands in a file cannot be that of a file below a folder; empty where it can."""
+    if "\0" in name:
+        return "has a zero in it"
+    if name[:1] in ("/", "\\") or (os.name == "nt" and PureWindowsPath(name).drive):
+        return "is a path that begins at the root"
+    return "leads out of its folder" if ".." in re.split(r"[/\\]", name) else ""
+
+
+def fit_for_a_file(name: str, what: str) -> str:
+    """The name, if it is. UsageError for one that is not; what: whose name it is, as `the dataset's name`."""
+    if wrong := unfit(name):
+        fix = "a name alone, and --root for the folder that it is in"
+        raise UsageError(f"{what} {name!r} is not possible: it {wrong}", fix=fix)
+    return name
+
+
+def below(folder: Path, name: str) -> Path:
+    """`folder/name`, for a file that is written. DataError for a name that leads elsewhere."""
+    if wrong := unfit(name):
+        raise DataError(f"{name!r} {wrong}: nothing is written there", fix="rename the image, or repair index.tsv")
+    return folder / name
+
+
 def fingerprint(ids: Iterable[str]) -> str:
     """sha256 of the sorted unique image stems, joined by newline; of the ids where two of them share a stem."""
     unique = set(ids)
@@ -48,8 +74,8 @@ def fingerprint(ids: Iterable[str]) -> str:
 def read_lines(file: Path) -> list[str]:
     """Lines without their ends (of any system), outer spaces, a byte order mark, and empty ones; UTF-8 or UTF-16."""
     try:
-        text = decoded(file.read_bytes())
-    except OSError as error:
+        text = decoded(read_bytes(file))
+    except (OSError, ValueError) as error:
         raise DataError(f"{file} cannot be read", why=str(error)) from error
     return [line.strip() for line in text.splitlines() if line.strip()]
 

@@ -21,8 +21,14 @@ from semiseg_cli.core.data.depths import FULL, Levels, is_deep, to_bytes
 from semiseg_cli.core.data.georeference import tiff_tags
 from semiseg_cli.core.data.listing import AVIF, HEIF
 from semiseg_cli.core.errors import DataError
+from semiseg_cli.core.reading import regular
 
 _ORIENTATION = 0x0112  # EXIF tag
+LARGEST = 1 << 32  # bytes of an image file
+# Pixels that are always believed, and more for each byte. A JPEG needs 1 bit for each block of 64 in each channel, so
+# that one colour is 340 pixels a byte; deflate holds 1032 bytes in one, of 8 pixels each; a GIF's 12 bits hold 4096.
+FREE, EACH = 16 << 20, 8 * 1032
+HELD = {"JPEG": (1 << 20, 1000), "MPO": (1 << 20, 1000), "GIF": (1 << 22, 3000)}
 _ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # from half of what is refused on
 
@@ -33,7 +39,9 @@ def opened(path: Path) -> Iterator[Image.Image]:
     if path.suffix.lower() in HEIF | AVIF:
         _register_heif(path)
     try:
+        length = regular(path, LARGEST).st_size
         with Image.open(path) as image:
+            believe(image, length, path)
             yield image
     except (DataError, MemoryError):
         raise
@@ -41,6 +49,17 @@ def opened(path: Path) -> Iterator[Image.Image]:
         raise _too_large(path) from error
     except Exception as error:  # Pillow's decoders raise anything on damaged files
         raise DataError(f"{path} cannot be read as an image", why=str(error) or type(error).__name__) from error
+
+
+def believe(image: Image.Image, length: int, path: Path) -> None:
+    """Raise DataError for an image that says it has more pixels than `length` bytes of its kind can hold.
+
+    Its decoder would fill up the rest, and take memory for all.
+    """
+    free, each = HELD.get(image.format or "", (FREE, EACH))
+    if image.width * image.height > free + each * length:
+        size = f"{image.width}x{image.height} pixels"
+        raise DataError(f"{path} is damaged", why=f"it says it has {size}, which its {length:,} bytes cannot hold")
 
 
 def _register_heif(path: Path) -> None:
@@ -112,7 +131,10 @@ def _deep_colour(path: Path) -> NDArray[np.uint16]:
     import cv2  # not where `load` needs nothing else
 
     upper_HW3 = read_image(path)
-    read = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    try:
+        read = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        read = None
     if read is not None and read.ndim == 3 and read.dtype == np.uint16:
         stored = np.asarray(read[:, :, 2::-1], np.uint16)
         for flat in (stored, stored.transpose(1, 0, 2)):

@@ -27,6 +27,7 @@ from semiseg_cli.core.files import write_bytes
 from semiseg_cli.core.inference.predictions import load_image
 from semiseg_cli.core.networks import Encoder
 from semiseg_cli.core.ops.sizes import fit_image
+from semiseg_cli.core.reading import opened
 
 VERSION = 3  # of how maps are computed: those of another one are not taken
 PLAIN = (bool, int, float, str, tuple, list)  # what an encoder states of itself: taps, offset, multiple
@@ -138,8 +139,8 @@ def _mark(record: Record) -> str:
 @cache
 def _content(file: Path, size: int, time: int) -> str:
     """sha256 of a file, read once in a process while its size and time stay."""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    with opened(file) as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def fingerprint(encoder: Encoder, backbone: str, side: int) -> str:

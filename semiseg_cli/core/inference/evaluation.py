@@ -20,10 +20,10 @@ from torch import distributed as dist
 from semiseg_cli.core.data.again import adding
 from semiseg_cli.core.data.decode import decode_mask
 from semiseg_cli.core.data.spec import Dataset, Record
-from semiseg_cli.core.errors import BadFile, DataError
+from semiseg_cli.core.errors import DataError
 from semiseg_cli.core.inference.measures import Tally
 from semiseg_cli.core.inference.metrics import HEADLINE, NOTHING_MORE, Asked
-from semiseg_cli.core.inference.predictions import Array, load_image, predictions, save_predictions, size
+from semiseg_cli.core.inference.predictions import Array, load_image, predictions, save_predictions
 from semiseg_cli.core.inference.predictor import Predictor
 from semiseg_cli.core.ops.processes import anywhere
 
@@ -124,12 +124,7 @@ def load_labeled(record: Record, classes: int, ignore: int) -> tuple[Array, Arra
     """Image and mask of a prepared record; DataError when they differ in size or a label is outside the classes."""
     image, _ = load_image(record)
     assert record.mask is not None
-    mask = decode_mask(record.mask)
-    if mask.shape != image.shape[:2]:
-        raise BadFile(
-            f"mask {record.mask} is {size(mask)} pixels, its image {record.image} is {size(image)}",
-            fix="replace the mask by one of the image's size, then prepare the dataset again",
-        )
+    mask = decode_mask(record.mask, (record.height, record.width))
     if mask.max() >= classes:
         found = [int(value) for value in np.unique(mask) if value >= classes and value != ignore]
         if found:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import cv2
 import numpy as np
@@ -26,11 +26,20 @@ from semiseg_cli.core.errors import CheckpointError, DataError, SemisegError
 from semiseg_cli.core.files import write_text
 from semiseg_cli.core.networks import Encoder
 from semiseg_cli.core.ops.sizes import fit_image
+from semiseg_cli.core.reading import read_json
 
 SIDE = 512
 TOGETHER, PIXELS = 32, 2**22  # images and pixels of a group; no device's, so that another one can go on
 CPU_PIXELS = 2**18  # of a forward on a CPU, whose caches larger maps outgrow
 SAVED, SECONDS = 2**16, 10.0  # progress is recorded after so many rows, all of the file that is in memory, or so long
+
+
+class Written(TypedDict):
+    """How far a file has been written."""
+
+    done: int
+    count: int
+    width: int
 
 
 @dataclass(frozen=True)
@@ -50,11 +59,11 @@ class Features:
     def done(self) -> int:
         """Groups of images that are in the file; 0 where it is not as long as its record says."""
         try:
-            record = json.loads(self.record.read_text(encoding="utf-8"))
+            record = read_json(self.record, Written)
             fits = (record["count"], record["width"]) == (self.count, self.width)
             whole = self.path.stat().st_size == 2 * self.count * self.width
-            return int(record["done"]) if fits and whole else 0
-        except (OSError, ValueError, KeyError, TypeError):
+            return min(int(record["done"]), self.count) if fits and whole else 0
+        except (OSError, ValueError):
             return 0
 
     @property
@@ -169,7 +178,7 @@ class _Files(Dataset[Any]):
 
 
 def _load(record: Record) -> Any:
-    image, (height, width) = decode_image(record.image), _shape(record)
+    image, (height, width) = decode_image(record.image, (record.height, record.width)), _shape(record)
     if image.shape[:2] == (height, width):
         return image
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)

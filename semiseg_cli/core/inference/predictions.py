@@ -21,9 +21,10 @@ from torch.utils.data import DataLoader, Dataset
 from semiseg_cli.core.data.decode import decode_image
 from semiseg_cli.core.data.georeference import Tags
 from semiseg_cli.core.data.loader import begin_worker
+from semiseg_cli.core.data.names import below
 from semiseg_cli.core.data.photos import reduced
 from semiseg_cli.core.data.spec import Record
-from semiseg_cli.core.errors import BadFile, DataError, SemisegError
+from semiseg_cli.core.errors import DataError, SemisegError
 from semiseg_cli.core.files import whole
 from semiseg_cli.core.inference.enlarging import bands, decided
 from semiseg_cli.core.inference.predictor import Predictor
@@ -48,19 +49,7 @@ class Predicted(NamedTuple):
 
 def load_image(record: Record) -> tuple[Array, None]:
     """The image of a prepared record; DataError when it is not as large as the index says."""
-    image = decode_image(record.image)
-    if image.shape[:2] != (record.height, record.width):
-        raise BadFile(
-            f"{record.image} is {size(image)} pixels, the dataset's index says {record.width}x{record.height}",
-            why="the file changed after it was prepared",
-            fix="prepare the dataset again",
-        )
-    return image, None
-
-
-def size(array: Array) -> str:
-    """Width x height, as messages name it."""
-    return f"{array.shape[1]}x{array.shape[0]}"
+    return decode_image(record.image, (record.height, record.width)), None
 
 
 def predictions(
@@ -105,7 +94,7 @@ def predictions(
 def save_predictions(part: Predicted, folder: Path, palette: Sequence[Sequence[int]]) -> None:
     """Write each prediction as an 8-bit palette PNG, `<folder>/<id>.png`, each file whole or not at all."""
     for record, label in zip(part.records, part.label_BHW.cpu().numpy(), strict=True):
-        save_index(folder / f"{record.id}.png", label, palette)
+        save_index(below(folder, f"{record.id}.png"), label, palette)
 
 
 def save_index(path: Path, label_HW: Array, palette: Sequence[Sequence[int]], tags: Tags | None = None) -> None:

@@ -58,7 +58,7 @@ from semiseg_cli.core.ops.batchnorm import frozen_statistics
 from semiseg_cli.core.ops.losses import pseudo_stats
 from semiseg_cli.core.ops.processes import per_micro_batch
 from semiseg_cli.core.ops.similarity import nearest_in_batch
-from semiseg_cli.core.settings import Below1, NotNegative, Probability, Range, require
+from semiseg_cli.core.settings import Below1, Config, NotNegative, Probability, Range, require
 from semiseg_cli.core.types import at_least_float32
 
 
@@ -103,6 +103,13 @@ class GuidedMix(SemiSupervised):
     @classmethod
     def inputs(cls, settings: Any) -> frozenset[str]:
         return frozenset({"unlabeled", "paired"} if settings.pairing == "precomputed" else {"unlabeled"})
+
+    @classmethod
+    def check(cls, config: Config) -> None:
+        """Where pairs are of neighbours, both are in one micro-batch."""
+        micro, apart = config.train.micro_batch, "even, or 0, where method.pairing is random: it divides pairs"
+        divided = config.method.pairing == "random" and micro not in (0, config.train.batch)
+        require(not (divided and micro % 2), "train.micro_batch", micro, apart)
 
     @classmethod
     def unread(cls, settings: Any) -> Mapping[str, str]:

@@ -14,8 +14,10 @@ from threading import Thread
 from typing import Any
 
 from semiseg_cli.core.errors import CheckpointError
+from semiseg_cli.core.web import check
 
 SECONDS = 2.5  # for the server's first answer, names looked up and all; HF_HUB_ETAG_TIMEOUT is another number
+SHA256 = 64  # digits; a mirror that gives another tag to a file cannot be believed
 ALONE = "`--weights none` trains from scratch"
 
 
@@ -52,8 +54,11 @@ def fetch(repo: str, file: str, size: str, note: Callable[[str], None]) -> Path:
     try:
         if constants.HF_HUB_OFFLINE:
             raise ConnectionError("HF_HUB_OFFLINE is set, and it is not in the cache")
+        check(address(repo, file))
         known = _asked(repo, file)
-        exact = f"{known.size / 1e6:.0f} MB" if known.size else size
+        if not known.size or len(known.etag or "") != SHA256:
+            raise OSError("the server does not say the size and the sha256 of the file, so that it could be checked")
+        exact = f"{known.size / 1e6:.0f} MB"
         note(f"downloading {file} of {repo} ({exact}) from {address(repo, file)} to {constants.HF_HUB_CACHE}")
         path = Path(hf_hub_download(repo, file, endpoint=_endpoint(), etag_timeout=SECONDS))
         _check(path, known.etag)
@@ -89,10 +94,8 @@ def _asked(repo: str, file: str) -> Any:
     return answers[0]
 
 
-def _check(path: Path, etag: str | None) -> None:
-    """A large file's tag is its sha256. Raises OSError, and removes the file, where it has another."""
-    if etag is None or len(etag) != 64:
-        return
+def _check(path: Path, etag: str) -> None:
+    """The hub's tag of a large file is its sha256. Raises OSError, and removes the file, where it has another."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != etag:

@@ -5,21 +5,38 @@ This module imports torch where it needs it, so that importing `core.models` sta
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from semiseg_cli.core.errors import CheckpointError
 from semiseg_cli.core.files import network_of
 from semiseg_cli.core.models import published
 from semiseg_cli.core.models.names import DINOV3, Backbone, known
+from semiseg_cli.core.reading import parse_json
+from semiseg_cli.core.tensors import read_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from semiseg_cli.core.networks import Encoder
+
+
+class _Model(TypedDict):
+    backbone: str
+
+
+class _Encoder(TypedDict):
+    weights: str
+    licence: str
+
+
+class _Checkpoint(TypedDict):
+    """What a semiseg checkpoint says of its encoder."""
+
+    model: _Model
+    encoder: NotRequired[_Encoder]
 
 
 def load_encoder(
@@ -77,15 +94,11 @@ def to_download(backbone: str, weights: str) -> str:
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a safetensors file."""
-    from safetensors import SafetensorError, safe_open
-
     if not path.is_file():
         raise CheckpointError(f"there is no weights file {path}", fix="`--weights imagenet`, `none`, or a file's path")
     try:
-        with safe_open(path, "pt") as file:
-            names = file.keys()
-            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
-    except (SafetensorError, OSError) as error:
+        return read_tensors(path)
+    except (OSError, ValueError) as error:
         raise CheckpointError(
             f"{path} cannot be read as safetensors",
             why=f"truncated, or of another kind ({error})",
@@ -111,9 +124,9 @@ def _encoder_of_checkpoint(
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The encoder's tensors of a semiseg checkpoint, and its metadata, which say which backbone it has."""
     try:
-        meta = json.loads(text)
+        meta = parse_json(text, _Checkpoint)
         theirs = meta["model"]["backbone"]
-    except (ValueError, KeyError, TypeError) as error:
+    except ValueError as error:
         raise CheckpointError(f"{path} does not say which backbone it has", fix=_what_fits(backbone)) from error
     if theirs != backbone:
         fix = f"semiseg train -b {theirs}, or semiseg pair --encoder {shlex.quote(str(path))}"

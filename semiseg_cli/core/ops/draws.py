@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from semiseg_cli.core.errors import UsageError
+
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Slots = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -46,8 +48,12 @@ class Draws:
         return np.asarray(rank[self.slots] < self.batch // 2)
 
     def neighbours(self) -> Slots:
-        """For every image the place in this micro-batch of its neighbour (`neighbours`), which must be there."""
-        return np.searchsorted(self.slots, neighbours(self.slots, self.batch))
+        """For every image the place in this micro-batch of its neighbour (`neighbours`). UsageError if it lacks."""
+        theirs = neighbours(self.slots, self.batch)
+        if not np.isin(theirs, self.slots).all():
+            what = f"of a batch of {self.batch} images in micro-batches of {len(self.slots)}, pairs are torn apart"
+            raise UsageError(what, fix="-s train.micro_batch=N with an even N, or --batch N with an even N per device")
+        return np.searchsorted(self.slots, theirs)
 
 
 def neighbours(slots: Slots, batch: int) -> Slots:

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from semiseg_cli.core.data.spec import Dataset, Partition, Record
 from semiseg_cli.core.errors import DataError
 from semiseg_cli.core.files import whole
 from semiseg_cli.core.settings import Config
+from semiseg_cli.core.tensors import read_tensors
 
 SCHEMA = "2"
 
@@ -38,6 +39,14 @@ class Pairs:
     index: np.ndarray[Any, np.dtype[np.int64]]
     distance: np.ndarray[Any, np.dtype[np.float32]]
     meta: Mapping[str, str]
+
+    @property
+    def encoder(self) -> str:
+        return self.meta.get("encoder", "unknown encoder")
+
+    @property
+    def metric(self) -> str:
+        return self.meta.get("metric", "unknown metric")
 
     @property
     def nearest(self) -> tuple[int, ...]:
@@ -95,13 +104,16 @@ def read_pairs(path: Path, fix: str = "make it with semiseg pair") -> Pairs:
     if not path.is_file():
         raise DataError(f"there is no pairs file {path}", fix=fix)
     try:
-        with safe_open(str(path), "np") as file:
-            meta = file.metadata() or {}
-            if meta.get("schema") != SCHEMA or "labeled" not in meta:
-                why = f"its schema is {meta.get('schema')}, not {SCHEMA}"
-                raise Foreign(f"{path} is a safetensors file, but not one of pairs as written now", why=why, fix=fix)
-            return Pairs(path, file.get_tensor("index"), file.get_tensor("distance"), meta)
-    except (OSError, SafetensorError) as error:
+        tensors, meta = read_tensors(path)
+        if meta.get("schema") != SCHEMA or "labeled" not in meta:
+            why = f"its schema is {meta.get('schema')}, not {SCHEMA}"
+            raise Foreign(f"{path} is a safetensors file, but not one of pairs as written now", why=why, fix=fix)
+        if lacks := {"index", "distance"} - tensors.keys():
+            raise ValueError(f"it lacks {', '.join(sorted(lacks))}")
+        return Pairs(path, tensors["index"].numpy(), tensors["distance"].numpy(), meta)
+    except Foreign:
+        raise
+    except (OSError, ValueError, TypeError) as error:  # the last: NumPy has no bfloat16
         raise DataError(f"cannot read {path}", why=f"truncated or not a safetensors file ({error})", fix=fix) from error
 
 

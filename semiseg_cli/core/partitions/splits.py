@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from semiseg_cli.core.commands import command
 from semiseg_cli.core.data.again import adding, completing
+from semiseg_cli.core.data.decode import decode_mask
 from semiseg_cli.core.data.names import draw_key, fingerprint
 from semiseg_cli.core.data.spec import Dataset, Partition, Record
 from semiseg_cli.core.errors import DataError, UsageError
@@ -144,8 +144,7 @@ def class_pixels(record: Record, classes: int) -> tuple[int, ...]:
     if record.pixels:
         return record.pixels
     assert record.mask is not None
-    with Image.open(record.mask) as mask:
-        return tuple(np.bincount(np.array(mask).ravel(), minlength=256)[:classes].tolist())
+    return tuple(np.bincount(decode_mask(record.mask).ravel(), minlength=256)[:classes].tolist())
 
 
 def nothing_known(labeled: int) -> DataError:

@@ -6,6 +6,8 @@ says which archive it was; a folder without it is gone on with.
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import lzma
 import os
 import shutil
@@ -17,12 +19,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
 from semiseg_cli.core.errors import DataError
 from semiseg_cli.core.files import write_text
 from semiseg_cli.core.sources.download import room
 
+CHUNK = 1 << 20
+# What an archive may unpack to: its bytes that many times, and some more; a file of it; and how many.
+RATIO, FREE, LARGEST, MEMBERS = 100, 1 << 26, 1 << 30, 1 << 22
 SUFFIXES = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".zip")
 
 
@@ -90,9 +95,13 @@ def unpack(
 
 def _extract(archive: Path, folder: Path, wanted: Callable[[str], bool], advance: Callable[[float], None]) -> int:
     """How many wanted members there are; those that are there with the right size are not written again."""
-    count, position = 0, 0
+    count, position, total = 0, 0, 0
+    most = FREE + RATIO * archive.stat().st_size
     with archive.open("rb") as raw, _damage(archive):
-        for member in _members(archive, raw):
+        for number, member in enumerate(_members(archive, raw)):
+            total += member.size
+            if member.size > LARGEST or total > most or number >= MEMBERS:
+                raise _bomb(archive, member, total, number)
             name = PurePosixPath(member.name.replace("\\", "/"))
             if name.is_absolute() or ".." in name.parts or any(":" in part for part in name.parts[:1]):
                 what = f"{archive} holds '{member.name}', which would be unpacked outside its folder"
@@ -112,7 +121,9 @@ def _write(member: Member, target: Path) -> None:
     temporary = target.with_name(f".{target.name}.part")
     try:
         with member.open() as source, temporary.open("wb") as file:
-            shutil.copyfileobj(source, file, 1 << 20)
+            left = member.size  # what comes beyond what it said is not written
+            while left and (chunk := source.read(min(left, CHUNK))):
+                left -= file.write(chunk)
         if temporary.stat().st_size != member.size:
             raise EOFError(f"'{member.name}' ends too early")
         os.replace(temporary, target)
@@ -131,7 +142,7 @@ def _members(archive: Path, raw: IO[bytes]) -> Iterator[Member]:
                     yield Member(item.filename, item.file_size, partial(opened.open, item))
         return
     raw.seek(0)
-    with tarfile.open(fileobj=raw, mode="r:*") as tar:
+    with _decompressed(raw) as plain, tarfile.open(fileobj=plain, mode="r:") as tar:
         for entry in tar:
             if not (entry.isfile() or entry.isdir()):
                 raise _link(archive, entry.name)
@@ -139,10 +150,42 @@ def _members(archive: Path, raw: IO[bytes]) -> Iterator[Member]:
                 yield Member(entry.name, entry.size, partial(_tar_file, tar, entry))
 
 
+@contextmanager
+def _decompressed(raw: IO[bytes]) -> Iterator[IO[bytes]]:
+    """A tar file without its compression, of which nobody takes more than CHUNK bytes at a time.
+
+    The headers of a tar may say that they are gigabytes long, and would be read as a whole.
+    """
+    first = raw.read(6)
+    raw.seek(0)
+    kinds: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
+    unpacking = next((kind for start, kind in kinds.items() if first.startswith(start)), None)
+    plain: IO[bytes] = raw if unpacking is None else unpacking(raw)
+    take = plain.read
+
+    def read(count: int = -1) -> bytes:
+        if not 0 <= count <= CHUNK:
+            raise tarfile.ReadError(f"a header of {count:,} bytes")
+        return bytes(take(count))
+
+    class Sips:
+        seek, tell = plain.seek, plain.tell
+
+    sips: Any = Sips()
+    sips.read = read
+    yield sips
+
+
 def _tar_file(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> IO[bytes]:
     file = tar.extractfile(entry)
     assert file is not None, entry.name
     return file
+
+
+def _bomb(archive: Path, member: Member, total: int, number: int) -> DataError:
+    what = f"{archive} would unpack to more than {total:,} bytes in {number + 1:,} files"
+    why = f"'{member.name}' alone has {member.size:,}; {LARGEST:,} a file and {RATIO} times the archive are taken"
+    return DataError(what, why=why, fix="get the archive from its publisher, or unpack it yourself")
 
 
 def _link(archive: Path, name: str) -> DataError:

@@ -11,6 +11,7 @@ import numpy as np
 
 from semiseg_cli.core.data.decode import decode_image
 from semiseg_cli.core.data.imaging import write_image
+from semiseg_cli.core.data.names import below
 from semiseg_cli.core.data.photos import image_size
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.errors import DataError
@@ -43,8 +44,8 @@ def convert(task: Task, folder: Path, *, jpg: bool = False) -> Record | Refusal:
     mask, strange = task.label_map(codes)
     if strange:
         return Refusal("values", str(task.label), strange)
-    file = write_image(folder / "masks" / f"{task.id}.png", mask)
-    image = write_image(folder / "images" / f"{task.id}.jpg", decode_image(task.image)) if jpg else task.image
+    file = write_image(below(folder / "masks", f"{task.id}.png"), mask)
+    image = write_image(below(folder / "images", f"{task.id}.jpg"), decode_image(task.image)) if jpg else task.image
     pixels = tuple(np.bincount(mask.ravel(), minlength=256)[: task.label_map.classes].tolist())
     return Record(task.id, image, file, height, width, pixels)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 from semiseg_cli.core.data.names import decoded
 from semiseg_cli.core.data.spec import IGNORE
 from semiseg_cli.core.errors import DataError
+from semiseg_cli.core.reading import parse_json, read_bytes
 from semiseg_cli.core.sources.codes import Colour
 from semiseg_cli.core.sources.rows import VOID, Row, from_lines, parse_colour
 
@@ -46,12 +46,12 @@ def read_classes(path: Path) -> Classes:
     try:
         if path.stat().st_size > LARGEST:
             raise ValueError(f"it has {path.stat().st_size:,} bytes: annotations, and no table of classes")
-        suffix, text = path.suffix.lower(), decoded(path.read_bytes())
+        suffix, text = path.suffix.lower(), decoded(read_bytes(path, LARGEST))
         if "\ufffd" in text:
             old, new = (shlex.quote(str(each)) for each in (path, path.with_stem(f"{path.stem}-utf8")))
             raise ValueError(f"it is not UTF-8; from Windows perhaps: iconv -f cp1252 -t utf-8 {old} > {new}")
         if suffix == ".json" or (suffix in _LINES and text.lstrip()[:1] in ("{", "[")):
-            classes = _from_table(json.loads(text))
+            classes = _from_table(parse_json(text))
         elif suffix in (".yaml", ".yml"):
             classes = _from_table(_yaml(text))
         elif suffix in _LINES:

@@ -18,6 +18,7 @@ import numpy as np
 
 from semiseg_cli.core.data.depths import FULL, Levels
 from semiseg_cli.core.data.imaging import orient, write_image
+from semiseg_cli.core.data.names import below
 from semiseg_cli.core.data.photos import is_plain, read_image, reduced
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.errors import DataError
@@ -78,14 +79,14 @@ def copy(source: Source, folder: Path, masks: Masks, long_side: int, levels: Lev
                 look(source.mask, masks.lossy)
             else:
                 mask = masks.meaning(raster, np.asarray(cv2.resize(drawn, size, interpolation=cv2.INTER_NEAREST)))
-                mask_file = write_image(folder / "masks" / f"{source.id}.png", mask)
+                mask_file = write_image(below(folder / "masks", f"{source.id}.png"), mask)
                 pixels = tuple(np.bincount(mask.ravel(), minlength=256)[: masks.meaning.label_map.classes].tolist())
         if small is image and is_plain(source.image):
-            image_file = folder / "images" / f"{source.id}{source.image.suffix.lower()}"
+            image_file = below(folder / "images", f"{source.id}{source.image.suffix.lower()}")
             image_file.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source.image, image_file)
         else:
-            image_file = write_image(folder / "images" / f"{source.id}.jpg", small)
+            image_file = write_image(below(folder / "images", f"{source.id}.jpg"), small)
     except DataError as error:
         return Refusal("unreadable", f"{error.what}{error.why and f' ({error.why})'}{error.fix and f': {error.fix}'}")
     digest = hashlib.sha256(repr(small.shape).encode() + small.tobytes()).digest()

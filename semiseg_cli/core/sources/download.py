@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
 
 from semiseg_cli.core.errors import DataError
+from semiseg_cli.core.web import ask
 
 TIMEOUT_SECONDS = 30
 ATTEMPTS = 20  # per address, as long as each brings something
@@ -103,8 +103,8 @@ def _complete(url: str, part: Path, item: Published, advance: Callable[[float], 
 def _fetch(url: str, part: Path, size: int, advance: Callable[[float], None]) -> None:
     """Append what is missing to `part`; from the start where the server cannot resume. OSError for another file."""
     have = _length(part)
-    headers = {"User-Agent": "semiseg", **({"Range": f"bytes={have}-"} if have else {})}
-    with urlopen(Request(url, headers=headers), timeout=TIMEOUT_SECONDS) as response:
+    headers = {"Range": f"bytes={have}-"} if have else {}
+    with ask(url, headers=headers, timeout=TIMEOUT_SECONDS) as response:
         resumes = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
         start = have if resumes else 0
         length = response.headers.get("Content-Length")

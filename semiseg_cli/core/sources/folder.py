@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from unicodedata import normalize
 
-from semiseg_cli.core.data.listing import left_out, look_below
+from semiseg_cli.core.data.listing import leads_to, left_out, look_below
 from semiseg_cli.core.data.names import images, listed
 from semiseg_cli.core.errors import DataError, UsageError
 from semiseg_cli.core.sources import mistaken
@@ -79,18 +79,18 @@ class Folders:
         """Image files below one of these folders, without those in the others, in the order of their names."""
         if not folder.is_dir():
             raise DataError(f"{folder} is not a folder", fix=mistaken.of_json(folder))
-        others = {path.resolve() for path in self.all} - {folder.resolve()}
+        others = {leads_to(path) for path in self.all} - {leads_to(folder)}
         return sorted(look_below(folder, others).files)
 
     def images_and_masks(self, images: Path, masks: Path) -> tuple[dict[str, Path], dict[str, Path]]:
         """Images and masks by id, of two folders or of one that holds both. DataError where ids collide."""
-        if images.resolve() == masks.resolve():
+        if leads_to(images) == leads_to(masks):
             return parted(self.paths(images), images)
         return self.files(images), self.files(masks)
 
     def left_out(self) -> list[str]:
         """A line for each of these folders in which something else than image files lies."""
-        folders = {path.resolve(): path for path in self.all}
+        folders = {leads_to(path): path for path in self.all}
         looks = {path: look_below(path, folders.keys() - {place}) for place, path in folders.items()}
         return [line for path, look in looks.items() if (line := left_out(path, look.others.items()))]
 

@@ -16,6 +16,7 @@ from typing import Any
 from semiseg_cli.core.data.index import parse_record, record_line
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.files import write_bytes
+from semiseg_cli.core.reading import SMALL, opened, parse_json, read_bytes
 
 UNFINISHED = "unfinished.tsv"
 
@@ -23,11 +24,11 @@ UNFINISHED = "unfinished.tsv"
 def begun(folder: Path) -> dict[str, Any]:
     """What an unfinished dataset is made of: the `key` of its journal; empty where there is none."""
     try:
-        with (folder / UNFINISHED).open(encoding="utf-8") as file:
-            found = json.loads(file.readline())
+        with opened(folder / UNFINISHED) as file:
+            found: dict[str, Any] = parse_json(file.readline(SMALL).decode("utf-8"), dict[str, Any])
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return found
 
 
 class Journal:
@@ -41,7 +42,7 @@ class Journal:
         self.folder, self.path = folder, folder / UNFINISHED
         self.done: dict[str, Record] = {}
         first = f"{json.dumps(key, sort_keys=True)}\n".encode()
-        data = self.path.read_bytes() if self.path.is_file() else b""
+        data = read_bytes(self.path) if self.path.is_file() else b""
         data = data[: data.rfind(b"\n") + 1]
         if not data.startswith(first):
             data = first

@@ -18,11 +18,13 @@ from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
 from semiseg_cli.core.data.georeference import tiff_tags
-from semiseg_cli.core.data.photos import opened
+from semiseg_cli.core.data.photos import FREE, LARGEST, opened
 from semiseg_cli.core.errors import DataError
+from semiseg_cli.core.reading import read_bytes
 from semiseg_cli.core.sources.codes import COLOUR, NOT_A_NUMBER, TRANSPARENT
 
 GREY, PALETTE, COLOURS = "grey", "palette", "colour"  # kinds of masks
+_WIDTH, _LENGTH = 256, 257  # tags
 _ORIENTATION, _BITS, _PHOTOMETRIC, _SAMPLES = 0x0112, 258, 262, 339  # tags
 _WHITE_IS_ZERO, _UNSIGNED, _SIGNED = 0, 1, 2  # their values
 _PNG = "save it as PNG"
@@ -108,7 +110,13 @@ def _doubles(path: Path) -> NDArray[Any] | None:
     tags = tiff_tags(path) if path.suffix.lower() in (".tif", ".tiff") else None
     if not tags or tags.get(_BITS) not in (64, (64,)):
         return None
-    values = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    sides = [tags.get(tag, 0) for tag in (_WIDTH, _LENGTH)]
+    if not all(isinstance(side, int) for side in sides) or math.prod(sides) > FREE:
+        return None
+    try:
+        values = cv2.imdecode(np.frombuffer(read_bytes(path, LARGEST), np.uint8), cv2.IMREAD_UNCHANGED)
+    except (cv2.error, OSError):
+        return None
     return None if values is None or values.ndim != 2 else np.asarray(values, np.float32)
 
 
@@ -126,7 +134,7 @@ def _whole(image: Image.Image, path: Path, allowed: bool) -> bool:
     """Whether its compression smears labels. DataError where that is not allowed, or where it holds several masks."""
     lossy = image.format in ("JPEG", "MPO", "JPEG2000", "AVIF", "HEIF") or image.info.get("compression") == "jpeg"
     if image.format == "WEBP":
-        lossy = path.read_bytes()[:64].find(b"VP8L") < 0
+        lossy = _first(path, 64).find(b"VP8L") < 0
     if lossy and not allowed:
         what = f"{path} is a {image.format} mask"
         raise DataError(what, why="lossy compression smears labels", fix=_LOSSY)
@@ -143,17 +151,21 @@ def _whole(image: Image.Image, path: Path, allowed: bool) -> bool:
 def _bits(image: Image.Image, path: Path) -> int:
     """Bits a channel as stored, where the file says so; else 8."""
     if image.format == "PNG":
-        with path.open("rb") as file:
-            return file.read(25)[24]
+        return _first(path, 25)[24]
     return int(_tag(image, _BITS) or 8)
 
 
 def _top(image: Image.Image, path: Path, bits: int) -> int:
     """The largest value that the pixels had before Pillow stretched them to 8 bits, or to 16."""
     if image.format == "PPM":
-        words = b" ".join(line.split(b"#")[0] for line in path.read_bytes()[:4096].split(b"\n")).split()
+        words = b" ".join(line.split(b"#")[0] for line in _first(path, 4096).split(b"\n")).split()
         return int(words[3])
     return 65535 if bits > 8 else int((1 << bits) - 1)
+
+
+def _first(path: Path, count: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(count)
 
 
 def _palette(image: Image.Image) -> NDArray[np.uint8]:

@@ -6,6 +6,8 @@ It comes as published, a `.mat` file per image, or as the field passes it on: `S
 from __future__ import annotations
 
 import re
+import struct
+import zlib
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from pathlib import Path
@@ -14,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semiseg_cli.core.errors import DataError
+from semiseg_cli.core.reading import read_bytes
 from semiseg_cli.core.sources.download import Published
 
 ARCHIVE = Published(
@@ -65,11 +68,15 @@ def find_images(place: Path) -> dict[str, Path]:
     return {}
 
 
+COMPRESSED, MOST = 15, 1 << 26  # an element of a MATLAB file; bytes of one
+
+
 def read_mat(path: Path) -> NDArray[np.int32]:
     """The class of every pixel of an SBD `.mat` file, int32 HxW, 0 to 20. Raises DataError for any other file."""
     from scipy.io import loadmat
 
     try:
+        _bounded(read_bytes(path))
         labels = np.asarray(loadmat(path, variable_names=["GTcls"])["GTcls"][0]["Segmentation"][0])
     except Exception as error:  # scipy raises anything on damaged files
         why = f"{type(error).__name__}: {error}"
@@ -77,6 +84,19 @@ def read_mat(path: Path) -> NDArray[np.int32]:
     if labels.ndim != 2 or labels.dtype.kind not in "ui":
         raise DataError(f"{path}: GTcls.Segmentation is not an array of labels", why=f"{labels.dtype} {labels.shape}")
     return labels.astype(np.int32)
+
+
+def _bounded(data: bytes) -> None:
+    """Raise ValueError for a MATLAB 5 file of which an element unpacks to more than MOST bytes."""
+    place = 128  # after the file's header
+    while place + 8 <= len(data):
+        kind, length = struct.unpack_from("<II", data, place)
+        if kind == COMPRESSED:
+            unpacking = zlib.decompressobj()
+            unpacking.decompress(data[place + 8 : place + 8 + length], MOST)
+            if unpacking.unconsumed_tail:
+                raise ValueError(f"it unpacks to more than {MOST:,} bytes")
+        place += 8 + length
 
 
 def _files(folder: Path, suffix: str) -> dict[str, Path]:

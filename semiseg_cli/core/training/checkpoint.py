@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -18,7 +18,10 @@ from semiseg_cli.core.files import unwritable, whole
 from semiseg_cli.core.models import build_segmenter
 from semiseg_cli.core.models.segmenter import Segmenter
 from semiseg_cli.core.networks import Origin
+from semiseg_cli.core.reading import parse_json
+from semiseg_cli.core.tensors import read_tensors
 from semiseg_cli.core.training.finite import state_of, unfinite
+from semiseg_cli.core.training.metadata import said
 from semiseg_cli.core.training.meter import Meter
 from semiseg_cli.core.training.optimizers import at_rest
 
@@ -50,19 +53,17 @@ def read(path: Path, device: str | torch.device = "cpu") -> tuple[dict[str, Tens
     if not path.is_file():
         raise CheckpointError(f"{path} is not a file", fix="semiseg runs lists the runs; a run holds best.safetensors")
     try:
-        with safe_open(str(path), framework="pt", device=str(device)) as file:
-            text = (file.metadata() or {}).get(KEY)
-            meta = json.loads(text) if text else None
-            if not isinstance(meta, dict) or meta.get("schema") != SCHEMA:
-                raise CheckpointError(
-                    f"{path} is a safetensors file, but not a semiseg checkpoint of schema {SCHEMA}",
-                    fix="encoder weights go to: semiseg train --weights FILE",
-                )
-            return {key: file.get_tensor(key) for key in file.keys()}, meta  # noqa: SIM118  (safe_open is no dict)
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
-        raise CheckpointError(
-            f"cannot read {path}", why=f"truncated or not a safetensors file ({error})", fix="take another checkpoint"
-        ) from error
+        tensors, metadata = read_tensors(path)
+        meta = parse_json(metadata.get(KEY, "null"))
+        if not isinstance(meta, dict) or meta.get("schema") != SCHEMA:
+            raise CheckpointError(
+                f"{path} is a safetensors file, but not a semiseg checkpoint of schema {SCHEMA}",
+                fix="encoder weights go to: semiseg train --weights FILE",
+            )
+    except (OSError, ValueError) as error:
+        why = f"truncated, damaged or not a safetensors file of semiseg ({error})"
+        raise CheckpointError(f"cannot read {path}", why=why, fix="take another checkpoint") from error
+    return {name: tensor.to(device) for name, tensor in tensors.items()}, meta
 
 
 def save_network(path: Path, net: nn.Module, meta: dict[str, Any]) -> None:
@@ -83,7 +84,7 @@ def read_network(path: Path, device: str | torch.device = "cpu") -> tuple[dict[s
         why = f"its metadata do not say its {', '.join(lacks)}"
         fix = "semiseg runs lists the runs; a run holds best.safetensors"
         raise CheckpointError(f"{path} is not a network", why=why, fix=fix)
-    return tensors, meta
+    return tensors, said(meta, path)
 
 
 def _is_state(tensors: Iterable[str]) -> bool:
@@ -151,28 +152,47 @@ def load_state(
     fix = _new_run(path.parent.parent)
     try:
         tensors, meta = read(path)
+        meta = said(meta, path, state=True) if _is_state(tensors) else {}
     except CheckpointError as error:
         error.fix = fix
         raise
     if not _is_state(tensors) or not isinstance(meta.get("optimizer"), dict):
         why = "it holds no networks in training, or nothing of an optimiser"
         raise CheckpointError(f"{path} is not a resume state", why=why, fix=fix)
+    if names := unfinite(tensors):  # as earlier versions could write them
+        raise CheckpointError(f"{path} holds numbers that are not finite", why=f"in {names[0]}", fix=fix)
+    states = _optimizer_states(tensors, meta["optimizer"], optimizer, path, fix)
     fit(train, {k.removeprefix("train/"): v for k, v in tensors.items() if k.startswith("train/")}, path, fix)
-    states: dict[int, dict[str, Any]] = {int(index): dict(values) for index, values in meta["optimizer"].items()}
-    params = [p for group in optimizer.param_groups for p in group["params"]]
-    for name, tensor in tensors.items():
-        if name.startswith("optimizer/"):
-            _, index, key = name.split("/", 2)
-            like = params[int(index)]
-            if tensor.shape == like.shape:  # fused optimisers walk through both in memory order: NHWC must stay NHWC
-                tensor = torch.empty_like(like, dtype=tensor.dtype).copy_(tensor)
-            states.setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
     at_rest(optimizer)  # states from before have nothing of what a warm-up had left out
     if meter is not None:
         sums = {k.removeprefix(f"{SINCE}/"): v for k, v in tensors.items() if k.startswith(f"{SINCE}/")}
-        meter.load(sums, meta.get(SINCE, {}), params[0].device)
+        try:
+            meter.load(sums, meta.get(SINCE, {}), optimizer.param_groups[0]["params"][0].device)
+        except ValueError as error:
+            raise CheckpointError(f"{path} is damaged", why=str(error), fix=fix) from error
     return meta
+
+
+def _optimizer_states(
+    tensors: Mapping[str, Tensor], scalars: Mapping[str, Any], optimizer: torch.optim.Optimizer, path: Path, fix: str
+) -> dict[int, dict[str, Any]]:
+    """What the optimiser knows of each parameter, by its number. CheckpointError for another optimiser's."""
+    params = [p for group in optimizer.param_groups for p in group["params"]]
+    numbers = {str(number): number for number in range(len(params))}
+    known = {"step", "exp_avg", "exp_avg_sq"} if "betas" in optimizer.defaults else {"momentum_buffer"}
+    states: dict[int, dict[str, Any]] = {numbers[n]: dict(x) for n, x in scalars.items() if n in numbers}
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer/"):
+            _, number, key = [*name.split("/", 2), ""][:3]
+            like = params[numbers[number]] if number in numbers else None
+            if like is None or key not in known or tensor.shape != (() if key == "step" else like.shape):
+                why = f"{name} {tuple(tensor.shape)} is nothing that the optimiser of this run has"
+                raise CheckpointError(f"{path} does not fit this run", why=why, fix=fix)
+            if key != "step":  # fused optimisers walk through both in memory order: NHWC must stay NHWC
+                tensor = torch.empty_like(like, dtype=tensor.dtype).copy_(tensor)
+            states.setdefault(numbers[number], {})[key] = tensor
+    return states
 
 
 def _new_run(run: Path) -> str:

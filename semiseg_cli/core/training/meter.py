@@ -64,14 +64,22 @@ class Meter:
         return tensors, {"counts": dict(self.counts), "steps": self.steps, "seconds": self.seconds}
 
     def load(self, tensors: Mapping[str, Tensor], plain: Mapping[str, Any], device: torch.device | str) -> None:
-        """Put a `state` back in place; an empty one, of an earlier version, is that of a log line."""
+        """Put a `state` back in place; an empty one, of an earlier version, is that of a log line.
+
+        Raises ValueError for sums of other shapes, or of other names than are counted.
+        """
+        kinds = {"sums": self.sums, "skipped": self.skipped}
         for name, value in tensors.items():
             kind, _, what = name.partition("/")
-            if kind == "tally":
+            if kind == "tally" and value.shape == (3,):
                 self.tally = value.to(device)
+            elif kind in kinds and value.dtype == torch.float32 and value.dim() < 2:
+                kinds[kind][what] = value.to(device, copy=True)
             else:
-                {"sums": self.sums, "skipped": self.skipped}[kind][what] = value.to(device, copy=True)
+                raise ValueError(f"{name} is {value.dtype} {tuple(value.shape)}")
         self.counted(plain.get("counts", {}))
+        if self.counts.keys() != self.sums.keys() or not self.skipped.keys() <= self.sums.keys():
+            raise ValueError("what is counted is not what was summed up")
         self.steps, self.seconds = int(plain.get("steps", 0)), float(plain.get("seconds", 0.0))
 
     def finite(self) -> bool:

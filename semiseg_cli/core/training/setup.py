@@ -194,7 +194,7 @@ def _with_pairs(
     if "paired" not in _inputs(config):
         return config, ()
     pairs = pairs_of(config, dataset, partition)
-    note(f"pairs: {pairs.path} ({pairs.meta['encoder']}, {pairs.meta['metric']})")
+    note(f"pairs: {pairs.path} ({pairs.encoder}, {pairs.metric})")
     name = pairs.path.name if pairs.path.parent == folder_of(dataset) else str(pairs.path.absolute())
     return replace(config, data=replace(config.data, pairs=name)), pairs.nearest
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
+import struct
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -83,9 +85,9 @@ def test_a_spawned_process_starts_its_own(records: list[Record]) -> None:
 
 def test_another_size_than_prepared(records: list[Record]) -> None:
     changed = [replace(records[0], height=9), *records[1:]]
-    with pytest.raises(DataError, match=r"0\.png is 8x6 pixels, expected 8x9"):
+    with pytest.raises(DataError, match=r"0\.png is 8x6 pixels, the dataset's index says 8x9"):
         Pixels(changed, 10**6)[0]
-    with pytest.raises(DataError, match=r"1_mask\.png is 4x5 pixels, expected 8x6"):
+    with pytest.raises(DataError, match=r"1_mask\.png is 4x5 pixels, the dataset's index says 8x6"):
         Pixels([replace(records[0], mask=records[1].mask)], 0)[0]
 
 
@@ -167,3 +169,56 @@ def test_images_are_reduced_to_a_long_side(tmp_path: Path, limit: int) -> None:
             assert np.array_equal(small_mask, label)
         again = pickle.loads(pickle.dumps(pixels))[0]
         assert np.array_equal(again[0], expected)
+
+
+def claiming(path: Path, width: int, height: int) -> Path:
+    """A small JPEG, whole to its end, that says it is larger."""
+    Image.new("RGB", (64, 48)).save(path)
+    data = bytearray(path.read_bytes())
+    place = data.index(b"\xff\xc0")
+    data[place + 5 : place + 9] = struct.pack(">HH", height, width)
+    path.write_bytes(data)
+    return path
+
+
+def test_a_picture_that_claims_more_than_it_can_hold_is_not_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither against the index nor without one: decoders would fill up gigabytes of grey."""
+    path = claiming(tmp_path / "a.jpg", 13_000, 13_000)
+    monkeypatch.setattr(cv2, "imdecode", lambda *args: pytest.fail("it was decoded"))
+    with pytest.raises(BadFile, match=r"a\.jpg is 13000x13000 pixels, the dataset's index says 64x48"):
+        decode_image(path, (48, 64))
+    with pytest.raises(DataError, match="is damaged") as caught:
+        decode_image(path)
+    assert "13000x13000 pixels, which its" in caught.value.why
+
+
+def test_a_flat_picture_is_believed(tmp_path: Path) -> None:
+    """One colour in very few bytes, as the empty masks of large maps are."""
+    for name, mode in (("a.jpg", "RGB"), ("b.png", "1"), ("c.png", "L")):
+        Image.new(mode, (3000, 4000)).save(tmp_path / name)
+        assert decode_image(tmp_path / name).shape[:2] == (4000, 3000)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "loop", "folder"])
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "a.png"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero" if kind == "device" else path)
+    with pytest.raises(BadFile, match=r"cannot read .*a\.png"):
+        decode_mask(path)
+
+
+def test_what_opencv_raises_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def raises(*args: object) -> None:
+        raise cv2.error("(-215:Assertion failed) size")
+
+    Image.new("L", (4, 4)).save(tmp_path / "a.png")
+    monkeypatch.setattr(cv2, "imdecode", raises)
+    with pytest.raises(BadFile, match=r"cannot read .*a\.png"):
+        decode_mask(tmp_path / "a.png")

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from semiseg_cli.core.data import index
 from semiseg_cli.core.data.index import default_name, load_dataset, manifest, prepared, to_toml, write_dataset
+from semiseg_cli.core.data.names import below
 from semiseg_cli.core.data.spec import Dataset, Record
 from semiseg_cli.core.errors import DataError, UsageError
 
@@ -174,13 +175,82 @@ def test_no_old_description_stands_beside_a_new_index(tmp_path, monkeypatch):
     write_dataset(dataset(tmp_path), {})
     written = index.write_text
 
-    def stops(path, text):
+    def stops(path, text, **how):
         if path.name == "dataset.toml":
             raise KeyboardInterrupt
-        written(path, text)
+        written(path, text, **how)
 
     monkeypatch.setattr(index, "write_text", stops)
     with pytest.raises(KeyboardInterrupt):
         write_dataset(replace(dataset(tmp_path), val=()), {})
     with pytest.raises(DataError, match="no prepared dataset"):
         load_dataset(tmp_path, "d")
+
+
+OUTSIDE = ["../x", "a/../../x", "/tmp/x", "a/..", "..", "..\\x", "a\0b"]
+
+
+@pytest.mark.parametrize("id", OUTSIDE)
+def test_an_id_that_leads_out_of_its_folder_is_refused(tmp_path, id):
+    write_dataset(dataset(tmp_path), {})
+    file = tmp_path / "d" / "index.tsv"
+    lines = file.read_text().split("\n")
+    lines[1] = "\t".join([id, *lines[1].split("\t")[1:]])
+    file.write_text("\n".join(lines))
+    with pytest.raises(DataError, match="damaged") as caught:
+        load_dataset(tmp_path, "d")
+    assert caught.value.why.startswith("index.tsv, line 2: ")
+    assert repr(id) in caught.value.why
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_a_dataset_is_below_its_root(tmp_path, name):
+    with pytest.raises(UsageError, match="dataset's name"):
+        load_dataset(tmp_path / "root", name)
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_nothing_is_written_outside(tmp_path, name):
+    with pytest.raises(DataError, match="nothing is written there"):
+        below(tmp_path, name)
+    assert below(tmp_path, "a/b..c.png") == tmp_path / "a" / "b..c.png"
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        (1, "test", "part"), (4, "0", "0 x"), (4, "-3", "-3 x"), (5, "9999999999", "9999999999"),
+        (4, "9" * 5000, "digit"),
+        (6, "1 x", "invalid literal"), (6, "1", "pixels of 1 classes"), (6, "-1 1 1", "classes"), (2, "a\0b", "zero"),
+    ],
+)  # fmt: skip
+def test_a_line_with_something_else_is_named(tmp_path, column, value, said):
+    write_dataset(dataset(tmp_path), {})
+    file = tmp_path / "d" / "index.tsv"
+    lines = file.read_text().split("\n")
+    fields = lines[2].split("\t")
+    fields[column] = value
+    lines[2] = "\t".join(fields)
+    file.write_text("\n".join(lines))
+    with pytest.raises(DataError, match="damaged") as caught:
+        load_dataset(tmp_path, "d")
+    assert caught.value.why.startswith("index.tsv, line 3: ")
+    assert said in caught.value.why
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("classes = ", "classes = 3 #", "classes is '3', not a list"), ("ignore = 255", "ignore = 256", "ignore"),
+        ("window = ", "window = -", "window"), ("kind = ", "sort = ", "lacks 'kind'"),
+        ("schema", "a = " + "[" * 9999, "deeply"),
+        ("palette = ", "palette = [] #", "0 colours for"), ("window = ", f"window = {'1' * 5000}", "digit"),
+    ],
+)  # fmt: skip
+def test_a_description_of_another_type_is_named(tmp_path, old, new, said):
+    write_dataset(dataset(tmp_path), {})
+    file = tmp_path / "d" / "dataset.toml"
+    file.write_text(file.read_text().replace(old, new, 1))
+    with pytest.raises(DataError, match=r"dataset\.toml cannot be read") as caught:
+        load_dataset(tmp_path, "d")
+    assert said in caught.value.why

@@ -145,7 +145,7 @@ def test_no_mask_of_an_unlabeled_image_is_opened(
     assert all(record.mask is None for record in unlabeled)
     opened: set[Path] = set()
     real = decode.decode_mask
-    monkeypatch.setattr(decode, "decode_mask", lambda path: (opened.add(path), real(path))[1])
+    monkeypatch.setattr(decode, "decode_mask", lambda path, size=None: (opened.add(path), real(path, size))[1])
     steps(PLAN, lists)
     assert opened == {record.mask for record in labeled}
 
@@ -156,7 +156,7 @@ def test_only_what_a_method_asks_for_is_read(
     labeled, _ = lists
     opened: set[Path] = set()
     real = decode.decode_image
-    monkeypatch.setattr(decode, "decode_image", lambda path: (opened.add(path), real(path))[1])
+    monkeypatch.setattr(decode, "decode_image", lambda path, size=None: (opened.add(path), real(path, size))[1])
     found = steps(replace(PLAN, inputs=frozenset()), lists)
     assert not [key for key in found[0] if not key.startswith("labeled")]
     assert opened == {record.image for record in labeled}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import timm
 import torch
 import torchvision
 from safetensors.torch import load_file, save_file
+from serve import serving
 
 from semiseg_cli.core.errors import CheckpointError, UsageError
 from semiseg_cli.core.models import BACKBONES, build_encoder, build_segmenter, load_encoder, published, starts_random
@@ -185,27 +187,28 @@ def test_urls_carry_a_hash(backbone):
 
 
 @pytest.fixture
-def server(tmp_path, monkeypatch, state) -> Path:
-    """torchvision's file, on a server that is a folder; an empty cache."""
+def server(tmp_path, monkeypatch, state) -> Iterator[Path]:
+    """torchvision's file, on a server; an empty cache."""
     pickled = tmp_path / "server" / "pickled"
     pickled.parent.mkdir()
     torch.save(state, pickled)
     digest = hashlib.sha256(pickled.read_bytes()).hexdigest()
     served = pickled.rename(pickled.with_name(f"mobilenet_v2-{digest[:8]}.pth"))
-    monkeypatch.setattr(published, "torchvision_url", lambda backbone: served.as_uri())
-    monkeypatch.setenv("SEMISEG_CACHE", str(tmp_path / "cache"))
-    return served
+    with serving(served.parent) as address:
+        monkeypatch.setattr(published, "torchvision_url", lambda backbone: f"{address}/{served.name}")
+        monkeypatch.setenv("SEMISEG_CACHE", str(tmp_path / "cache"))
+        yield served
 
 
 def test_a_download_is_announced_converted_and_kept(server, tmp_path, state):
-    notes = []
+    notes, url = [], published.torchvision_url("mobilenet_v2")
     net = make()
     line = load_encoder(net.encoder, "mobilenet_v2", "auto", note=notes.append)
     cached = tmp_path / "cache" / "weights" / f"{server.stem}.safetensors"
     left_out = "its features.18.*, classifier.* left out"
     assert line == f"encoder mobilenet_v2: 306 tensors from {cached}; {left_out}; licence: bsd-3-clause"
-    assert net.encoder.origin == Origin(f"torchvision {server.as_uri()}", "bsd-3-clause")
-    assert notes == [f"downloading ImageNet weights of mobilenet_v2 (14 MB) from {server.as_uri()} to {cached}"]
+    assert net.encoder.origin == Origin(f"torchvision {url}", "bsd-3-clause")
+    assert notes == [f"downloading ImageNet weights of mobilenet_v2 (14 MB) from {url} to {cached}"]
     assert list(cached.parent.iterdir()) == [cached]  # no pickle stays
     assert load_file(cached).keys() == state.keys()
     assert torch.equal(net.encoder.features[0][0].weight, state["features.0.0.weight"])

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from semiseg_cli.core.errors import DataError
+from semiseg_cli.core.sources import archives
 from semiseg_cli.core.sources.archives import is_complete, unpack, unpacked
 
 FILES = {"a/one.png": b"1" * 3000, "a/two.png": b"2" * 3000, "a/notes.txt": b"not wanted"}
@@ -156,3 +157,41 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds something else"):
         unpack(archive_of(tmp_path / "x.zip", FILES), tmp_path / "root", wanted)
     assert mine.read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("name", ["x.tgz", "x.zip"])
+def test_little_that_unpacks_to_much_is_refused(tmp_path: Path, name: str) -> None:
+    """From what its headers say: 200 MB of zeros in 200 kB, which nobody's pictures are."""
+    archive = tmp_path / name
+    if name.endswith(".zip"):
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+            file.writestr("a/one.png", bytes(200 << 20))
+    else:
+        archive_of(archive, {"a/one.png": bytes(200 << 20)})
+    with pytest.raises(DataError, match="would unpack to more than 209,715,200 bytes in 1 files"):
+        unpack(archive, tmp_path / "root", wanted)
+    assert everything(tmp_path / "root") == {}
+
+
+@pytest.mark.parametrize("name", ["x.tar", "x.zip"])
+def test_limits_hold_for_a_member_and_for_their_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(archives, "LARGEST", 2999)
+    with pytest.raises(DataError, match="in 1 files") as caught:
+        unpack(archive_of(tmp_path / name, FILES), tmp_path / "one", wanted)
+    assert "'a/one.png' alone has 3,000" in caught.value.why
+    monkeypatch.setattr(archives, "LARGEST", 3000)
+    monkeypatch.setattr(archives, "MEMBERS", 2)
+    with pytest.raises(DataError, match="in 3 files"):
+        unpack(tmp_path / name, tmp_path / "two", wanted)
+
+
+def test_a_header_of_gigabytes_is_not_read(tmp_path: Path) -> None:
+    """A tar's extended header says how long it is, and the standard library would take it all at once."""
+    entry = tarfile.TarInfo("pax")
+    entry.type, entry.size = tarfile.XHDTYPE, 1 << 32
+    (tmp_path / "x.tar").write_bytes(entry.tobuf(tarfile.PAX_FORMAT) + bytes(10240))
+    with pytest.raises(DataError, match="damaged") as caught:
+        unpack(tmp_path / "x.tar", tmp_path / "root", wanted)
+    assert "a header of 4,294,967,296 bytes" in caught.value.why

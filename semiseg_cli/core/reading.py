@@ -1,0 +1,140 @@
+"""What somebody hands in: regular files of bounded size, read through one opening, with the shape that is declared.
+
+What is wrong with a file itself is an OSError, what is wrong with what stands in it a ValueError that names the place.
+Whoever asks makes of both an error that names the file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import IO, Annotated, Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
+
+from semiseg_cli.core.settings import Range, ranges
+
+SMALL, TEXT, WHOLE = 1 << 20, 1 << 28, 1 << 36  # bytes: of a description; of a list or log; of anything
+
+Level = Annotated[int, Range(0, 255)]  # of a colour
+Side = Annotated[int, Range(0, 1 << 20)]  # pixels
+
+KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false", NoneType: "nothing"}
+
+
+def regular(path: Path, most: int = WHOLE) -> os.stat_result:
+    """What the system says of a file. OSError unless it is regular, and no larger than `most` bytes."""
+    return _checked(os.stat(path), most)
+
+
+@contextmanager
+def opened(path: Path, most: int = WHOLE) -> Iterator[IO[bytes]]:
+    """A regular file of at most `most` bytes, open; OSError for anything else. A pipe is not waited for."""
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with open(handle, "rb") as file:
+        _checked(os.fstat(handle), most)
+        yield file
+
+
+def _checked(found: os.stat_result, most: int) -> os.stat_result:
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(f"it is {KINDS.get(stat.S_IFMT(found.st_mode), 'something else')}, not a file")
+    if found.st_size > most:
+        raise OSError(f"it has {found.st_size:,} bytes, more than the {most:,} that are read")
+    return found
+
+
+def read_bytes(path: Path, most: int = TEXT) -> bytes:
+    """Its bytes when it was opened: what somebody adds meanwhile is left out."""
+    with opened(path, most) as file:
+        return file.read(os.fstat(file.fileno()).st_size)
+
+
+def read_text(path: Path, most: int = TEXT) -> str:
+    return read_bytes(path, most).decode("utf-8").replace("\r\n", "\n")
+
+
+def read_json(path: Path, hint: Any = Any, most: int = SMALL) -> Any:
+    """The document of a JSON file, of the type `hint` (see `shaped`)."""
+    return parse_json(read_text(path, most), hint)
+
+
+def read_toml(path: Path, hint: Any = dict[str, Any], most: int = SMALL) -> Any:
+    """The tables of a TOML file, likewise."""
+    return parse_toml(read_text(path, most), hint)
+
+
+def parse_toml(text: str, hint: Any = dict[str, Any]) -> Any:
+    try:
+        return shaped(tomllib.loads(text), hint)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def parse_json(text: str, hint: Any = Any) -> Any:
+    try:
+        return shaped(json.loads(text), hint)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def shaped(value: Any, hint: Any, place: str = "") -> Any:
+    """`value`, if it is of the type `hint`: what JSON and TOML have, a TypedDict of these, or such with a `Range`.
+
+    place: where it stands, as `data.palette[2]`. Raises ValueError with it for anything else.
+    """
+    kind, parts = get_origin(hint) or hint, get_args(hint)
+    if kind is Annotated:
+        shaped(value, parts[0], place)
+        for limit in ranges(hint):
+            _demand(value in limit, value, str(limit), place)
+    elif is_typeddict(hint):
+        _demand(isinstance(value, dict), value, "a table", place)
+        for key, inner in get_type_hints(hint, include_extras=True).items():
+            optional = get_origin(inner) is NotRequired  # or all of them are
+            if key in value:
+                shaped(value[key], get_args(inner)[0] if optional else inner, f"{place}.{key}" if place else key)
+            elif not optional and key in hint.__required_keys__:
+                raise ValueError(f"{place or 'it'} lacks '{key}'")
+    elif kind in (Union, UnionType):
+        fitting = [part for part in parts if isinstance(value, _plain(part))]
+        allowed = " or ".join(WORDS.get(get_origin(part) or part, "a table") for part in parts)
+        _demand(bool(fitting), value, allowed, place)
+        shaped(value, fitting[0], place)
+    elif kind is Literal:
+        _demand(value in parts, value, " or ".join(map(str, parts)), place)
+    elif kind is tuple and parts[-1] is not Ellipsis:
+        _demand(isinstance(value, list | tuple) and len(value) == len(parts), value, f"{len(parts)} values", place)
+        for number, (item, part) in enumerate(zip(value, parts, strict=True)):
+            shaped(item, part, f"{place}[{number}]")
+    elif kind in (list, tuple):
+        _demand(isinstance(value, list | tuple), value, "a list", place)
+        for number, item in enumerate(value):
+            shaped(item, parts[0], f"{place}[{number}]")
+    elif kind in (dict, Mapping):
+        _demand(isinstance(value, dict), value, "a table", place)
+        for key, item in value.items() if parts and parts[1] is not Any else ():
+            shaped(item, parts[1], f"{place}.{key}" if place else str(key))
+    elif kind is not Any:
+        number = kind is float and isinstance(value, int) and not isinstance(value, bool)
+        good = number or (isinstance(value, kind) and (kind is bool or not isinstance(value, bool)))
+        _demand(good, value, WORDS[kind], place)
+    return value
+
+
+def _plain(hint: Any) -> Any:
+    """What a value of a part of a union is an instance of."""
+    kind = get_origin(hint) or hint
+    if kind is Annotated:
+        return _plain(get_args(hint)[0])
+    return dict if is_typeddict(hint) else (int, float) if kind is float else kind
+
+
+def _demand(good: bool, value: Any, allowed: str, place: str) -> None:
+    if not good:
+        raise ValueError(f"{place or 'it'} is {str(value)[:60]!r}, not {allowed}")
