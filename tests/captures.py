@@ -17,6 +17,7 @@ from semiseg_cli.core.methods.plugins import PLUGINS, load_plugin
 from semiseg_cli.core.methods.plugins.base import Extended
 from semiseg_cli.core.settings import TrainConfig, hints
 from semiseg_cli.core.training.distributed import World
+from semiseg_cli.core.training.finite import Guard
 from semiseg_cli.core.training.graph import Captured
 from semiseg_cli.core.training.meter import Meter
 from semiseg_cli.core.training.optim import build_optimizer, set_learning_rates
@@ -93,7 +94,9 @@ class Run:
             inputs=type(train.method).inputs(train.method.settings),
         )  # fmt: skip
         optimizer = build_optimizer(train.method.groups(), self.config)
-        self.update = Update(train, optimizer, plan, self.config.grad_clip, Meter(), World(device=device))
+        world = World(device=device)
+        self.guard = Guard(train, optimizer, world, skip=self.config.on_nonfinite == "skip")
+        self.update = Update(train, optimizer, plan, self.config.grad_clip, Meter(), world, self.guard)
         self.tapes, self.notes, self.rows = Tapes(self.known), list[str](), list[dict[str, Any]]()
         recorder = CudaGraphs(device) if torch.cuda.is_available() and device.type == "cuda" else self.tapes
         self.captured = Captured(self.update, recorder, self.notes.append)
@@ -101,7 +104,8 @@ class Run:
     def known(self) -> Iterator[Tensor]:
         yield from self.train.parameters()
         yield from self.train.buffers()
-        yield from self.update.meter.sums.values()
+        yield from (*self.update.meter.sums.values(), *self.update.meter.skipped.values())
+        yield from (self.guard.bad, self.guard.tally, *self.guard.held)
         for group in self.update.optimizer.param_groups:
             yield group["lr"]
         for state in self.update.optimizer.state.values():

@@ -73,6 +73,7 @@ class Result(TypedDict):
     best: Scores | None
 
 
+OUTSIDE = r"[/\\\0]"  # what leads out of a folder, or names nothing
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "safetensors")
 
 
@@ -85,11 +86,13 @@ def run_name(config: Config) -> str:
     is_number = labeled.replace("/", "").isdecimal()
     words = labeled.replace("/", "of") if is_number else path.stem if path.suffix else "-".join(path.parts[-2:])
     name = "-".join((config.data.name, words, config.title, config.model.backbone, f"s{config.train.seed}"))
-    return re.sub(r"[/\\\0]", "-", name)
+    return re.sub(OUTSIDE, "-", name)
 
 
 def create_run(root: Path, name: str) -> Path:
     """A new directory `root/name`, or `name-2`, `name-3` ... if that is taken; two processes never get the same one."""
+    if name != re.sub(OUTSIDE, "-", name) or name in ("", ".", ".."):
+        raise UsageError(f"{name!r} is not possible as the name of a run", fix="choose its directory: -o DIR")
     number = 1
     try:
         root.mkdir(parents=True, exist_ok=True)

@@ -176,10 +176,26 @@ def test_debug_shows_the_traceback(
 
 def test_memory_that_runs_out_comes_with_advice(failing: Any, capsys: pytest.CaptureFixture[str]) -> None:
     kind = type("OutOfMemoryError", (RuntimeError,), {})  # torch's, by its name
-    for error in (kind("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore"), MemoryError()):
+    texts = ("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried", "OpenCV: Insufficient memory in f")
+    rest = [RuntimeError(text) for text in texts]  # PyTorch's of a CPU, and OpenCV's
+    for error in (kind("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore"), MemoryError(), *rest):
         failing(error)
         assert cli.main(["train"]) == 4
         assert "train.micro_batch" in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_used_is_no_bug(failing: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """What no command foresaw of a disk: it is named, with what the system says."""
+    for error in (PermissionError(13, "Permission denied", "runs/a b"), OSError(40, "Too many levels", b"runs/a b")):
+        failing(error)
+        assert cli.main(["train"]) == 1
+        shown = " ".join(capsys.readouterr().err.split())
+        assert "error: cannot use runs/a b" in shown
+        assert "ls -l 'runs/a b'" in shown
+        assert "bug" not in shown
+    failing(OSError("no file is named"))
+    assert cli.main(["train"]) == 1
+    assert "bug" in capsys.readouterr().err
 
 
 def test_an_interruption_by_hand_is_130(failing: Any) -> None:

@@ -230,3 +230,40 @@ def test_a_run_directory_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(CheckpointError, match="cannot make the run directory") as caught:
         runs.claim_run(tmp_path / "mine")
     assert "-o" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("lines", "number", "said"),
+    [
+        (['{"step": 1}', "", '{"step": 2}'], 2, "Expecting value"),
+        (['{"step": 1, "lo', '{"step": 2}'], 1, "Unterminated"),
+        (['{"step": 1}', "[]"], 2, "not a table"), (['{"step": "1"}'], 1, "step is '1'"), (["{}"], 1, "lacks 'step'"),
+        (['{"step": 1}', "[" * 100_000], 2, "deeply"), (["1" * 5000], 1, "digit"), (["\0"], 1, "Expecting value"),
+    ],
+)  # fmt: skip
+def test_a_torn_line_of_the_log_is_named(tmp_path: Path, lines: list[str], number: int, said: str) -> None:
+    log = tmp_path / "metrics.jsonl"
+    log.write_text("\n".join([*lines, ""]))
+    with pytest.raises(CheckpointError, match=r"metrics\.jsonl is damaged") as caught:
+        runs.read_metrics(tmp_path)
+    assert caught.value.why.startswith(f"line {number}: ")
+    assert said in caught.value.why
+    assert caught.value.fix == f"sed -i {number}d {log}"
+
+
+@pytest.mark.parametrize("text", ["[]", '{"name": 3}', "{", "[" * 100_000, '{"labeled": "x"}'])
+def test_damaged_files_of_a_run_are_named(tmp_path: Path, text: str) -> None:
+    for name, read in (("partition", runs.read_partition), ("result", runs.read_result)):
+        (tmp_path / f"{name}.json").write_text(text)
+        with pytest.raises(CheckpointError, match=rf"{name}\.json is damaged"):
+            read(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../../x", "/tmp/x", "a/b", "..", "a\0b"])
+def test_a_run_stays_in_the_folder_of_runs(tmp_path: Path, name: str) -> None:
+    config = resolve([("test", {"data.name": name, "model.backbone": "tiny"})]).config
+    run = runs.create_run(tmp_path / "runs", runs.run_name(config))
+    assert run.parent == tmp_path / "runs"
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+    with pytest.raises(UsageError, match="is not possible"):
+        runs.create_run(tmp_path / "runs", name)

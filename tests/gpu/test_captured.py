@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -85,6 +86,31 @@ def test_evaluations_saves_and_a_stop_between_captured_steps_change_nothing(
     assert rows(halves) == rows(plain)
     states = [load_file(run / "last.safetensors") for run in (plain, whole, halves)]
     assert all(torch.equal(value, state[key]) for key, value in states[0].items() for state in states[1:])
+
+
+def test_a_bad_step_of_a_graph_leaves_no_trace(train_module: Make, host_batch: Batches) -> None:
+    """With train.on_nonfinite=skip: nothing has changed after replayed steps whose loss is not a number."""
+
+    class Bad(MeanTeacher):
+        def step(self, batch: SemiBatch, views: Views) -> StepOutput:
+            out = super().step(batch, views)
+            loss = out.losses["strong"]
+            factor = batch.clock.value(lambda clock: math.nan if clock.step in (1, 7, 8) else 1.0, loss)
+            return StepOutput({name: factor * value for name, value in out.losses.items()}, out.stats)
+
+    plain, run = (Run(train_module(Bad, tau=0.0).cuda(), host_batch, on_nonfinite="skip") for _ in range(2))
+    plain.go(plain.update)
+    run.go(run.captured, range(7))
+    before = {name: value.clone() for name, value in run.state().items()}
+    run.go(run.captured, range(7, 9))
+    assert all(torch.equal(value, before[name]) for name, value in run.state().items())
+    run.go(run.captured, range(9, 12))
+    assert run.notes == []
+    assert run.rows == plain.rows
+    assert run.guard.read() == plain.guard.read() == (1, 3, 0)
+    theirs = run.state()
+    assert all(torch.equal(value, theirs[name]) for name, value in plain.state().items())
+    assert not all(torch.equal(value, before[name]) for name, value in theirs.items())
 
 
 def test_a_step_that_waits_is_told_of_and_taken_as_it_is(train_module: Make, host_batch: Batches) -> None:

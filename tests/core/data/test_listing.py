@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from semiseg_cli.core.data import listing
-from semiseg_cli.core.data.listing import left_out, look_below
+from semiseg_cli.core.data.listing import leads_to, left_out, look_below
 from semiseg_cli.core.errors import DataError
 
 
@@ -88,3 +88,14 @@ def test_a_folder_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="yours cannot be read") as caught:
         look_below(tmp_path)
     assert caught.value.why == "Permission denied"
+
+
+def test_links_in_a_circle_end(tmp_path):
+    touch(tmp_path / "a.jpg")
+    (tmp_path / "one").symlink_to(tmp_path / "two")
+    (tmp_path / "two").symlink_to(tmp_path / "one")
+    (tmp_path / "self.jpg").symlink_to(tmp_path / "self.jpg")
+    assert [path.name for path in look_below(tmp_path).files] == ["a.jpg"]
+    with pytest.raises(DataError, match="one cannot be read"):
+        look_below(tmp_path / "one")
+    assert leads_to(tmp_path / "a.jpg") == (tmp_path / "a.jpg").resolve()

@@ -14,10 +14,12 @@ import torch
 from steps import fed, images_of, views_of, whole_step
 from torch import Tensor, nn
 
+from semiseg_cli.core.config.layers import resolve
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.methods.guidedmix import GuidedMix, GuidedMixSettings, presence_loss, square_error
 from semiseg_cli.core.networks import Net, Out
 from semiseg_cli.core.ops.losses import cross_entropy
+from semiseg_cli.core.settings import BadSetting
 from semiseg_cli.core.training.step import Train
 from semiseg_cli.core.types import Clock, Labeled, SemiBatch
 from semiseg_cli.core.views.device import DeviceViews
@@ -274,3 +276,17 @@ def test_what_the_loader_brings() -> None:
 def test_what_is_left_of_a_hard_decoupling_is_not_rescaled() -> None:
     with pytest.raises(UsageError, match=r"method\.rescale"):
         GuidedMixSettings(decoupling="hard", rescale=True)
+
+
+@pytest.mark.parametrize(
+    ("batch", "micro", "good"),
+    [(4, 0, True), (4, 2, True), (3, 3, True), (1, 1, True), (2, 1, False), (6, 3, False)],
+)
+def test_random_pairs_stay_in_one_micro_batch(batch: int, micro: int, good: bool) -> None:
+    layer = {"method.name": "guidedmix", "method.pairing": "random", "train.batch": batch, "train.micro_batch": micro}
+    if good:
+        resolve([("test", layer)])
+    else:
+        with pytest.raises(BadSetting, match=r"train\.micro_batch"):
+            resolve([("test", layer)])
+    resolve([("test", layer | {"method.pairing": "batch"})])

@@ -210,3 +210,22 @@ def test_a_resnet_downloaded_by_an_earlier_version_is_used(server: Hub, tmp_path
     assert line.endswith(f"from {path}; its fc.* left out; licence: bsd-3-clause")
     assert encoder.origin == Origin("torchvision resnet18-f37072fd", "bsd-3-clause")
     assert not server.asked
+
+
+@pytest.mark.parametrize("tag", ["", "0" * 40, "5e2f-33"])
+def test_a_mirror_that_does_not_say_the_sha256_is_not_believed(server: Hub, tmp_path: Path, tag: str) -> None:
+    server.serve(save(weights()))
+    server.tag = tag
+    with pytest.raises(CheckpointError, match="cannot download") as caught:
+        load_encoder(build_encoder(NAME), NAME, "auto")
+    assert "size and the sha256" in caught.value.why or "etag" in caught.value.why.lower()
+    assert "`--weights FILE`" in caught.value.fix
+    assert "GET" not in [method for method, _, _ in server.asked], "it was downloaded"
+
+
+def test_a_hub_without_https_is_not_asked(server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://mirror.example.org")
+    with pytest.raises(CheckpointError, match="cannot download") as caught:
+        load_encoder(build_encoder(NAME), NAME, "auto")
+    assert "only https is taken" in caught.value.why
+    assert server.asked == []

@@ -5,9 +5,11 @@ from __future__ import annotations
 import zlib
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.ops.draws import Draws, neighbours
 
 
@@ -72,3 +74,10 @@ def test_even_micro_batches_hold_their_neighbours(half: int, parts: int) -> None
 def test_a_suffix_makes_other_draws() -> None:
     plain, other = draws(0, 1).uniform("a/x", 3), Draws(0, 0, np.arange(2), 64, "/x").uniform("a", 3)
     assert np.array_equal(plain, other)
+
+
+@pytest.mark.parametrize(("slots", "batch"), [([0], 2), ([0, 2], 4), ([0, 1, 2], 6), ([4], 5)])
+def test_pairs_that_are_torn_apart_are_refused(slots: list[int], batch: int) -> None:
+    with pytest.raises(UsageError, match="pairs are torn apart") as caught:
+        Draws(0, 0, np.array(slots), batch).neighbours()
+    assert "train.micro_batch" in caught.value.fix

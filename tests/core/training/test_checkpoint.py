@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
+import re
 import resource
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from semiseg_cli.core.errors import CheckpointError
 from semiseg_cli.core.models import build_segmenter
 from semiseg_cli.core.models.segmenter import Segmenter
 from semiseg_cli.core.training.checkpoint import load_network, load_state, read, save_network, save_state, write
+from semiseg_cli.core.training.meter import Meter
 
 META = {
     "model": {"backbone": "tiny", "decoder": "deeplabv3plus", "output_stride": 16, "classes": 3},
@@ -238,3 +241,68 @@ def test_the_previous_file_survives_a_full_disk(tmp_path: Path) -> None:
     assert "space" in fix
     assert read(path)[1]["step"] == 1
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"model": {**META["model"], "classes": "3"}}, "model.classes is '3'"),
+        ({"model": {**META["model"], "classes": 10**9}}, r"model.classes is '1000000000'"),
+        ({"model": {**META["model"], "backbone": 7}}, "model.backbone is '7', not text"),
+        ({"data": {"classes": ["a"]}}, "data.classes has 1 names for 3 classes"),
+        ({"data": {"palette": [[1, 2, 300]]}}, r"data.palette\[0\]\[2\] is '300'"),
+        ({"data": {"levels": [9, 3]}}, "data.levels is 9 to 3"), ({"data": []}, r"data is '\[\]', not a table"),
+        ({"data": {"window": -1}}, "data.window"), ({"miou": "9"}, "miou is '9'"), ({"step": None}, "step is 'None'"),
+        ({"normalise": {"mean": [0, 0, 0], "std": [1, 1, 0]}}, r"normalise.std\[2\] is '0', not more than 0"),
+        ({"normalise": {"mean": [0, 0, 0]}}, "normalise lacks 'std'"), ({"encoder": {"weights": 1}}, "encoder"),
+        ({"config": {"eval.batch": "x"}}, r"config.eval.batch is 'x'"),
+    ],
+)  # fmt: skip
+def test_metadata_of_another_type_are_named(tmp_path: Path, change: dict[str, Any], said: str) -> None:
+    path = tmp_path / "best.safetensors"
+    save_network(path, net(), META | change)
+    error = refused(path)
+    assert "damaged metadata" in error.what
+    assert re.search(said, error.why), error.why
+
+
+def test_what_a_file_does_not_say_is_named_when_it_is_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "best.safetensors"
+    save_network(path, net(), META)
+    _, meta = load_network(path)
+    assert meta["data"].get("window", 5) == 5
+    for table, key in ((meta, "normalise"), (meta["data"], "window")):
+        with pytest.raises(CheckpointError, match=rf"best\.safetensors does not say its '{key}'"):
+            table[key]
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("optimizer/99/momentum_buffer", (3,)), ("optimizer/x/momentum_buffer", (3,)), ("optimizer/0", (3,)),
+        ("optimizer/0/exp_avg", (3, 2, 3, 3)), ("optimizer/0/momentum_buffer", (1,)), ("since/sums", (3,)),
+        ("since/sums/loss", (3,)), ("since/tally", (4,)), ("since/what", ()),
+    ],
+)  # fmt: skip
+def test_a_state_with_something_else_in_it(tmp_path: Path, name: str, shape: tuple[int, ...]) -> None:
+    module = toy()
+    optimizer, state = optimizer_of("sgd", module), tmp_path / "run" / "resume" / "state.safetensors"
+    taught(module, optimizer, 1)
+    save_state(state, module, optimizer, {"step": 1})
+    tensors, meta = read(state)
+    write(state, tensors | {name: torch.zeros(shape)}, meta)
+    with pytest.raises(CheckpointError, match=r"state\.safetensors (does not fit this run|is damaged)") as caught:
+        load_state(state, module, optimizer, Meter())
+    assert "a new run" in caught.value.fix
+
+
+def test_a_state_that_an_earlier_version_poisoned_is_told(tmp_path: Path) -> None:
+    module, state = toy(), tmp_path / "run" / "resume" / "state.safetensors"
+    save_state(state, module, optimizer_of("sgd", module), {"step": 1})
+    tensors, meta = read(state)
+    tensors["train/0.bias"][1] = torch.nan
+    save_file(tensors, state, {"semiseg": json.dumps(meta)})
+    with pytest.raises(CheckpointError, match="not finite") as caught:
+        load_state(state, module, optimizer_of("sgd", module))
+    assert "train/0.bias" in caught.value.why
+    assert "a new run" in caught.value.fix
