@@ -18,6 +18,8 @@ from typing import Any
 from semiseg_cli.core import runs
 from semiseg_cli.core.errors import DataError, Interrupted
 from semiseg_cli.core.machine import free_memory
+from semiseg_cli.core.owner import NAME as OWNER
+from semiseg_cli.core.owner import owned
 from semiseg_cli.core.partitions.protocols import recognise
 from semiseg_cli.core.spread import spread
 from semiseg_cli.core.training.distributed import join
@@ -54,7 +56,8 @@ def compare(
         note(f"{len(cells) - len(open_cells)} of {len(cells)} runs are done")
     failed: dict[str, str] = {}
     cuda = join(device).device.type == "cuda"
-    with _stoppable(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    with owned(folder / OWNER, str(folder)), _stoppable(folder):
         if open_cells:
             costs = _costs(open_cells, progress)
             together = at_once or carried(max((x["peak_memory_bytes"] for x in costs.values()), default=0), cuda)
@@ -171,8 +174,9 @@ def _job(cell: Cell, folder: Path) -> Job:
     """What begins a run, or goes on with one that was stopped."""
     begun = (cell.run / "resume").is_dir()
     words = ("train", str(cell.run), "--resume", "--json") if begun else cell.words
-    if not begun and cell.run.is_dir():
-        shutil.rmtree(cell.run)  # it was stopped before its first save
+    if not begun and cell.run.is_dir():  # it was stopped before its first save
+        with runs.owned(cell.run):
+            shutil.rmtree(cell.run)
     return Job(str(cell.run), words, folder / "logs" / f"{cell.run.name}.log")
 
 

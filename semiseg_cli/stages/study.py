@@ -139,6 +139,4 @@ def _kind(root: Path) -> Callable[[str], tuple[str, str]]:
 
 def result_of(run: Path) -> dict[str, Any] | None:
     """What a run came to; None for one that is not finished."""
-    file = run / "result.json"
-    found: dict[str, Any] | None = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
-    return found
+    return runs.read_result(run) if runs.is_finished(run) else None
