@@ -72,7 +72,8 @@ ALLOWED = {
 DEPENDENCIES = {
     "torch", "torchvision", "timm", "huggingface_hub", "numpy", "cv2", "PIL", "scipy", "safetensors", "yaml",
 }  # fmt: skip
-OPTIONAL = {"sklearn", "tensorboard"}  # extras of pyproject.toml: in stages alone, inside the function that needs them
+# extras of pyproject.toml: in stages alone, inside the function that needs them
+OPTIONAL = {"sklearn", "tensorboard", "shapely"}
 THIRD_PARTY = {
     "cli": {"typer", "rich"},
     "cli.launch": {"torch"},  # torchrun's own module, when processes are started

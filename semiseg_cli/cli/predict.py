@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -46,6 +46,20 @@ def predict(
             rich_help_panel=OUTPUT,
         ),
     ] = False,
+    format_: Annotated[
+        Literal["coco", "labelme", "cvat", "yolo"] | None,
+        typer.Option(
+            "--format",
+            help="the labels as polygons besides, for a tool to correct them in; needs semiseg[labels]",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    tolerance: Annotated[
+        float,
+        typer.Option(
+            min=0.0, metavar="PIXELS", help="simplify polygons; 0: they follow the pixels", rich_help_panel=OUTPUT
+        ),
+    ] = 1.0,
     window: options.Window = "auto",
     long_side: Annotated[
         int | None,
@@ -82,6 +96,8 @@ def predict(
         overlay=not no_overlay,
         confidence=confidence,
         probabilities=probabilities,
+        format=format_ or "",
+        tolerance=tolerance,
         long_side=long_side,
         device=device,
         progress=console.progress,
@@ -101,6 +117,8 @@ def _summary(found: dict[str, Any]) -> str:
     many = found["images"] != 1
     lines = [f"{found['images']} image{'s' * many} predicted: labels in {found['labels']}"]
     lines += [f"{what} in {found[what]}" for what in ("overlays", "confidence", "probabilities") if found[what]]
+    if found["annotations"]:
+        lines.append(f"labels as polygons in {found['annotations']}")
     if found["geotiff"]:
         lines.append(f"labels of GeoTIFFs, lying where they lie, in {found['geotiff']}")
     lines.append("  ".join(f"{index} {name}" for index, name in enumerate(found["classes"])))

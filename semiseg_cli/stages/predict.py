@@ -10,6 +10,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +31,7 @@ from semiseg_cli.core.sources.classes import default_palette
 from semiseg_cli.core.training.checkpoint import load_network
 from semiseg_cli.core.training.distributed import join
 from semiseg_cli.core.training.threads import take_threads
+from semiseg_cli.stages.annotating import annotating
 from semiseg_cli.stages.predicted_files import WRITTEN, Output, Prediction
 from semiseg_cli.stages.progress import Progress, silent
 
@@ -57,6 +59,8 @@ def predict_images(
     overlay: bool = True,
     confidence: bool = False,
     probabilities: bool = False,
+    format: str = "",
+    tolerance: float = 1.0,
     long_side: int | None = None,
     device: str = "auto",
     progress: Progress = silent,
@@ -65,7 +69,8 @@ def predict_images(
     """Predict `images` (files, and folders with their subfolders) into `out`; the result of `semiseg predict`.
 
     checkpoint: a file, or a run directory. how: with a window of `auto`, very large images go through windows. overlay,
-    confidence, probabilities: what is written beside the labels.
+    confidence, probabilities: what is written beside the labels. format, tolerance: the labels as annotations, see
+    `annotating`; "": none.
     long_side: the network sees larger images reduced to it, 0: as they are, None: as its training images were.
     note: is told in a line what is worth knowing. Raises DataError where there is nothing to predict, where two images
     would be written to one file, and where `out` cannot be written. An unreadable image is listed in `failed`.
@@ -82,7 +87,12 @@ def predict_images(
     output = Output(out, full_palette(data, note), overlay, confidence, probabilities)
     output.begin(data)
     failed, black = list[str](), list[str]()
-    with progress("predicting", len(files)) as advance:
+    with ExitStack() as stack:
+        advance = stack.enter_context(progress("predicting", len(files)))
+        annotate = None
+        if format:
+            there = annotating(out / format, format, data["classes"], output.palette, tolerance)
+            annotate = stack.enter_context(there)
 
         def readable() -> Iterator[Photo]:
             for path, photo in _decoded(files, predictor, levels_of(data)):
@@ -96,6 +106,8 @@ def predict_images(
 
         def write(photo: Photo, prediction: Prediction) -> None:
             output.write(photo.id, photo.path, photo.image, prediction)
+            if annotate:
+                annotate(f"{photo.id}{photo.path.suffix}", photo.path, prediction.label_HW)
             advance()
 
         with beside(BEHIND) as put:
@@ -112,6 +124,7 @@ def predict_images(
         "images": len(files) - len(failed),
         "failed": failed,
         **output.places(),
+        "annotations": str(out / format) if format else None,
         "classes": data["classes"],
         "checkpoint": str(checkpoint),
         "window": predictor.window,

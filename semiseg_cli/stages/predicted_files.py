@@ -5,6 +5,7 @@
     confidence/<path>.png      probability of that class, 16-bit grey (65535 is 1), if asked for
     probabilities/<path>.npz   of all classes, float16 (height, width, classes) under `probabilities`, if asked for
     geotiff/<path>.tif         of a GeoTIFF: class indices again, lying where the image lies
+    coco|labelme|cvat|yolo/    the labels as polygons, if asked for (`annotating.py`)
     classes.json               what the indices mean, as `prepare folder --classes` reads it
 """
 

@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from semiseg_cli.cli import main
 
@@ -134,3 +135,12 @@ def test_what_is_missing_is_named(
         Path("runs/mine/config.toml").touch()
     assert main(["predict", *words.format(run=park_run).split()]) == code
     assert said in capsys.readouterr().err
+
+
+def test_labels_as_polygons_as_typed(typed: Any, tmp_path: Path) -> None:
+    said = typed("-o", "d", "--format", "yolo", "--tolerance", "0", "--no-overlay").out
+    assert "labels as polygons in d/yolo" in said
+    lines = (tmp_path / "d" / "yolo" / "labels" / "a.txt").read_text().split("\n")[:-1]
+    index = np.array(Image.open(tmp_path / "d" / "labels" / "a.png"))
+    assert {int(line.split()[0]) for line in lines} == set(np.unique(index).tolist())
+    assert all(len(line.split()) % 2 == 1 and len(line.split()) >= 7 for line in lines)
