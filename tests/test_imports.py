@@ -16,8 +16,8 @@ FILES = sorted((ROOT / PACKAGE).rglob("*.py"))
 
 # "" is the package itself, for its version
 EVERYONE = (
-    "", "core.commands", "core.errors", "core.files", "core.owner", "core.places", "core.types", "core.networks",
-    "core.settings", "core.registry", "core.reading", "core.tensors", "core.web",
+    "", "core.commands", "core.errors", "core.escape", "core.files", "core.owner", "core.places", "core.types",
+    "core.networks", "core.settings", "core.registry", "core.reading", "core.tensors", "core.web",
 )  # fmt: skip
 
 # What a part of the package may import from it, besides EVERYONE. The longest part that fits a module counts.
@@ -53,6 +53,7 @@ ALLOWED = {
     "core.settings": (),
     "core.commands": (),
     "core.errors": (),
+    "core.escape": (),
     "core.files": (),
     "core.beside": (),
     "core.machine": (),
@@ -89,6 +90,7 @@ THIRD_PARTY = {
     "core.settings": set[str](),
     "core.commands": set[str](),
     "core.errors": set[str](),
+    "core.escape": set[str](),
     "core.files": set[str](),
     "core.beside": set[str](),
     "core.machine": set[str](),

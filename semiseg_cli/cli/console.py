@@ -2,7 +2,8 @@
 
 A command ends with `result(...)`; on its way it uses `note`, `warn` and `progress`. What may be copied (commands,
 paths, names of runs) is a string, and strings are printed as they are, however narrow the terminal; rich gets tables
-alone, and what may be copied from one stands in a column with `no_wrap`.
+alone, and what may be copied from one stands in a column with `no_wrap`. Everything passes here, and names of files,
+classes and metadata cannot act on a terminal: see `core.escape`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from semiseg_cli.core.escape import printable, printable_json
+
 if TYPE_CHECKING:
+    from rich.console import ConsoleOptions, RenderableType
+    from rich.segment import Segment
     from rich.table import Table
 
 SCHEMA = 1
@@ -38,14 +43,38 @@ class State:
 state = State()
 
 
+class Plain(Console):
+    """A console that shows text as it is written: no markup, no emoji codes, no control characters but rich's own.
+
+    Where it cannot be written to any more (its terminal was closed, nobody reads the pipe) it falls silent: what is
+    being told of, such as a run that is about to save, goes on.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, markup=False, emoji=False, **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=printable(segment.text))
+
+    def _check_buffer(self) -> None:
+        try:
+            super()._check_buffer()
+        except OSError:
+            self.quiet = True
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+
 @cache
 def stderr() -> Console:
-    return Console(stderr=True, highlight=False)
+    return Plain(stderr=True)
 
 
 def stdout() -> Console:
     """Tables go to pipes and files unwrapped."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+    return Plain(width=None if sys.stdout.isatty() else 200)
 
 
 def result(command: str, data: Any, text: str | Table | Sequence[str | Table], json: bool) -> None:
@@ -55,7 +84,7 @@ def result(command: str, data: Any, text: str | Table | Sequence[str | Table], j
         return
     for part in [text] if isinstance(text, str) or not isinstance(text, Sequence) else text:
         if isinstance(part, str):
-            print(part, flush=True)
+            print(printable(part), flush=True)
         else:
             out = stdout()
             out.width = max(out.width, _least_width(part))
@@ -91,8 +120,7 @@ def document(content: dict[str, Any]) -> None:
     """Print the one JSON document of this command, unless it has been printed. What is not finite becomes null."""
     if not state.answered:
         text = jsonlib.dumps({"schema": SCHEMA, **_plain(content)}, ensure_ascii=False, allow_nan=False)
-        # a file name that is not UTF-8 holds lone surrogates: written as \udcff, which JSON reads back as they were
-        print(text.encode("utf-8", "backslashreplace").decode("utf-8"), flush=True)
+        print(printable_json(text), flush=True)
     state.answered = True
 
 
@@ -117,7 +145,7 @@ def progress(description: str, total: int | None = None) -> Iterator[Callable[..
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=stderr(), transient=True) as bar:
         task = bar.add_task(description, total=total)
 
@@ -131,7 +159,7 @@ def progress(description: str, total: int | None = None) -> Iterator[Callable[..
 
 
 def _say(text: str, style: str = "") -> None:
-    stderr().print(text, markup=False, style=style, soft_wrap=True)
+    stderr().print(text, style=style, soft_wrap=True)
 
 
 def _plain(value: Any) -> Any:

@@ -24,16 +24,16 @@ def report(error: Exception) -> int:
         known = SemisegError(f"this is a bug in semiseg: {type(error).__name__}: {error}", why=where)
         notes = []
     if console.state.debug:
-        traceback.print_exception(error)
+        console.stderr().print("".join(traceback.format_exception(error)), soft_wrap=True)
     stopped = known.code == Interrupted.code  # which is what was asked for, and no error
     if stopped:
-        console.stderr().print(known.what, markup=False, soft_wrap=True)
+        console.stderr().print(known.what, soft_wrap=True)
     else:
         _print("error:", known.what, "bold red")
     _print("  why:", known.why, "bold")
     _print("  next:" if stopped else "  try:", known.fix, "bold")
     for note in notes:
-        console.stderr().print(f"       {note}", markup=False, soft_wrap=True, style="dim")
+        console.stderr().print(f"       {note}", soft_wrap=True, style="dim")
     _answer(known.what, known.why, known.fix, known.code)
     return known.code
 

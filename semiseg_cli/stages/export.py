@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from semiseg_cli.core.commands import command
 from semiseg_cli.core.config.describe import describe_method
 from semiseg_cli.core.errors import CheckpointError, UsageError
+from semiseg_cli.core.escape import code, fenced, markdown
 from semiseg_cli.core.files import network_of, write_text
 from semiseg_cli.core.methods import METHODS
 from semiseg_cli.core.models import build_encoder
@@ -87,7 +89,6 @@ def model_card(file: str, tensors: dict[str, Tensor], meta: dict[str, Any]) -> s
         "licence of the data": data["licence"] or "not stated",
         "encoder": _origin(meta),
         "labels": f"{partition['name']}{unlabeled}",
-        "fingerprint": f"`{partition['fingerprint']}` (sha256 of the labeled images' names)",
         "method": f"{meta['method']}, {meta['step']} steps",
         "paper": _paper(meta["method"]),
         "mIoU": _miou(meta),
@@ -97,11 +98,15 @@ def model_card(file: str, tensors: dict[str, Tensor], meta: dict[str, Any]) -> s
         "made with": f"semiseg {meta['version']}",
     }
     settings = {name: value for name, value in meta["config"].items() if name.startswith(("method.", "train."))}
-    table = "\n".join(f"| {name} | {_cell(value)} |" for name, value in rows.items())
-    classes = "\n".join(
-        f"| {index} | {_cell(name)} | {_colour(data['palette'], index)} |" for index, name in enumerate(data["classes"])
-    )
-    return f"""# {file.removesuffix(SUFFIX)}
+    mark = code("".join(filter(str.isalnum, partition["fingerprint"])))
+    cells = {name: markdown(value) for name, value in rows.items()}
+    cells["labels"] += f"; {mark} is the sha256 of the labeled images' names"
+    table = "\n".join(f"| {name} | {cell} |" for name, cell in cells.items())
+    colours = (_colour(data["palette"], index) for index in range(len(data["classes"])))
+    keys = zip(map(markdown, data["classes"]), colours, strict=True)
+    classes = "\n".join(f"| {index} | {name} | {colour} |" for index, (name, colour) in enumerate(keys))
+    load = f"from semiseg_cli import load\nnet = load({json.dumps(file)})\nlabels = net(\"photo.jpg\")"
+    return f"""# {markdown(file.removesuffix(SUFFIX))}
 
 | | |
 |---|---|
@@ -109,16 +114,12 @@ def model_card(file: str, tensors: dict[str, Tensor], meta: dict[str, Any]) -> s
 
 ## Load it
 
-```python
-from semiseg_cli import load
-net = load("{file}")
-labels = net("photo.jpg")
-```
+{fenced(load, "python")}
 
 `labels` is a uint8 tensor (height, width) of the indices below, `net.classes` their names. A Pillow image or an upright
 uint8 array (height, width, 3) will do as well; `net(image, probabilities=True)` is float32 (classes, height, width).
-The network sees the image at the size it was trained for, as in `semiseg predict {file} photos/`, which writes the same
-labels. {_libraries(model['backbone'])} are all it needs; `net.net` is the bare network.
+The network sees the image at the size it was trained for, as in {code(command("predict", file, "photos/"))}, which
+writes the same labels. {_libraries(model['backbone'])} are all it needs; `net.net` is the bare network.
 
 ## Classes
 
@@ -128,9 +129,7 @@ labels. {_libraries(model['backbone'])} are all it needs; `net.net` is the bare 
 
 ## Settings
 
-```json
-{json.dumps(settings, indent=2)}
-```
+{fenced(json.dumps(settings, indent=2), "json")}
 """
 
 
@@ -182,8 +181,3 @@ def _multiple(model: dict[str, Any]) -> int:
 
 def _colour(palette: list[list[int]], index: int) -> str:
     return "#{:02x}{:02x}{:02x}".format(*palette[index]) if index < len(palette) else ""
-
-
-def _cell(text: str) -> str:
-    """Text that does not break a table."""
-    return " ".join(text.replace("|", "\\|").split())

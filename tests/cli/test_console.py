@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 from collections.abc import Iterator
 
 import pytest
 from rich.table import Table
 
-from semiseg_cli.cli import console
+from semiseg_cli.cli import console, failure
+from semiseg_cli.cli.screen import LiveScreen
+from semiseg_cli.core.errors import DataError
 
 
 @pytest.fixture(autouse=True)
@@ -81,3 +85,58 @@ def test_progress_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert "preparing" in shown.err
     assert "3/4" in shown.err
     assert shown.out == ""
+
+
+EVIL = "\x1b]0;mine\x07[/][red] :cat: \x9b2J\u202e"
+SHOWN = r"\x1b]0;mine"
+
+
+def test_names_do_not_act_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A class or file of that name through every way to a terminal: lines, errors, tables, progress, live screen."""
+    out = io.StringIO()
+    terminal = console.Plain(file=out, force_terminal=True, width=150)
+    monkeypatch.setattr(console, "stderr", lambda: terminal)
+    monkeypatch.setattr(console, "stdout", lambda: terminal)
+    monkeypatch.setattr(console.sys, "stdout", out)
+    console.note(f"note {EVIL}")
+    console.warn(f"warn {EVIL}")
+    failure.report(DataError(f"error {EVIL}", why=f"why {EVIL}", fix=f"fix {EVIL}"))
+    console.result("x", None, f"result {EVIL}", json=False)
+    table = Table(f"head {EVIL}", title=f"title {EVIL}")
+    table.add_row(f"cell {EVIL}")
+    console.result("x", None, table, json=False)
+    with console.progress(f"progress {EVIL}", 2) as advance:
+        advance()
+    screen = LiveScreen()
+    screen.start(f"live {EVIL}", 10)
+    screen.log({"step": 5, "loss": 1.0, "kept_pixels": {f"class {EVIL}": 3.0}})
+    screen.note(f"screen {EVIL}")
+    screen.stop()
+    text = out.getvalue()
+    for word in ("note", "warn", "error", "why", "fix", "result", "head", "title", "cell", "progress", "live", "class",
+                 "screen"):  # fmt: skip
+        assert re.search(rf"{word}(\x1b\[[0-9;]*m)* {re.escape(SHOWN)}", text), word
+    assert "[/][red] :cat: " in text
+    assert not set("\x07\x9b\u202e") & set(text)
+    left = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)  # rich's own: colours, and where the cursor is
+    assert "\x1b" not in left
+    assert "🐱" not in text
+
+
+def test_json_shows_names_and_keeps_them(capsys: pytest.CaptureFixture[str]) -> None:
+    console.state = console.State()
+    console.result("x", {"classes": [EVIL, "\udcff"]}, "", json=True)
+    said = capsys.readouterr().out
+    assert json.loads(said)["result"]["classes"] == [EVIL, "\udcff"]
+    assert not {chr(n) for n in (*range(9), *range(11, 32), *range(127, 160), 0x202E)} & set(said)
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), BrokenPipeError()])
+def test_nobody_reads_any_more_and_the_work_goes_on(error: OSError) -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise error
+
+    gone = console.Plain(file=Gone())
+    gone.print("one")
+    gone.print("two")

@@ -19,8 +19,8 @@ import semiseg_cli
 from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.errors import CheckpointError, UsageError
 from semiseg_cli.core.models import build_segmenter
-from semiseg_cli.core.training.checkpoint import load_network, save_network, write
-from semiseg_cli.stages.export import export_network
+from semiseg_cli.core.training.checkpoint import load_network, read_network, save_network, write
+from semiseg_cli.stages.export import export_network, model_card
 from semiseg_cli.stages.predict import predict_images
 
 META: dict[str, Any] = {
@@ -115,6 +115,26 @@ def test_the_card(run: Path, tmp_path: Path) -> None:
     assert f"{parameters / 1e6:.2f} million parameters" in card
 
 
+def test_names_in_a_card_are_words(run: Path) -> None:
+    """Whatever the metadata of a checkpoint hold, which anybody may have written."""
+    tensors, meta = read_network(run / "best.safetensors")
+    evil = "<img src=x onerror=alert(1)> [a](javascript:b) | `c` \x1b]0;d\x07\n# e\n```"
+    meta["data"] |= {"name": evil, "licence": evil, "classes": [evil, *meta["data"]["classes"][1:]]}
+    meta["partition"] |= {"name": evil, "fingerprint": evil}
+    meta["method"] = meta["version"] = meta["model"]["decoder"] = evil
+    card = model_card("```evil\n# x.safetensors", tensors, meta | {"config": {"method.note": evil}})
+    assert "\x1b" not in card
+    assert "<img" not in card.split("## Settings")[0]
+    for line in card.split("## Settings")[0].splitlines():
+        assert re.search(r"(?<!\\)\[a\]", line) is None
+        if line.startswith("| ") and "c" in line and "img" in line:
+            assert len(re.findall(r"(?<!\\)\|", line)) in (3, 4)  # its cells and no other
+    assert [line for line in card.splitlines() if line.startswith("#")] == [
+        "# \\`\\`\\`evil # x", "## Load it", "## Classes", "## Settings",
+    ]  # fmt: skip
+    assert len(re.findall(r"(?m)^`{3,}(python|json)?$", card)) == 4
+
+
 def test_a_card_without_miou_licence_paper_and_colours(tmp_path: Path) -> None:
     data = META["data"] | {"licence": "", "palette": [], "long_side": 0, "window": 0}
     run = make_run(tmp_path / "r", miou=None, method="of-another-version", best=False, data=data)
@@ -150,7 +170,7 @@ import sys
 sys.modules.update(dict.fromkeys(["semiseg_cli.core.methods.base", "semiseg_cli.core.methods.fixmatch"]))
 from pathlib import Path
 from semiseg_cli.stages.evaluate import evaluate_checkpoint
-from semiseg_cli.stages.export import export_network
+from semiseg_cli.stages.export import export_network, model_card
 from semiseg_cli.stages.predict import predict_images
 run = Path({str(run)!r})
 print(evaluate_checkpoint(run, root=Path({str(shapes_root)!r}), device="cpu")["images"])

@@ -10,6 +10,7 @@ from typing import Any
 from semiseg_cli.core.config.describe import Setting, describe_method
 from semiseg_cli.core.config.names import SECTIONS, Flat
 from semiseg_cli.core.errors import UsageError
+from semiseg_cli.core.escape import one_line
 from semiseg_cli.core.files import toml_value
 from semiseg_cli.core.methods import METHODS
 from semiseg_cli.core.methods.plugins import PLUGINS
@@ -51,7 +52,7 @@ def to_toml(flat: Mapping[str, Any], origins: Mapping[str, str]) -> str:
     tables: dict[str, list[str]] = {}
     for name, value in flat.items():
         section, _, key = name.partition(".")
-        comment = f"  # {origins[name]}" if name in origins else ""
+        comment = f"  # {one_line(origins[name])}" if name in origins else ""
         tables.setdefault(section, []).append(f"{key} = {toml_value(value)}{comment}\n")
     return "\n".join(f"[{section}]\n{''.join(lines)}" for section, lines in tables.items())
 
