@@ -92,7 +92,8 @@ def left(run: Path) -> dict[str, Any]:
     files = {name: load_file(run / name) for name in ("last.safetensors", "best.safetensors")}
     said = {name: load_network(run / name)[1] for name in files}
     state = load_file(run / "resume" / "state.safetensors")
-    result = {k: v for k, v in json.loads((run / "result.json").read_text()).items() if k not in ("run", "seconds")}
+    result = json.loads((run / "result.json").read_text())
+    result = {k: v for k, v in result.items() if k not in ("run", "seconds", "peak_memory_bytes")}
     bits = {f"{name}/{key}": value for name, part in (files | {"state": state}).items() for key, value in part.items()}
     return {"rows": json.dumps(rows), "said": said, "result": result, "bits": bits}
 
