@@ -26,6 +26,7 @@ ALLOWED = {
         "cli", "stages", "core.config", "core.runs", "core.finding", "core.stopping",
         # for names and how they are written
         "core.methods", "core.models", "core.partitions", "core.data.again", "core.data.index", "core.data.kinds",
+        "core.data.swapped",
         "core.sources.codes", "core.sources.told",
         "core.inference.options", "core.inference.metrics",
     ),

@@ -10,6 +10,7 @@ import typer
 from semiseg_cli.cli import console, options
 from semiseg_cli.core.commands import command
 from semiseg_cli.core.data.kinds import KINDS, benchmarks
+from semiseg_cli.core.data.swapped import put_right
 from semiseg_cli.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def before(root: Path, name: str) -> bytes:
     """
     if not name or name[0] in ".-" or name != Path(name).name:
         raise UsageError(f"--name '{name}' cannot name a folder", fix="--name photos")
+    put_right(root / name)
     return _description(root / name)
 
 

@@ -24,6 +24,7 @@ from semiseg_cli.core.data.again import bringing_back
 from semiseg_cli.core.data.index import load_dataset, manifest, to_toml
 from semiseg_cli.core.data.names import fit_for_a_file
 from semiseg_cli.core.data.spec import Dataset
+from semiseg_cli.core.data.swapped import put_right
 from semiseg_cli.core.errors import DataError, Interrupted
 from semiseg_cli.core.owner import NAME, owned
 from semiseg_cli.core.sources import archives
@@ -55,6 +56,7 @@ def on_all_cores(work: Callable[[Task], Result], tasks: list[Task]) -> tuple[Res
 def ready(root: Path, name: str, kind: str, source: Mapping[str, Any]) -> Dataset | None:
     """The dataset if it was prepared from exactly this; None if there is nothing or a beginning; else a DataError."""
     folder = root / name
+    put_right(folder)
     if not (folder / "dataset.toml").is_file() and (not folder.exists() or (folder / UNFINISHED).is_file()):
         return None
     fix = f"choose another name: --name {name}-2"

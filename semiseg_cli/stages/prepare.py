@@ -26,6 +26,7 @@ from semiseg_cli.core.sources.arranging import arrange, coverage, usable
 from semiseg_cli.core.sources.classes import Classes, default_palette, read_classes
 from semiseg_cli.core.sources.codes import code_name
 from semiseg_cli.core.sources.copies import Copy, Refusal, Source, copy, refuse
+from semiseg_cli.core.sources.earlier import Earlier, mark, write_marks
 from semiseg_cli.core.sources.folder import Folders, gather
 from semiseg_cli.core.sources.masks import Look, Masks, agree, look_at, takes_lossy
 from semiseg_cli.core.sources.ranges import range_of
@@ -134,16 +135,23 @@ class Given:
 
 
 def build_folder(folder: Path, name: str, given: Given, progress: Progress, before: Dataset | None = None) -> None:
-    """Write the whole dataset into `folder`. before: the dataset whose validation set and range of values stay."""
+    """Write the whole dataset into `folder`.
+
+    before: the dataset whose validation set and range of values stay, and whose copies are taken where they fit.
+    """
     meaning, sources = read_classes(given.classes), gather(given.folders)
     tasks = [*sources.labeled, *sources.pool, *sources.val]
     how = _reading_masks(name, [*sources.labeled, *sources.val], meaning, given.told, progress)
     asked = before.levels if before else given.levels
     levels, ranged = range_of([task.image for task in tasks], asked, on_all_cores)
+    earlier, made = Earlier(before), dict[str, tuple[str, bytes]]()
     with progress(f"preparing {name}", len(tasks)) as advance:
 
         def one(task: Source) -> Copy | Refusal:
-            done = copy(task, folder, how, given.long_side, levels)
+            by = mark(task, how, given.long_side, levels)
+            done = earlier.again(task.id, by, folder) or copy(task, folder, how, given.long_side, levels)
+            if isinstance(done, Copy):
+                made[task.id] = by, done.digest
             advance()
             return done
 
@@ -173,6 +181,7 @@ def build_folder(folder: Path, name: str, given: Given, progress: Progress, befo
     kept = {record.id for record in (*result.train, *result.val)}
     left = sorted(task.id for task in tasks if task.id not in kept)
     classes = shutil.copyfile(given.classes, folder / f"classes{given.classes.suffix}").name
+    write_marks(folder, {id: made[id] for id in sorted(kept)})
     extra = {"classes_file": classes, **({"left_out": left} if left else {})}
     write_dataset(dataset, {"source": given.source(), "notes": found, **extra})
 

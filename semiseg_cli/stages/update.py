@@ -6,6 +6,7 @@ are named.
 
 from __future__ import annotations
 
+import filecmp
 import os
 import shutil
 import warnings
@@ -19,18 +20,19 @@ from semiseg_cli.core.data.depths import Levels
 from semiseg_cli.core.data.index import load_dataset, manifest
 from semiseg_cli.core.data.listing import leads_to
 from semiseg_cli.core.data.names import listed
-from semiseg_cli.core.data.spec import Dataset
+from semiseg_cli.core.data.spec import Dataset, Record
+from semiseg_cli.core.data.swapped import aside, put_back
 from semiseg_cli.core.errors import DataError, SemisegError, UsageError
 from semiseg_cli.core.partitions.splits import from_lists
 from semiseg_cli.core.sources.classes import read_classes
 from semiseg_cli.core.sources.codes import parse_codes
 from semiseg_cli.core.sources.folder import Folders, gather
 from semiseg_cli.core.sources.told import REFUSE, Told, tabulate
-from semiseg_cli.stages.building import alone, building
+from semiseg_cli.stages.building import building
 from semiseg_cli.stages.prepare import Given, build_folder
 from semiseg_cli.stages.progress import Progress, silent
 
-MADE = ("images", "masks", "index.tsv", "dataset.toml")  # and the classes file: what is made anew
+MADE = ("images", "masks", "sources.tsv", "index.tsv", "dataset.toml")  # and the classes file: what is made anew
 
 
 def update_folder(
@@ -52,9 +54,6 @@ def update_folder(
     said before, which stays. Raises UsageError where they do not, and for a dataset of another kind; DataError as
     `prepare_folder` does. Then nothing has changed.
     """
-    if _aside(root, name).exists():
-        with alone(root, name):
-            _put_back(root, name)
     before, table = load_dataset(root, name), manifest(root / name)
     if before.kind != "folder":
         fix = command("prepare", "folder", "--help")
@@ -67,33 +66,22 @@ def update_folder(
     _refuse_others(name, given, told or Told(), long_side, levels)
     if _same(given.source(), table["source"]):
         return before, [f"nothing changed in the folders of {name}"]
-    there, aside = root / name, _aside(root, name)
+    there, old = root / name, aside(root / name)
     try:
         with building(root, name) as folder:
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
             build_folder(folder, name, given, progress, before)
+            changed = _changed(before, load_dataset(root, folder.name))
             for entry in there.iterdir():
                 if entry.name not in (*MADE, table.get("classes_file", "")):
                     _keep(entry, folder / entry.name)
-            os.rename(there, aside)
+            os.rename(there, old)
     except BaseException:
-        _put_back(root, name)
+        put_back(there)
         raise
-    shutil.rmtree(aside, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
     after = load_dataset(root, name)
-    return after, [*_changes(before, after), *_splits(after)]
-
-
-def _aside(root: Path, name: str) -> Path:
-    """Where a dataset is while its successor takes its name."""
-    return root / f".{name}.before"
-
-
-def _put_back(root: Path, name: str) -> None:
-    """Give a dataset its name again where an update ended between taking it and giving it to the new one."""
-    there, aside = root / name, _aside(root, name)
-    if aside.exists() and not there.exists():
-        os.rename(aside, there)
+    return after, [*_changes(before, after, changed), *_splits(after)]
 
 
 def _keep(entry: Path, new: Path) -> None:
@@ -190,7 +178,21 @@ def _same(now: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
     return {key: plain(value) for key, value in now.items()} == {key: plain(value) for key, value in before.items()}
 
 
-def _changes(before: Dataset, after: Dataset) -> list[str]:
+def _changed(before: Dataset, after: Dataset) -> set[str]:
+    """Ids of images that both have, and whose picture or mask is another now."""
+    had = {record.id: record for record in (*before.train, *before.val)}
+    both = [(had[record.id], record) for record in (*after.train, *after.val) if record.id in had]
+    return {now.id for was, now in both if _is_other(was, now)}
+
+
+def _is_other(was: Record, now: Record) -> bool:
+    files = [(was.image, now.image), *([(was.mask, now.mask)] if was.mask and now.mask else [])]
+    return any(
+        not (one.is_file() and (one.samefile(other) or filecmp.cmp(one, other, shallow=False))) for one, other in files
+    )
+
+
+def _changes(before: Dataset, after: Dataset, changed: set[str]) -> list[str]:
     had = {record.id: record.mask is not None for record in before.train}
     has = {record.id: record.mask is not None for record in after.train}
     held, holds = ({record.id for record in dataset.val} for dataset in (before, after))
@@ -201,11 +203,14 @@ def _changes(before: Dataset, after: Dataset) -> list[str]:
             "images that have a mask now": {id for id in has if id in had and has[id] and not had[id]},
             "images that have none any more": {id for id in has if id in had and had[id] and not has[id]},
             "images that are gone": had.keys() - has.keys(),
+            "images whose photo or mask is another": changed & has.keys(),
             "validation images that are gone: numbers do not compare with those of before": held - holds,
+            "validation images whose photo or mask is another: numbers do not compare with those of before": changed
+            & holds,
         }
     )
     stays = f"the validation set is the same: {len(holds)} image{'s' * (len(holds) != 1)}"
-    return [*(lines or ["no image came or went; changed files were taken"]), *[stays] * (held == holds)]
+    return [*(lines or ["no image came, went or changed"]), *[stays] * (held == holds and not changed & holds)]
 
 
 def _lines(groups: Mapping[str, Any]) -> list[str]:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from semiseg_cli.core.data.again import anew
-from semiseg_cli.core.data.index import load_dataset, manifest
+from semiseg_cli.core.data.index import load_dataset, manifest, prepared
 from semiseg_cli.core.errors import DataError, UsageError
+from semiseg_cli.core.sources.copies import copy
 from semiseg_cli.core.sources.told import Told
+from semiseg_cli.stages import prepare
 from semiseg_cli.stages.check import check
 from semiseg_cli.stages.prepare import prepare_folder
 from semiseg_cli.stages.split import make_split
@@ -195,3 +201,127 @@ def test_check_says_what_is_new_on_disk(base: Path) -> None:
     assert warned() == []
     shutil.rmtree(base / "more")
     assert warned() == []  # the dataset needs its folders no longer
+
+
+def test_a_validation_image_that_is_another_is_said(base: Path) -> None:
+    """Its photo or its mask, under the same name; a file that was only touched is none."""
+    first, second = sorted(ids(load_dataset(base / "data", "mine").val))
+    save(base / "masks" / f"{first}.png", 400, mask=True)
+    _, said = update_folder(base / "data", name="mine")
+    assert said == [
+        "1 validation images whose photo or mask is another: numbers do not compare with those of before: " + first
+    ]
+    save(base / "photos" / f"{second}.png", 401)
+    label(base, "l1" if "l1" not in (first, second) else "l2", 402)
+    _, said = update_folder(base / "data", name="mine")
+    assert said[0].startswith("1 images whose photo or mask is another: l")
+    assert said[1].endswith(f"do not compare with those of before: {second}")
+    os.utime(base / "photos" / f"{second}.png")
+    _, said = update_folder(base / "data", name="mine")
+    assert said == ["no image came, went or changed", "the validation set is the same: 2 images"]
+
+
+def test_only_what_changed_is_converted(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest is taken as it is, and gives the same dataset as if all were converted."""
+    copied = list[str]()
+
+    def watched(source: Any, *rest: Any) -> Any:
+        copied.append(source.id)
+        return copy(source, *rest)
+
+    monkeypatch.setattr(prepare, "copy", watched)
+    label(base, "new", 50)
+    save(base / "masks" / "l4.png", 51, mask=True)
+    save(base / "more" / "u1.png", 52)
+    (base / "data" / "mine" / "images" / "u2.png").unlink(missing_ok=True)
+    (base / "data" / "mine" / "images" / "u2.jpg").unlink(missing_ok=True)
+    after, _ = update_folder(base / "data", name="mine")
+    assert sorted(copied) == ["l4", "new", "u1", "u2"]
+    whole = prepare_folder(**given(base) | {"name": "whole", "val": None})
+    files = {record.id: record for record in (*whole.train, *whole.val)}
+    assert ids((*after.train, *after.val)) == files.keys()
+    for record in (*after.train, *after.val):
+        other = files[record.id]
+        assert (record.width, record.height, record.pixels) == (other.width, other.height, other.pixels)
+        assert record.image.read_bytes() == other.image.read_bytes()
+        if record.mask:
+            assert other.mask
+            assert record.mask.read_bytes() == other.mask.read_bytes()
+    assert not [path for path in after.root.rglob("*") if path.is_file() and path.stat().st_nlink > 1]
+
+
+def test_masks_that_mean_something_else_now_are_converted_anew(base: Path) -> None:
+    """A new mask may change how all are read, though their files stay."""
+    for i in range(10):
+        image = Image.fromarray(np.random.default_rng(i).integers(0, 3, SIZE, np.uint8), "P")
+        image.putpalette([0, 0, 0, 1, 1, 1, 2, 2, 2])
+        image.save(base / "masks" / f"l{i}.png")
+    before = prepare_folder(**given(base) | {"name": "grey"})
+    label(base, "new", 60)
+    image = Image.fromarray(np.random.default_rng(60).integers(0, 3, SIZE, np.uint8), "P")
+    image.putpalette([2, 2, 2, 1, 1, 1, 0, 0, 0])  # by the greys of its colours from now on
+    image.save(base / "masks" / "new.png")
+    after, said = update_folder(base / "data", name="grey")
+    records = {record.id: record for record in after.train}
+    mask = np.array(Image.open(records["new"].mask))  # type: ignore[arg-type]
+    meant = 2 - np.random.default_rng(60).integers(0, 3, SIZE, np.uint8)
+    assert np.array_equal(mask, cv2.resize(meant, mask.shape[::-1], interpolation=cv2.INTER_NEAREST))
+    assert "the validation set is the same: 2 images" in said
+    assert ids(after.val) == ids(before.val)
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from semiseg_cli.stages.update import update_folder
+
+for n, root in enumerate(sys.argv[1:]):
+    if not (child := os.fork()):
+        rename, calls = os.rename, []
+        def killed(*places):
+            calls.append(places)
+            if len(calls) > n:
+                os._exit(9)
+            rename(*places)
+        os.rename = killed
+        update_folder(Path(root), name="mine")
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_an_update_that_is_killed_loses_nothing(base: Path, tmp_path: Path) -> None:
+    """Killed before each of its renames: the next command finds the dataset, as before or as after, with its splits."""
+    make_split(base / "data", "mine", "3")
+    (base / "data" / "mine" / "notes.txt").write_text("mine")
+    before = {path.relative_to(base / "data") for path in (base / "data").rglob("*") if path.is_file()}
+    label(base, "new", 50)
+    roots = [tmp_path / f"data{n}" for n in range(3)]
+    for root in roots:
+        shutil.copytree(base / "data", root, copy_function=shutil.copy2)
+    codes = subprocess.run(
+        [sys.executable, "-c", KILLED, *map(str, roots)], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert codes == ["9", "9", "0"]  # the old folder gives its name away, the new one takes it
+    for n, root in enumerate(roots):
+        if n == 1:  # between the two
+            assert not (root / "mine").exists()
+            with pytest.warns(UserWarning, match="an update of mine was killed: the dataset is as it was before"):
+                assert prepared(root) == ["mine"]
+        there = load_dataset(root, "mine")
+        assert ("new" in ids(there.train)) == (n > 1), n
+        files = {path.relative_to(root) for path in (root / "mine").rglob("*") if path.is_file()}
+        assert (files == before) == (n < 2)
+        assert {Path("mine/notes.txt"), Path("mine/splits/3-classes-s0/labeled.txt")} < files
+        if n < 2:
+            after, _ = update_folder(root, name="mine")
+            assert "new" in ids(after.train)
+            assert (root / "mine" / "splits" / "3-classes-s0" / "labeled.txt").is_file()
+        assert [path.name for path in root.iterdir()] == ["mine"]
+
+
+def test_a_killed_update_is_put_right_by_the_command_that_prepares(base: Path) -> None:
+    (base / "data" / "mine").rename(base / "data" / ".mine.before")
+    with pytest.warns(UserWarning, match="was killed"):
+        assert prepare_folder(**given(base)).root == base / "data" / "mine"
+    assert [path.name for path in (base / "data").iterdir()] == ["mine"]

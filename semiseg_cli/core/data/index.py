@@ -16,6 +16,7 @@ from semiseg_cli.core.data.depths import FULL, levels_of
 from semiseg_cli.core.data.kinds import KINDS, USUAL
 from semiseg_cli.core.data.names import fingerprint, fit_for_a_file, unfit
 from semiseg_cli.core.data.spec import Dataset, Record
+from semiseg_cli.core.data.swapped import put_all_right, put_right
 from semiseg_cli.core.errors import DataError, UsageError, did_you_mean
 from semiseg_cli.core.files import toml_value, write_text
 from semiseg_cli.core.reading import WHOLE, Level, Side, read_text, read_toml, shaped
@@ -47,6 +48,7 @@ class Manifest(TypedDict):
 
 def prepared(root: Path) -> list[str]:
     """Names of the datasets below the data root, sorted; none where the root does not exist."""
+    put_all_right(root)
     return sorted(path.parent.name for path in root.glob("*/dataset.toml") if not path.parent.name.startswith("."))
 
 
@@ -110,6 +112,7 @@ def load_dataset(root: Path, name: str) -> Dataset:
 def manifest(folder: Path) -> dict[str, Any]:
     """`dataset.toml` of a prepared dataset, with everything `write_dataset` was given in `extra`."""
     path = folder / "dataset.toml"
+    put_right(folder)
     if not path.is_file():
         root, name = folder.parent, folder.name
         known = prepared(root)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,14 @@ class Meaning:
     readings: Mapping[str, Reading]  # by the kind of the mask
     label_map: LabelMap
     said: str
+
+    @property
+    def key(self) -> str:
+        """The same for decoders that are the same."""
+        state = hashlib.sha256(self.label_map.known.tobytes() + self.label_map.value.tobytes())
+        for kind, reading in sorted(self.readings.items()):
+            state.update(repr((kind, reading.by, reading.opaque, reading.spare)).encode())
+        return state.hexdigest()
 
     def __call__(self, raster: Raster, pixels: NDArray[Any]) -> NDArray[np.uint8]:
         """The classes of pixels of this mask, uint8 of their shape; `IGNORE` where they count nowhere."""

@@ -1,0 +1,81 @@
+"""Working copies of an earlier preparation that are as good as new ones: made from the same files, in the same way.
+
+`sources.tsv` of a dataset has a line for each image: its id, a mark of what its copy was made from and how, and the
+digest of its pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from semiseg_cli.core.data.depths import Levels
+from semiseg_cli.core.data.spec import Dataset
+from semiseg_cli.core.files import write_text
+from semiseg_cli.core.sources.copies import Copy, Source
+from semiseg_cli.core.sources.masks import Masks
+
+_FILE = "sources.tsv"
+_VERSION = 1  # goes up when the same files give another copy
+
+
+def mark(source: Source, masks: Masks, long_side: int, levels: Levels) -> str:
+    """What a copy depends on: the photo by its size and time, the mask by its bytes. Empty where that is not known."""
+    try:
+        photo = source.image.stat()
+        state = [_VERSION, source.image.suffix.lower(), photo.st_size, photo.st_mtime_ns, long_side, *levels]
+        if source.mask:
+            if not masks.meaning:
+                return ""
+            drawn = hashlib.sha256(source.mask.read_bytes()).hexdigest()
+            state += [drawn, masks.turns.get(source.mask, 1), masks.meaning.key]
+    except OSError:
+        return ""
+    return hashlib.sha256(repr(state).encode()).hexdigest()
+
+
+class Earlier:
+    """The copies of a dataset, by what they were made from; none for None and for datasets that do not tell."""
+
+    def __init__(self, dataset: Dataset | None) -> None:
+        records = {record.id: record for record in (*dataset.train, *dataset.val)} if dataset else {}
+        self.root = dataset.root if dataset else Path()
+        self.copies: dict[str, tuple[str, Copy]] = {}
+        file = self.root / _FILE
+        for line in file.read_text(encoding="utf-8").split("\n") if dataset and file.is_file() else ():
+            id, _, rest = line.partition("\t")
+            made, _, digest = rest.partition("\t")
+            if id in records and made and digest:
+                self.copies[id] = made, Copy(records[id], bytes.fromhex(digest))
+
+    def again(self, id: str, made: str, folder: Path) -> Copy | None:
+        """The copy of this image with its files below `folder`; None if there is none that was made so."""
+        before, copy = self.copies.get(id, ("", None))
+        if copy is None or not made or made != before:
+            return None
+        record = copy.record
+        files = [file for file in (record.mask, record.image) if file]
+        if not all(file.is_file() and file.is_relative_to(self.root) for file in files):
+            return None
+        new = {file: _link(file, folder / file.relative_to(self.root)) for file in files}
+        return Copy(replace(record, image=new[record.image], mask=record.mask and new[record.mask]), copy.digest)
+
+
+def _link(file: Path, new: Path) -> Path:
+    """The same file in another place, without copying it where the disk can do that."""
+    new.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(file, new)
+    except OSError:
+        shutil.copyfile(file, new)
+    return new
+
+
+def write_marks(folder: Path, made: Mapping[str, tuple[str, bytes]]) -> None:
+    """Keep what the copies of a dataset were made from. made: mark and digest by id."""
+    lines = [f"{id}\t{mark}\t{digest.hex()}\n" for id, (mark, digest) in made.items() if mark]
+    write_text(folder / _FILE, "".join(lines))
