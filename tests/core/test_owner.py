@@ -20,7 +20,6 @@ from semiseg_cli.core import owner
 from semiseg_cli.core.config.layers import Resolved
 from semiseg_cli.core.errors import DataError, Interrupted, UsageError
 from semiseg_cli.core.owner import DEAD, owned
-from semiseg_cli.stages import update
 from semiseg_cli.stages.prepare import prepare_shapes
 from semiseg_cli.stages.progress import Silent
 from semiseg_cli.stages.train import resume, train
@@ -185,17 +184,6 @@ def test_a_dataset_is_prepared_by_one_at_a_time_and_the_rest_of_a_killed_one_goe
     assert len(errors) == 4
     assert f"process {os.getpid()} on" in errors[0].why
     assert [path.name for path in tmp_path.iterdir()] == ["shapes"]
-
-
-def test_an_update_that_is_killed_as_names_change_loses_nothing(tmp_path: Path) -> None:
-    aside = update._aside(tmp_path, "mine")
-    prepare_shapes(tmp_path, name="mine", labeled=2, unlabeled=1, val=1, size=32)
-    (tmp_path / "mine" / "splits").mkdir()
-    os.rename(tmp_path / "mine", aside)
-    with pytest.raises(UsageError, match="was not prepared from folders"):  # of drawn shapes; but it is there again
-        update.update_folder(tmp_path, name="mine")
-    assert (tmp_path / "mine" / "splits").is_dir()
-    assert not aside.exists()
 
 
 def test_a_lock_goes_with_what_interrupts(tmp_path: Path) -> None:
