@@ -250,6 +250,17 @@ def test_only_what_changed_is_converted(base: Path, monkeypatch: pytest.MonkeyPa
     assert not [path for path in after.root.rglob("*") if path.is_file() and path.stat().st_nlink > 1]
 
 
+def test_a_damaged_table_of_what_copies_were_made_from_costs_time_alone(base: Path) -> None:
+    file = base / "data" / "mine" / "sources.tsv"
+    assert len(file.read_text().splitlines()) == 13
+    for damage in (b"l0\tzz\t1\n", b"\xff\xfe\0", b""):
+        file.write_bytes(damage)
+        label(base, f"new{len(damage)}", 50 + len(damage))
+        after, _ = update_folder(base / "data", name="mine")
+        assert f"new{len(damage)}" in ids(after.train)
+        assert len(file.read_text().splitlines()) == len(after.train) + len(after.val)
+
+
 def test_masks_that_mean_something_else_now_are_converted_anew(base: Path) -> None:
     """A new mask may change how all are read, though their files stay."""
     for i in range(10):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,10 +17,12 @@ from pathlib import Path
 from semiseg_cli.core.data.depths import Levels
 from semiseg_cli.core.data.spec import Dataset
 from semiseg_cli.core.files import write_text
+from semiseg_cli.core.reading import WHOLE, read_bytes, read_text
 from semiseg_cli.core.sources.copies import Copy, Source
 from semiseg_cli.core.sources.masks import Masks
 
 _FILE = "sources.tsv"
+_LINE = re.compile(r"([^\t]+)\t([0-9a-f]{64})\t([0-9a-f]{64})")
 _VERSION = 1  # goes up when the same files give another copy
 
 
@@ -31,7 +34,7 @@ def mark(source: Source, masks: Masks, long_side: int, levels: Levels) -> str:
         if source.mask:
             if not masks.meaning:
                 return ""
-            drawn = hashlib.sha256(source.mask.read_bytes()).hexdigest()
+            drawn = hashlib.sha256(read_bytes(source.mask, WHOLE)).hexdigest()
             state += [drawn, masks.turns.get(source.mask, 1), masks.meaning.key]
     except OSError:
         return ""
@@ -39,18 +42,19 @@ def mark(source: Source, masks: Masks, long_side: int, levels: Levels) -> str:
 
 
 class Earlier:
-    """The copies of a dataset, by what they were made from; none for None and for datasets that do not tell."""
+    """The copies of a dataset, by what they were made from; none for None and where it does not tell."""
 
     def __init__(self, dataset: Dataset | None) -> None:
         records = {record.id: record for record in (*dataset.train, *dataset.val)} if dataset else {}
         self.root = dataset.root if dataset else Path()
         self.copies: dict[str, tuple[str, Copy]] = {}
-        file = self.root / _FILE
-        for line in file.read_text(encoding="utf-8").split("\n") if dataset and file.is_file() else ():
-            id, _, rest = line.partition("\t")
-            made, _, digest = rest.partition("\t")
-            if id in records and made and digest:
-                self.copies[id] = made, Copy(records[id], bytes.fromhex(digest))
+        try:
+            lines = read_text(self.root / _FILE).splitlines() if dataset else []
+        except (OSError, ValueError):
+            return
+        for found in map(_LINE.fullmatch, lines):
+            if found and found[1] in records:
+                self.copies[found[1]] = found[2], Copy(records[found[1]], bytes.fromhex(found[3]))
 
     def again(self, id: str, made: str, folder: Path) -> Copy | None:
         """The copy of this image with its files below `folder`; None if there is none that was made so."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from semiseg_cli.core.commands import command
 from semiseg_cli.core.data.names import listed
 from semiseg_cli.core.data.spec import IGNORE
+from semiseg_cli.core.reading import read_json
 from semiseg_cli.core.sources.codes import TRANSPARENT, Code, colour_of
 from semiseg_cli.core.sources.survey import Seen
 from semiseg_cli.core.sources.told import Table
@@ -41,11 +42,10 @@ def of_json(masks: Path) -> str:
 
 def _has_keys(file: Path, keys: Collection[str]) -> bool:
     try:
-        if file.stat().st_size > 1 << 24:
-            return False
-        return set(keys) <= set(json.loads(file.read_text(encoding="utf-8", errors="replace")))
-    except (OSError, ValueError, TypeError, RecursionError):
+        found: dict[str, Any] = read_json(file, dict[str, Any])
+    except (OSError, ValueError):
         return False
+    return set(keys) <= found.keys()
 
 
 def _tree(masks: Path) -> Path:
