@@ -6,7 +6,6 @@ workers, processes and micro-batches does not change what a run sees, and a resu
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import threading
@@ -19,11 +18,12 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from semiseg_cli.core.data.decode import Pixels
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.data.warp import apply_warp, draw_warp
+from semiseg_cli.core.data.workers import made
 from semiseg_cli.core.errors import SemisegError
 from semiseg_cli.core.ops.draws import Slots, neighbours
 from semiseg_cli.core.stopping import asking
@@ -187,27 +187,8 @@ def loader(
     """
     others = Pixels(unlabeled, cache_bytes * 3 // 4, long_side) if "unlabeled" in plan.inputs else None
     source = MicroBatches(plan, Pixels(labeled, cache_bytes // 4 if others else cache_bytes, long_side), others)
-    fork = workers > 0 and "fork" in multiprocessing.get_all_start_methods()  # so that workers share the cache
-    files: DataLoader[HostBatch | SemisegError] = DataLoader(
-        source,
-        batch_size=None,
-        sampler=range(plan.start * plan.accumulation, plan.steps * plan.accumulation),
-        num_workers=workers,
-        pin_memory=pin,
-        multiprocessing_context="fork" if fork else None,
-        worker_init_fn=begin_worker,
-        prefetch_factor=4 if workers else None,
-    )
-    loaded = iter(files)
-    try:
-        for batch in loaded:
-            if isinstance(batch, SemisegError):
-                raise batch
-            yield batch
-    finally:
-        # torch ends them with the last reference, but the traceback of an error holds references for who knows how long
-        if workers:
-            loaded._shutdown_workers()  # type: ignore[attr-defined]
+    order = range(plan.start * plan.accumulation, plan.steps * plan.accumulation)
+    return made(source, order, workers, begin_worker, pin=pin, ahead=4)
 
 
 def close(batches: Iterator[HostBatch]) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from semiseg_cli.core.data.decode import decode_image
 from semiseg_cli.core.data.georeference import Tags
@@ -24,6 +24,7 @@ from semiseg_cli.core.data.loader import begin_worker
 from semiseg_cli.core.data.names import below
 from semiseg_cli.core.data.photos import reduced
 from semiseg_cli.core.data.spec import Record
+from semiseg_cli.core.data.workers import made
 from semiseg_cli.core.errors import DataError, SemisegError
 from semiseg_cli.core.files import whole
 from semiseg_cli.core.inference.enlarging import bands, decided
@@ -67,18 +68,11 @@ def predictions(
     """
     device = predictor.device
     groups = list(_groups(records, predictor))
-    files = DataLoader(
-        _Files(groups, load, predictor.long_side),
-        batch_size=None,
-        num_workers=min(workers, len(groups)),
-        pin_memory=device.type == "cuda",
-        worker_init_fn=begin_worker,
-        generator=torch.Generator(),  # its own: an evaluation must not move the global stream of random numbers
-    )
-    with predictor.evaluating():
+    source = _Files(groups, load, predictor.long_side)
+    count = min(workers, len(groups))
+    files = made(source, range(len(groups)), count, begin_worker, pin=device.type == "cuda", ahead=2)
+    with closing(files), predictor.evaluating():
         for group, loaded in zip(groups, files, strict=True):
-            if isinstance(loaded, SemisegError):
-                raise loaded
             image_BHW3, mask_BHW = loaded
             size = group[0].height, group[0].width
             truth_BHW = None if mask_BHW is None else mask_BHW.to(device, non_blocking=True)
