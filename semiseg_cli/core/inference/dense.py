@@ -76,7 +76,7 @@ class Maps:
         advance(len(records) - len(missing))
         began = time.monotonic()
         for place, record in enumerate(missing):
-            maps = self._of(record)
+            maps = self.of(record)
             data = save({str(index): x for index, x in enumerate(maps)})
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
@@ -101,7 +101,8 @@ class Maps:
                 file.unlink(missing_ok=True)
 
     @torch.no_grad()
-    def _of(self, record: Record) -> list[Tensor]:
+    def of(self, record: Record) -> list[Tensor]:
+        """The maps of an image as `read` gives them, computed now and not kept."""
         device = next(self.encoder.parameters()).device
         mean, std = (torch.tensor(x, device=device)[:, None, None] for x in (self.encoder.mean, self.encoder.std))
         image = torch.from_numpy(reduced(load_image(record)[0], self.side)).to(device)

@@ -53,7 +53,7 @@ class Features:
     def read(self, rows: Any) -> Tensor:
         """Some rows as float32 (N, width). The file is mapped for this call only: a mapping counts as memory."""
         mapped = np.memmap(self.path, np.float16, "r", shape=(self.count, self.width))
-        return torch.from_numpy(mapped[rows]).float()
+        return torch.from_numpy(np.array(mapped[rows])).float()
 
     @property
     def done(self) -> int:
