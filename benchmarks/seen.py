@@ -56,11 +56,8 @@ def look(root: Path, name: str, backbone: str, weights: str, folder: Path) -> Se
         save_file(found, file)
         print(f"{name}: {time.process_time() - began:.0f} core seconds for maps and features", flush=True)
     tensors = load_file(file)
-    channels = [tensors[f"pool{level}"].shape[1] for level in range(sum(key[:4] == "pool" and key[4:].isdigit() for key in tensors))]
-    return Seen(
-        dataset, tensors["pooled"], _examples(tensors, "pool", len(channels)), _examples(tensors, "val", len(channels)),
-        channels,
-    )  # fmt: skip
+    pool, val = (_examples(tensors, part) for part in ("pool", "val"))
+    return Seen(dataset, tensors["pooled"], pool, val, [x.shape[1] for x in pool[0].maps])
 
 
 def evenly(records: Sequence[Record], most: int) -> tuple[Record, ...]:
@@ -69,9 +66,9 @@ def evenly(records: Sequence[Record], most: int) -> tuple[Record, ...]:
     return tuple(records[::step])
 
 
-def _examples(tensors: dict[str, Tensor], part: str, levels: int) -> list[Example]:
+def _examples(tensors: dict[str, Tensor], part: str) -> list[Example]:
     labels = tensors[f"{part}-label"]
-    maps = [tensors[f"{part}{level}"] for level in range(levels)]
+    maps = [x for _, x in sorted((key, x) for key, x in tensors.items() if key.removeprefix(part).isdigit())]
     return [Example([x[i : i + 1] for x in maps], labels[i].long()) for i in range(len(labels))]
 
 
@@ -88,7 +85,7 @@ def _places(dataset: Dataset, backbone: str, weights: str) -> dict[str, Tensor]:
         for record in records:
             label_hw = _labels(record, dataset, net.multiple, head.patches)
             at = torch.randint(label_hw.numel(), (PLACES,), generator=rng)
-            whole = [head.upsample(x.float(), tuple(label_hw.shape)) for x in maps.of(record)]
+            whole = [head.upsample(x.float(), label_hw.shape) for x in maps.of(record)]
             values = [x.flatten(2)[:, :, at][:, :, None].half() for x in whole]
             rows.append([*values, label_hw.flatten()[at][None, None].byte()])
         *levels, label = [torch.cat(column) for column in zip(*rows, strict=True)]

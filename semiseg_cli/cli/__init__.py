@@ -29,6 +29,7 @@ from semiseg_cli.cli import (
     failure,
     methods,
     pair,
+    pick,
     predict,
     prepare,
     presets,
@@ -40,8 +41,8 @@ from semiseg_cli.cli import (
 )
 
 IN_USE = (
-    "demo", "prepare", "check", "split", "pair", "probe", "train", "compare", "runs", "eval", "viz", "predict",
-    "export", "methods", "presets", "config", "bench", "doctor",
+    "demo", "prepare", "check", "pick", "split", "pair", "probe", "train", "compare", "runs", "eval", "viz",
+    "predict", "export", "methods", "presets", "config", "bench", "doctor",
 )  # fmt: skip
 
 
@@ -66,6 +67,7 @@ app.add_typer(prepare.app, name="prepare")
 app.command("split")(split.split)
 app.command("pair")(pair.pair)
 app.command("check")(check.check)
+app.command("pick")(pick.pick)
 app.command("probe")(probe.probe)
 app.command("train")(train.train)
 app.command("compare")(compare.compare)

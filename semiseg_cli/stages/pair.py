@@ -4,35 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.data.spec import Dataset, Partition, Record
-from semiseg_cli.core.errors import DataError, UsageError, did_you_mean
-from semiseg_cli.core.files import network_of
-from semiseg_cli.core.inference.features import SIDE, Features, extract
-from semiseg_cli.core.models import BACKBONES, build_encoder, known, load_encoder
+from semiseg_cli.core.errors import DataError, UsageError
+from semiseg_cli.core.inference.features import Features
 from semiseg_cli.core.ops.similarity import Neighbours, chunk_rows
 from semiseg_cli.core.partitions.pairs import (
     Pairs,
     checked,
     describe_lists,
-    files_of,
     folder_of,
     read_pairs,
     write_pairs,
 )
 from semiseg_cli.core.partitions.splits import class_pixels, nothing_known, resolve_partition
-from semiseg_cli.core.training.checkpoint import load_network
 from semiseg_cli.core.training.distributed import join
 from semiseg_cli.stages.building import interruptible
 from semiseg_cli.stages.pictures_pairs import pairs_gallery
+from semiseg_cli.stages.pooled import Pooling
 from semiseg_cli.stages.progress import Progress, silent
 from semiseg_cli.stages.visualize import write
 
@@ -72,27 +68,22 @@ def pair(
         raise UsageError(f"{k} neighbours are not possible: {these}", fix=f"--k {len(known)}")
     count = k or min(K, len(known))
     place = join(device).device
-    net, name, line, normalise = _encoder(encoder, weights, note)
-    net = net.to(place).eval()
-    mark = _fingerprint(net, normalise)
+    pooling = Pooling.of(encoder, weights, place, note)
     meta = {
         "data": dataset.name, **describe_lists(partition), "partition_fingerprint": partition.fingerprint,
-        "encoder": name, "encoder_fingerprint": mark, "k": str(count), "metric": "cosine" if cosine else "euclidean",
-        "neighbours": _sha256(known.tobytes()),
+        "encoder": pooling.name, "encoder_fingerprint": pooling.fingerprint, "k": str(count),
+        "metric": "cosine" if cosine else "euclidean", "neighbours": _sha256(known.tobytes()),
     }  # fmt: skip
     path = folder_of(dataset) / f"{_sha256(json.dumps(meta).encode())[:16]}.safetensors"
-    result = {"data": dataset.name, "partition": partition.name, "pairs": str(path), "encoder": line, "k": count}
-    result |= {"metric": meta["metric"], "labeled": len(partition.labeled), "unlabeled": len(partition.unlabeled)}
+    result: dict[str, Any] = {
+        "data": dataset.name, "partition": partition.name, "pairs": str(path), "encoder": pooling.line, "k": count,
+        "metric": meta["metric"], "labeled": len(partition.labeled), "unlabeled": len(partition.unlabeled),
+    }  # fmt: skip
     if made := _made(path, partition, note):
         path.touch()  # training takes the newest
         return result | {"cached": True, "encoded": 0, **_sheet(dataset, partition, made)}
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    width = int(net.channels[-1])
-    name = f"features-{_sha256((mark + files_of(dataset.train)).encode())[:16]}.f16"
-    features = Features(path.with_name(name), len(dataset.train), width)
     with interruptible("pairing"), progress("features", len(dataset.train)) as advance:
-        encoded = extract(net, dataset.train, features, **normalise, device=place, advance=advance)
+        features, encoded = pooling.compute(dataset.train, path.parent, advance=advance)
     with progress("neighbours", len(partition.unlabeled)) as advance:
         index, distance = _neighbours(dataset, partition, features, known, count, cosine, place, advance)
     pairs = Pairs(path, index, distance, meta)
@@ -122,35 +113,6 @@ def _known(dataset: Dataset, partition: Partition, note: Callable[[str], None]) 
     if empty:
         note(f"{empty} of {len(partition.labeled)} labeled images have no known class and are nobody's neighbour")
     return np.array(places, np.int64)
-
-
-def _encoder(encoder: str, weights: str, note: Callable[[str], None]) -> tuple[Any, str, str, Any]:
-    """Images to maps; its name; what was loaded, in a line; and the mean and std of what it is shown."""
-    if known(encoder):
-        net = build_encoder(encoder, output_stride=32)
-        line = load_encoder(net, encoder, weights, note=note)
-        note(line)
-        return net, encoder, line, {"mean": net.mean, "std": net.std}
-    if not Path(encoder).exists():
-        raise UsageError(f"'{encoder}' is neither a backbone nor a checkpoint", fix=did_you_mean(encoder, BACKBONES))
-    if weights != "auto":
-        raise UsageError(f"{encoder} brings its own weights, so --weights {weights} has no place")
-    path = network_of(Path(encoder))
-    trained, meta = load_network(path)
-    name = meta["model"]["backbone"]
-    return trained.encoder, name, f"encoder {name}: {path}", meta["normalise"]
-
-
-def _fingerprint(net: nn.Module, normalise: Mapping[str, Sequence[float]]) -> str:
-    """sha256 of all that decides the features: parameters, statistics, strides, and how images are shown."""
-    digest = hashlib.sha256(f"{SIDE} {[list(values) for values in normalise.values()]}".encode())
-    for name, module in net.named_modules():
-        if isinstance(module, nn.Conv2d):
-            digest.update(f"{name} {module.stride} {module.dilation}".encode())
-    for name, tensor in net.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _neighbours(

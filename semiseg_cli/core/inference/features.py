@@ -16,6 +16,7 @@ from typing import Any, TypedDict
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -31,6 +32,7 @@ from semiseg_cli.core.reading import read_json
 SIDE = 512
 TOGETHER, PIXELS = 32, 2**22  # images and pixels of a group; no device's, so that another one can go on
 CPU_PIXELS = 2**18  # of a forward on a CPU, whose caches larger maps outgrow
+Load = Callable[[Record], NDArray[np.uint8]]  # the image of a record, HxWx3 RGB
 SAVED, SECONDS = 2**16, 10.0  # progress is recorded after so many rows, all of the file that is in memory, or so long
 
 
@@ -55,6 +57,10 @@ class Features:
         mapped = np.memmap(self.path, np.float16, "r", shape=(self.count, self.width))
         return torch.from_numpy(np.array(mapped[rows])).float()
 
+    def column(self) -> NDArray[np.float16]:
+        """The first number of every row: NaN where the image could not be read."""
+        return np.array(np.memmap(self.path, np.float16, "r", shape=(self.count, self.width))[:, 0])
+
     @property
     def done(self) -> int:
         """Groups of images that are in the file; 0 where it is not as long as its record says."""
@@ -74,6 +80,11 @@ class Features:
         write_text(self.record, json.dumps({"done": done, "count": self.count, "width": self.width}) + "\n")
 
 
+def prepared(record: Record) -> NDArray[np.uint8]:
+    """A prepared image."""
+    return decode_image(record.image, (record.height, record.width))
+
+
 def extract(
     encoder: Encoder,
     records: Sequence[Record],
@@ -82,16 +93,19 @@ def extract(
     mean: Sequence[float],
     std: Sequence[float],
     device: torch.device,
+    load: Load = prepared,
+    lenient: bool = False,
     advance: Callable[[int], object] = lambda images: None,
 ) -> int:
     """Write the mean of the encoder's last map for every record that is not in the file yet; returns how many were.
 
-    encoder: images to maps, finest first; in eval mode. advance: told the number of images just done.
-    Raises DataError for an image that cannot be read and a disk that is full.
+    encoder: images to maps, finest first; in eval mode. lenient: the row of an
+    image that cannot be read is NaN. advance: told the number of images just done.
+    Raises DataError for an image that cannot be read, unless lenient, and a disk that is full.
     """
     groups, begun = list(_groups(records)), features.done
     files = DataLoader(
-        _Files([[records[row] for row in group] for group in groups[begun:]]),
+        _Files([[records[row] for row in group] for group in groups[begun:]], load),
         batch_size=None,
         num_workers=workers_for(-1, len(records), SIDE * SIDE * 3) if begun < len(groups) else 0,
         generator=torch.Generator(),
@@ -103,9 +117,9 @@ def extract(
         mapped = _map(features, fresh=begun == 0)
         done, waiting, saved = begun, 0, time.monotonic()
         try:
-            for group, loaded in zip(groups[begun:], files, strict=True):
-                if isinstance(loaded, SemisegError):
-                    raise loaded
+            for group, (loaded, broken) in zip(groups[begun:], files, strict=True):
+                if broken and not lenient:
+                    raise next(iter(broken.values()))
                 pixels = loaded.shape[1] * loaded.shape[2]
                 at_once = len(group) if device.type != "cpu" else max(1, CPU_PIXELS // pixels)
                 for start in range(0, len(group), at_once):
@@ -118,6 +132,7 @@ def extract(
                         )
                     mapped[group[part]] = pooled.cpu().numpy()
                     advance(len(pooled))
+                mapped[[group[place] for place in broken]] = np.nan
                 done, waiting = done + 1, waiting + len(group)
                 if waiting >= SAVED or time.monotonic() - saved >= SECONDS:
                     mapped.flush()
@@ -162,23 +177,30 @@ def _groups(records: Sequence[Record]) -> Iterator[list[int]]:
 
 
 class _Files(Dataset[Any]):
-    """Decoded groups, uint8 BxHxWx3, or the error that a worker met (DataLoader would rebuild it from its text)."""
+    """Decoded groups, uint8 BxHxWx3, and by place in the group what is wrong with images that cannot be read.
 
-    def __init__(self, groups: list[list[Record]]) -> None:
-        self.groups = groups
+    Errors are returned, since DataLoader would build a raised one again from its text.
+    """
+
+    def __init__(self, groups: list[list[Record]], load: Load) -> None:
+        self.groups, self.load = groups, load
 
     def __len__(self) -> int:
         return len(self.groups)
 
-    def __getitem__(self, index: int) -> Tensor | SemisegError:
-        try:
-            return torch.from_numpy(np.stack([_load(record) for record in self.groups[index]]))
-        except SemisegError as error:
-            return error
+    def __getitem__(self, index: int) -> tuple[Tensor, dict[int, SemisegError]]:
+        images, broken = [], dict[int, SemisegError]()
+        for place, record in enumerate(self.groups[index]):
+            shape = _shape(record)
+            try:
+                images.append(_sized(self.load(record), shape))
+            except SemisegError as error:
+                images.append(np.zeros((*shape, 3), np.uint8))
+                broken[place] = error
+        return torch.from_numpy(np.stack(images)), broken
 
 
-def _load(record: Record) -> Any:
-    image, (height, width) = decode_image(record.image, (record.height, record.width)), _shape(record)
-    if image.shape[:2] == (height, width):
+def _sized(image: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:
+    if image.shape[:2] == shape:
         return image
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(image, shape[::-1], interpolation=cv2.INTER_AREA), np.uint8)

@@ -69,7 +69,8 @@ def test_the_mean_of_a_cluster_is_weighted() -> None:
 
 def test_every_next_photo_is_the_one_that_helps_most() -> None:
     rng = np.random.default_rng(1)
-    x, sizes, fixed = unit(rng.normal(size=(6, 5))), rng.uniform(1, 9, 6).astype(np.float32), unit(rng.normal(size=(2, 5)))
+    x, fixed = (unit(rng.normal(size=(rows, 5))) for rows in (6, 2))
+    sizes = rng.uniform(1, 9, 6).astype(np.float32)
     for there in (fixed, fixed[:0]):
         order = in_order(x, sizes, there)
         assert sorted(order) == list(range(6))
