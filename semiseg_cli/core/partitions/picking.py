@@ -18,7 +18,7 @@ Floats = NDArray[np.float32]
 Places = NDArray[np.int64]
 
 ALIKE = 0.15  # distance of features of length 1 below which photos are one: see RESULTS.md, "Which photos to label"
-STARTS, ROUNDS = 4, 50  # of k-means; the best start is taken, and few rounds change anything after twenty
+STARTS, ROUNDS = 4, 50  # of k-means: the best start is taken, after so many rounds at most
 ROWS = 4096  # whose distances are computed at once
 NUMBERS = 2**26  # of all rows in memory: 256 MB
 
