@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -61,6 +61,12 @@ def pick(
     prelabel: Annotated[
         bool, typer.Option("--prelabel", help="the masks of --run's network, to correct", rich_help_panel=OUTPUT)
     ] = False,
+    format_: Annotated[
+        Literal["coco", "labelme", "cvat", "yolo"] | None,
+        typer.Option(
+            "--format", help="these masks as polygons besides; needs semiseg[labels]", rich_help_panel=OUTPUT
+        ),
+    ] = None,
     root: options.Root = Path("data"),
     runs_root: options.RunsRoot = Path("runs"),
     json: options.Json = False,
@@ -85,6 +91,7 @@ def pick(
         weights=weights,
         network=find_network(run, runs_root, console.note) if run else None,
         prelabel=prelabel,
+        format=format_ or "",
         copy=copy,
         seed=seed,
         out=out,
@@ -109,7 +116,7 @@ def _summary(found: dict[str, Any], root: Path) -> str:
         found["rule"],
         f"in the order of use: {found['list']}; the photos: {found['images']}",
         *([f"why these: {found['page']}"] if found["page"] else []),
-        *([f"masks to correct: {found['labels']}"] if found["labels"] else []),
+        *([f"masks to correct: {found['annotations'] or found['labels']}"] if found["labels"] else []),
     ]
     lines.append(f"then, with their masks: {_then(found, root)}")
     return "\n".join(lines)

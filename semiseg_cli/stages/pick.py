@@ -22,6 +22,7 @@ from semiseg_cli.core.partitions.picking import pick as choose
 from semiseg_cli.core.training.checkpoint import load_network
 from semiseg_cli.core.training.distributed import join
 from semiseg_cli.core.training.threads import take_threads
+from semiseg_cli.stages import tracing
 from semiseg_cli.stages.building import interruptible
 from semiseg_cli.stages.evaluate import same_classes
 from semiseg_cli.stages.pick_pool import Pool, of_dataset, of_folder
@@ -43,6 +44,7 @@ def pick(
     weights: str = "auto",
     network: Path | None = None,
     prelabel: bool = False,
+    format: str = "",
     copy: bool = False,
     seed: int = 0,
     out: Path | None = None,
@@ -54,11 +56,16 @@ def pick(
 
     source: the name of a prepared dataset, else a folder. labeled: as for `train`, which of the dataset's images count
     as labeled; "": all that have a mask. encoder, weights: as for `semiseg pair`. network: a checkpoint; photos that it
-    is unsure about weigh more. prelabel: its masks are written too. Fewer are chosen where no more are different.
-    Raises UsageError, DataError and CheckpointError with what to do. A photo of a folder that cannot be read is listed.
+    is unsure about weigh more. prelabel: its masks are written too, with `format` as annotations besides.
+    Fewer are chosen where no more are different. Raises UsageError, DataError and CheckpointError with what to do; a
+    photo of a folder that cannot be read is listed.
     """
     if prelabel and network is None:
         raise UsageError("--prelabel needs a network that makes the masks", fix="--run RUN, or --run newest")
+    if format and not prelabel:
+        raise UsageError(f"--format {format} says how the masks of --prelabel are written", fix="--prelabel --run RUN")
+    if format:
+        tracing.require()
     pool = _pool(source, root, labeled, out or Path("picked"), progress, note)
     net = _Network.of(network, pool, device) if network else None
     if count > len(pool.free):
@@ -79,17 +86,18 @@ def pick(
     out = claim(out)
     write_photos(out, pool, [rows[row] for row in picks.places], copy)
     sheet = write_sheet(out, pool, rows, x_ND, picks, rule) if picks.places else {"sheets": [], "page": None}
-    masks = None
+    masks: dict[str, Any] = {"labels": None, "annotations": None}
     if prelabel and network and picks.places:
-        found = predict_images(network, [out / IMAGES], out=out, device=device, progress=progress, note=note)
-        masks = found["labels"]
+        how: dict[str, Any] = {"format": format, "device": device, "progress": progress, "note": note}
+        found = predict_images(network, [out / IMAGES], out=out, **how)
+        masks = {name: found[name] for name in masks}
     return {
         "data": pool.name, "kind": pool.dataset.kind if pool.dataset else None,
         "labeled": len(known), "pool": len(free), "asked": count, "seed": seed, "rule": rule,
         "picked": _picked(pool, rows, picks, doubt_N),
         "alike": int((picks.alike != np.arange(len(rows))).sum()), "unreadable": list(features.unreadable),
         "encoder": features.pooling.line, "features": features.told, "network": str(network) if network else None,
-        "out": str(out), "list": str(out / LIST), "images": str(out / IMAGES), **sheet, "labels": masks,
+        "out": str(out), "list": str(out / LIST), "images": str(out / IMAGES), **sheet, **masks,
     }  # fmt: skip
 
 

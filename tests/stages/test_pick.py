@@ -115,6 +115,8 @@ def test_bad_input(photos: Path, root: Path) -> None:
         run("photos", 1, root, labeled="3")
     with pytest.raises(UsageError, match="needs a network"):
         run("photos", 1, root, prelabel=True)
+    with pytest.raises(UsageError, match="--format coco"):
+        run("photos", 1, root, format="coco")
     Path("taken").mkdir()
     Path("taken", "file").touch()
     with pytest.raises(UsageError, match="not empty"):
@@ -150,10 +152,11 @@ def test_with_a_network(root: Path, photos: Path) -> None:
         runs_root=Path("runs"), device="cpu",
     )  # fmt: skip
     network = Path(trained["run"]) / "last.safetensors"
-    found = run("shapes", 3, root, network=network, prelabel=True)
+    found = run("shapes", 3, root, network=network, prelabel=True, format="labelme")
     assert all(each["doubt"] > 0 for each in found["picked"])
     assert "unsure" in found["rule"]
     assert sorted(file.stem for file in Path(found["labels"]).glob("*.png")) == sorted(ids(found))
+    assert len(list(Path(found["annotations"]).rglob("*.json"))) == 3
     of_folder = run("photos", 2, root, network=network, prelabel=True)
     first = f"{ids(of_folder)[0]}.png"
     with Image.open(Path(of_folder["labels"], first)) as label, Image.open(Path(of_folder["images"], first)) as image:
