@@ -13,7 +13,7 @@ from semiseg_cli.cli.complete import (
     complete_runs,
 )
 from semiseg_cli.cli.options import OUTPUT, TRAIN
-from semiseg_cli.cli.screen import cost_lines, duration, make_screen
+from semiseg_cli.cli.screen import Screen, cost_lines, duration, make_screen
 from semiseg_cli.core.commands import command, data_root
 from semiseg_cli.core.config import presets
 from semiseg_cli.core.config.layers import Resolved, flatten, parse_set
@@ -74,6 +74,13 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="go on exactly where RUN was interrupted", rich_help_panel=OUTPUT)
     ] = False,
+    repeat: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", metavar="RUN", autocompletion=complete_runs, rich_help_panel=OUTPUT,
+            help="repeat a run from its directory: same data, labels, settings and seed",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -102,6 +109,14 @@ def train(
     if resume and any(for_new.values()):
         given = " or ".join(name for name, value in for_new.items() if value)
         raise UsageError(f"--resume goes on with a run as it is, so it takes no {given}")
+    if repeat:
+        others: dict[str, Any] = {
+            "RUN": run, "--resume": resume, "--preset": preset, "--config": config, "--init": init,
+            "--dry-run": dry_run, "--set": set_, **{_option(name): True for name in flags},
+        }  # fmt: skip
+        if named_too := [name for name, value in others.items() if value]:
+            fix = f"with other settings: {command('train', '-c', repeat / 'config.toml')} ..."
+            raise UsageError(f"--from repeats a run as it was, so it takes no {' or '.join(named_too)}", fix=fix)
     if gpus > 1 and not launch.joined():
         raise typer.Exit(launch.relaunch(gpus, console.state.arguments))
 
@@ -115,6 +130,10 @@ def train(
 
         found = go_on(run, data_root=root, overrides=flags | parse_set(set_ or []), device=device, screen=screen)
         _answer(found, _summary(found, root), json)
+        return
+
+    if repeat:
+        _repeat(find_run(repeat, "run", runs_root, say), root, runs_root, out, device, screen, json)
         return
 
     root = root or data_root()
@@ -140,6 +159,35 @@ def train(
         _answer({"settings": settings_and_origins(resolved), "cost": found}, _cost(found), json)
     else:
         _answer(found, _summary(found, root), json)
+
+
+def _repeat(
+    run: Path, root: Path | None, runs_root: Path, out: Path | None, device: str, screen: Screen, json: bool
+) -> None:
+    from semiseg_cli.stages.stopping import signals
+
+    with signals():  # it takes a while: torch
+        from semiseg_cli.stages.repeat import changed, repeated, same_weights
+        from semiseg_cli.stages.train import train as start
+
+        resolved, root, init = repeated(run, root)
+    found = start(
+        resolved, data_root=root, runs_root=runs_root, out=out, init=init, device=device, screen=screen
+    )
+    if not launch.is_main():
+        return
+    again = Path(found["run"])
+    same, others = same_weights(run, again), changed(run, again)
+    line = f"the same weights as {run}, to the bit" if same else f"other weights than {run}"
+    if same is None:
+        line = f"{run} is not at its end, so the weights are not compared"
+    text = "\n".join([_summary(found, root), line, *(f"  {other}" for other in others)])
+    _answer(found | {"repeats": str(run), "same_weights": same, "changed": others}, text, json)
+
+
+def _option(setting: str) -> str:
+    """The option that was typed for a setting."""
+    return {"method.name": "--method", "method.add": "--add"}.get(setting, f"--{setting.partition('.')[2]}")
 
 
 def dataset_in(root: Path) -> Callable[[str], tuple[str, str]]:

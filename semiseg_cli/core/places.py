@@ -34,7 +34,7 @@ def remember(run: Path, dataset: Path) -> None:
     folder, file = dataset.absolute(), run / MEMORY
     data = {"folder": str(folder), "from_run": os.path.relpath(folder, run.absolute()), "holds": contents(folder)}
     try:
-        write_text(file, json.dumps(_read(run) | {"data": data}, indent=2) + "\n")
+        write_text(file, json.dumps(environment(run) | {"data": data}, indent=2) + "\n")
     except OSError as error:
         raise unwritable(file, error) from error
 
@@ -49,7 +49,7 @@ def find_root(name: str, given: Path | None = None, source: Path | None = None) 
     if given is not None or source is None:
         return default if given is None else given
     run = source if source.is_dir() else source.parent
-    data = _read(run).get("data", {})
+    data = environment(run).get("data", {})
     there = [folder for folder in _folders(run.absolute(), name, data) if (folder / "dataset.toml").is_file()]
     same = [folder for folder in there if contents(folder) == data.get("holds")]
     found = next((folder.parent for folder in (*same, *there)), default)
@@ -78,7 +78,7 @@ def _folders(run: Path, name: str, data: dict[str, Any]) -> Iterator[Path]:
         yield above / remembered.parent.name / name
 
 
-def _read(run: Path) -> dict[str, Any]:
+def environment(run: Path) -> dict[str, Any]:
     """What a run's environment.json says; empty where there is none that can be read."""
     try:
         found: dict[str, Any] = read_json(run / MEMORY, Memory)

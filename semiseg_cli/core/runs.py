@@ -20,7 +20,7 @@ import shlex
 import subprocess
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -158,8 +158,11 @@ def config_of(run: Path) -> Config:
             layer[idle.setting] = idle.default
 
 
-def write_environment(run: Path, device: str) -> None:
-    """environment.json: what somebody needs to know to repeat the run. `device` is its name in words."""
+def write_environment(run: Path, device: str, files: Mapping[str, Any] | None = None, processes: int = 1) -> None:
+    """environment.json: what somebody needs to know to repeat the run. `device` is its name in words.
+
+    files: those that its first weights are from, with their digests.
+    """
     from importlib import metadata  # 20 ms, which `semiseg --help` need not pay
 
     environment = {
@@ -168,6 +171,8 @@ def write_environment(run: Path, device: str) -> None:
         **{name: metadata.version(name) for name in PACKAGES},
         "platform": platform.platform(),
         "device": device,
+        "processes": processes,
+        "files": dict(files or {}),
         "commit": commit(),
         "command": shlex.join(sys.argv),
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),

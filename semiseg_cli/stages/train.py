@@ -29,6 +29,7 @@ from semiseg_cli.core.training.setup import open_session, thawed
 from semiseg_cli.stages.foresee import cost_of_run, foresee, members
 from semiseg_cli.stages.progress import Screen, Silent
 from semiseg_cli.stages.recorder import Recorder
+from semiseg_cli.stages.repeat import begun_from
 from semiseg_cli.stages.sizing import sized
 from semiseg_cli.stages.stopping import Signals, let_in, signals
 
@@ -109,7 +110,7 @@ def _start(
             run = runs.create_run(runs_root, runs.run_name(config))
             held.enter_context(runs.owned(run))
         runs.write_config(run, settled(resolved, session.config))
-        runs.write_environment(run, session.device_name)
+        runs.write_environment(run, session.device_name, begun_from(config, init), world.size)
         remember(run, session.dataset.root)
         runs.write_partition(run, session.partition)
     return _go(session, run, screen, stop, start=0)
