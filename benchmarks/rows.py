@@ -51,14 +51,15 @@ class Training:
 # Methods by what is asked about most; one that is not named here comes last, so that none is forgotten.
 FIRST = ("unimatch", "supervised", "ipixmatch", "stpg", "s4mim", "maskmatch", "guidedmix", "fixmatch", "meanteacher")
 ORDER = sorted(METHODS, key=[*FIRST, *METHODS].index)
-EAGER, COMPILED = {"train.graph": "off"}, {"train.compile": True}
+EAGER, COMPILED, POOLED = {"train.graph": "off"}, {"train.compile": True}, {"data.cache": "device"}
 
 
-def rows(name: str, settings: dict[str, Any], *, compiles: float = 90.0) -> tuple[Row, Row, Row]:
-    """As it comes, which on CUDA is as a graph; operator by operator; and as a graph of compiled networks."""
+def rows(name: str, settings: dict[str, Any], *, compiles: float = 90.0) -> tuple[Row, Row, Row, Row]:
+    """As it comes, on CUDA as a graph; operator by operator; with the warp in the graph; and with compiled networks."""
     return (
         Row(name, settings),
         Row(f"{name}, no graph", settings | EAGER),
+        Row(f"{name}, graph and device cache", settings | POOLED),
         Row(f"{name}, graph and compile", settings | COMPILED, compiles),
     )
 
@@ -71,11 +72,12 @@ OF_SIZES = [
     rows("unimatchv2 dinov2_s 518", {"method.name": "unimatchv2", "model.backbone": "dinov2_s", "train.crop": 518}),
 ]
 LEAD: tuple[Row, ...] = OF_METHODS[0][:2]
-# What compiles takes minutes and comes last; before that graphs, then the same without one.
+# What compiles takes minutes and comes last; before that graphs, the same without one, and with images on the device.
 STEPS: tuple[Row, ...] = (
-    *(three[which] for which in (0, 1) for three in OF_METHODS[1:]),
-    *(row for three in OF_SIZES for row in three[:2]),
-    *(three[2] for three in (*OF_METHODS, *OF_SIZES)),
+    *(four[which] for which in (0, 1) for four in OF_METHODS[1:]),
+    *(row for four in OF_SIZES for row in four[:3]),
+    *(four[which] for which in (2, 3) for four in OF_METHODS),
+    *(four[3] for four in OF_SIZES),
 )
 
 # Beside the public code stands what does the same: its encoder (a deep stem), its partners, its joint pass.

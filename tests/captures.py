@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from semiseg_cli.core.training.finite import Guard
 from semiseg_cli.core.training.graph import Captured
 from semiseg_cli.core.training.meter import Meter
 from semiseg_cli.core.training.optim import build_optimizer, set_learning_rates
+from semiseg_cli.core.training.pool import Placed, Pool
 from semiseg_cli.core.training.recorder import CudaGraphs
 from semiseg_cli.core.training.step import Train
 from semiseg_cli.core.training.update import Update
@@ -53,10 +54,17 @@ class Case:
     train: dict[str, Any] = field(default_factory=dict)
     parts: int = 1
     amp: bool = False
+    pooled: bool = False  # crops are cut in the step
+
+    @property
+    def how(self) -> tuple[int, bool]:
+        """What `Run` takes of it."""
+        return self.parts, self.pooled
 
     def __str__(self) -> str:
         turned = [f"{name}={value}" for name, value in {**self.settings, **self.train}.items()]
-        return "-".join([self.method, *filter(None, [self.plugin]), *turned, *["parts"] * (self.parts > 1)])
+        how = ["parts"] * (self.parts > 1) + ["pooled"] * self.pooled
+        return "-".join([self.method, *filter(None, [self.plugin]), *turned, *how])
 
 
 def host_of(plugin: str) -> str:
@@ -69,6 +77,7 @@ CASES = [
     *(Case(host_of(plugin), plugin) for plugin in PLUGINS),
     Case("ipixmatch", settings={"ema_teacher": True, "alpha": 0.5, "exact_bn": True}, amp=True),
     Case("stpg", parts=2),
+    Case("fixmatch", parts=2, pooled=True),
     Case("supervised", settings={"strong": True}, train={"optimizer": "adamw", "grad_clip": 0.1}, parts=2),
 ]
 
@@ -83,16 +92,42 @@ def built(case: Case, train_module: Make) -> Train:
     return train
 
 
-class Run:
-    """Steps of a method, operator by operator or captured; every step's row of the log is kept."""
+class Photos:
+    """Images in memory as `Pixels` has them: those of a list in some micro-batches."""
 
-    def __init__(self, train: Train, batches: Batches, parts: int = 1, **changes: Any) -> None:
+    def __init__(self, hosts: list[dict[str, Tensor]], name: str) -> None:
+        self.images, self.masks = (
+            [x.numpy() for host in hosts for x in host.get(f"{name}_{kind}", ())] for kind in ("image", "mask")
+        )
+        self.shapes = [image.shape[:2] for image in self.images]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        return self.images[index], self.masks[index] if self.masks else None
+
+
+class Run:
+    """Steps of a method, operator by operator or captured; every step's row of the log is kept.
+
+    pooled: images lie in a pool, and come into steps turned, scaled and flipped.
+    """
+
+    def __init__(
+        self, train: Train, batches: Batches, parts: int = 1, pooled: bool = False, **changes: Any
+    ) -> None:
         self.train, self.batches, self.parts, device = train, batches, parts, train.mean.device
         self.config = TrainConfig(**(vars(CONFIG) | changes))
         plan = Plan(
             seed=0, start=0, steps=STEPS, batch=COUNT * parts, micro=COUNT, crop=SIDE, scale=(1.0, 1.0),
             inputs=type(train.method).inputs(train.method.settings),
         )  # fmt: skip
+        if pooled:
+            plan = replace(plan, scale=(0.5, 2.0), rotation=20.0)
+        if pooled and train.pool is None:
+            photos: Any = [batches(number, count=3, side=SIDE + 7) for number in range(2)]
+            train.pool = Pool(Photos(photos, "labeled"), Photos(photos, "unlabeled"), device)  # type: ignore[arg-type]
         optimizer = build_optimizer(train.method.groups(), self.config)
         world = World(device=device)
         self.guard = Guard(train, optimizer, world, skip=self.config.on_nonfinite == "skip")
@@ -104,6 +139,8 @@ class Run:
     def known(self) -> Iterator[Tensor]:
         yield from self.train.parameters()
         yield from self.train.buffers()
+        if pool := self.train.pool:
+            yield from (pool.rgb_P3, pool.label_P)
         yield from (*self.update.meter.sums.values(), *self.update.meter.skipped.values())
         yield from (self.guard.bad, self.guard.tally, *self.guard.held)
         for group in self.update.optimizer.param_groups:
@@ -113,8 +150,10 @@ class Run:
         yield from (stage.tables.buffer for stage in self.captured.stages.values() if stage.tables.buffer is not None)
 
     def hosts(self, first: int = 0) -> Iterator[dict[str, Tensor]]:
+        pool = self.train.pool
+        placed = Placed(self.update.plan, pool) if pool else None
         for number in range(first * self.parts, STEPS * self.parts):
-            host = fed(self.train, self.batches(number, count=COUNT, side=SIDE))
+            host: Any = placed[number] if placed else fed(self.train, self.batches(number, count=COUNT, side=SIDE))
             yield {name: x.pin_memory() for name, x in host.items()} if torch.cuda.is_available() else host
 
     def go(self, take: Callable[..., None], steps: range = range(STEPS)) -> Run:

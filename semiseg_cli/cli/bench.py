@@ -54,7 +54,8 @@ def bench(
 ) -> None:
     """Measure a training step: images/s, time by part, memory, GFLOP, and decoding per core.
 
-    It needs no data and writes nothing. Images are decoded every time, as in the first pass over a dataset.
+    It needs no data and writes nothing. Images are decoded every time, as in the first pass over a dataset; or, with
+    -s data.cache=device, before the first step, and "forward" includes their warp on the device.
     """
     named = {
         "method.name": method, "method.add": tuple(add) if add else None, "model.backbone": backbone,

@@ -147,6 +147,11 @@ class DataConfig(BaseSettings):
     balance: Doc[str, "how an own partition is drawn: classes (every class, rare ones first) or random"] = "classes"
     split_seed: Doc[int, Range(-1), "seed of an own partition; -1 takes train.seed"] = -1
     long_side: Doc[Natural, "larger images are shown reduced to this many pixels; 0: as they were prepared"] = 0
+    cache: Doc[
+        Literal["host", "device"],
+        "where decoded images are kept: host, as many as train.cache_mb allows, warped by loader processes; or device: "
+        "all of them in a GPU's memory, warped there, the same to within a grey level, without such processes",
+    ] = "host"
     pairs: Doc[str, "file of `semiseg pair`, where a method takes pairs; empty: the newest of this partition"] = ""
 
 

@@ -12,12 +12,9 @@ import shutil
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
-
-import cv2
+from typing import Any
 
 from semiseg_cli.core.commands import command
 from semiseg_cli.core.data.again import bringing_back
@@ -36,21 +33,6 @@ DIGESTS = {
     "files": "an image or mask was added, removed or changed since (by its name, size or time)",
     "classes": "the file of the classes is another one, or was changed since",
 }
-
-Task = TypeVar("Task")
-Result = TypeVar("Result")
-
-
-def on_all_cores(work: Callable[[Task], Result], tasks: list[Task]) -> tuple[Result, ...]:
-    """`work` on every task, in order, in threads: decoding, resizing and encoding all release Python's lock."""
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(0)  # one image per core, rather than every core on every image
-    pool = ThreadPoolExecutor(os.cpu_count())
-    try:
-        return tuple(pool.map(work, tasks))
-    finally:
-        pool.shutdown(cancel_futures=True)  # after an error or an interrupt: no further task is begun
-        cv2.setNumThreads(threads)
 
 
 def ready(root: Path, name: str, kind: str, source: Mapping[str, Any]) -> Dataset | None:

@@ -8,13 +8,13 @@ from typing import Any
 
 from semiseg_cli.core.commands import command
 from semiseg_cli.core.data.again import anew, bringing_back
+from semiseg_cli.core.data.cores import on_all_cores
 from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.data.names import fingerprint
 from semiseg_cli.core.data.spec import Dataset, Record
 from semiseg_cli.core.partitions.protocols import protocols
 from semiseg_cli.core.partitions.splits import resolve_partition
 from semiseg_cli.core.sources.checks import Look, histogram, look, same_pictures, similar_pictures
-from semiseg_cli.stages.building import on_all_cores
 from semiseg_cli.stages.progress import Progress, silent
 from semiseg_cli.stages.split import class_counts
 from semiseg_cli.stages.update import on_disk

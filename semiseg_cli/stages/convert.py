@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from semiseg_cli.core.data.cores import on_all_cores
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.sources.benchmark import Task, convert, is_current
 from semiseg_cli.core.sources.classes import Classes
 from semiseg_cli.core.sources.copies import Refusal, refuse
 from semiseg_cli.core.sources.journal import Journal
-from semiseg_cli.stages.building import on_all_cores
 from semiseg_cli.stages.progress import Progress
 
 

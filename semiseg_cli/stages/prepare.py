@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from semiseg_cli.core.data.again import completing
+from semiseg_cli.core.data.cores import on_all_cores
 from semiseg_cli.core.data.depths import Levels
 from semiseg_cli.core.data.imaging import write_image
 from semiseg_cli.core.data.index import load_dataset, manifest, write_dataset
@@ -31,7 +32,7 @@ from semiseg_cli.core.sources.folder import Folders, gather
 from semiseg_cli.core.sources.masks import Look, Masks, agree, look_at, takes_lossy
 from semiseg_cli.core.sources.ranges import range_of
 from semiseg_cli.core.sources.told import REFUSE, Told, tabulate
-from semiseg_cli.stages.building import building, on_all_cores, ready
+from semiseg_cli.stages.building import building, ready
 from semiseg_cli.stages.progress import Progress, silent
 
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from semiseg_cli.core.data.cores import on_all_cores
 from semiseg_cli.core.data.index import load_dataset, manifest, write_dataset
 from semiseg_cli.core.data.photos import image_size
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.errors import DataError
-from semiseg_cli.stages.building import on_all_cores
 
 
 def repoint(

@@ -98,6 +98,7 @@ def _start(
             return cost_of_run(config, data_root, world, screen, init)
         foresee(config, data_root, world, screen)
         session = open_config(config, data_root, world, screen, init)
+        _bring_images(session, screen)
         _hold(stop, world)
     except BaseException:
         held.close()
@@ -114,6 +115,14 @@ def _start(
         remember(run, session.dataset.root)
         runs.write_partition(run, session.partition)
     return _go(session, run, screen, stop, start=0)
+
+
+def _bring_images(session: Session, screen: Screen) -> None:
+    """Have all images on the device where `data.cache` says so, while a signal still ends the command at once."""
+    if session.config.data.cache == "device":
+        count = len(session.partition.labeled) + len(session.partition.unlabeled)
+        with naming_bad_files(session.dataset), screen.progress("decoding images", count) as advance:
+            session.pool(advance)
 
 
 def _hold(stop: Signals, world: World) -> None:
@@ -149,6 +158,7 @@ def _go_on(
     session = open_config(config, find_root(config.data.name, data_root, run), world, screen, bare=True)
     meta = restore(session, run / STATE)
     screen.note(f"{run} goes on from step {meta['step']} of {config.train.steps}")
+    _bring_images(session, screen)
     _hold(stop, world)
     if world.main:
         remember(run, session.dataset.root)

@@ -19,7 +19,9 @@ from semiseg_cli.core.config.layers import Resolved
 from semiseg_cli.core.errors import Interrupted
 from semiseg_cli.core.methods.base import SemiBatch, StepOutput, Views
 from semiseg_cli.core.methods.meanteacher import MeanTeacher
+from semiseg_cli.core.methods.plugins.base import Extended, PlugIn
 from semiseg_cli.core.training.setup import set_deterministic
+from semiseg_cli.core.training.step import Train
 from semiseg_cli.stages.progress import Silent
 from semiseg_cli.stages.train import resume, train
 
@@ -36,7 +38,7 @@ def _deterministic() -> Iterator[None]:
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_captured_steps_are_the_steps_bit_for_bit(case: Case, train_module: Make, host_batch: Batches) -> None:
     """Through a warm-up, ramps and the plateau, with the log read after every step."""
-    plain, run = (Run(built(case, train_module).cuda(), host_batch, case.parts, **case.train) for _ in range(2))
+    plain, run = (Run(built(case, train_module).cuda(), host_batch, *case.how, **case.train) for _ in range(2))
     plain.go(plain.update)
     run.go(run.captured)
     assert run.notes == []
@@ -111,6 +113,63 @@ def test_a_bad_step_of_a_graph_leaves_no_trace(train_module: Make, host_batch: B
     theirs = run.state()
     assert all(torch.equal(value, theirs[name]) for name, value in plain.state().items())
     assert not all(torch.equal(value, before[name]) for name, value in theirs.items())
+
+
+class Counts(PlugIn):
+    """Weighs classes by how often they are predicted: on CUDA the host must wait for the largest, to know how many."""
+
+    acts_on = "weak"
+
+    def step(self, out: StepOutput, batch: Any, views: Views) -> StepOutput:
+        assert out.weak is not None
+        logits_BKHW = out.weak.net(out.weak.image_B3HW)
+        counts_K = torch.bincount(logits_BKHW.argmax(1).flatten(), minlength=logits_BKHW.shape[1])
+        return StepOutput({"even": (logits_BKHW.softmax(1).mean((0, 2, 3)) * counts_K / counts_K.sum()).sum()})
+
+
+def test_a_plug_in_that_counts_is_told_of_and_its_steps_are_taken_as_they_are(
+    train_module: Make, host_batch: Batches
+) -> None:
+    def extended() -> Train:
+        train = train_module("meanteacher", tau=0.0)
+        train.method = Extended(train.method, {"even": Counts(None, train.method.build)})
+        return train.cuda()
+
+    plain, run = (Run(extended(), host_batch) for _ in range(2))
+    plain.go(plain.update)
+    run.go(run.captured)
+    (note,) = run.notes
+    assert "not captured" in note
+    assert "test_captured.py:" in note
+    assert "(bincount)" in note
+    assert [stage.replay for stage in run.captured.stages.values()] == [None] * len(run.captured.stages)
+    assert run.rows == plain.rows
+
+
+def test_a_capture_that_breaks_off_leaves_a_run_that_learns_as_if_there_had_been_none(
+    train_module: Make, host_batch: Batches
+) -> None:
+    """What waits only while it is captured nobody sees before: CUDA ends the capture, and PyTorch adds its errors."""
+
+    class Breaks(MeanTeacher):
+        def after_step(self, moment: Any) -> None:
+            super().after_step(moment)
+            if torch.cuda.is_current_stream_capturing():
+                torch.cuda.synchronize()
+
+    plain, run = (Run(train_module(Breaks, tau=0.0).cuda(), host_batch) for _ in range(2))
+    plain.go(plain.update)
+    run.go(run.captured)
+    (note,) = run.notes  # and no second try
+    assert "test_captured.py:" in note
+    assert "captur" in note.split("graph:")[1]  # CUDA's words: not permitted when a stream is capturing
+    assert [stage.replay for stage in run.captured.stages.values()] == [None] * len(run.captured.stages)
+    assert run.rows == plain.rows
+    theirs = run.state()
+    assert [name for name, value in plain.state().items() if not torch.equal(value, theirs[name])] == []
+    torch.cuda.synchronize()
+    after = Run(train_module("meanteacher", tau=0.0).cuda(), host_batch)  # the device is as it should be
+    assert after.go(after.update).rows
 
 
 def test_a_step_that_waits_is_told_of_and_taken_as_it_is(train_module: Make, host_batch: Batches) -> None:

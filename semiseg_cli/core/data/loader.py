@@ -22,14 +22,16 @@ from torch.utils.data import Dataset
 
 from semiseg_cli.core.data.decode import Pixels
 from semiseg_cli.core.data.spec import Record
-from semiseg_cli.core.data.warp import apply_warp, draw_warp
+from semiseg_cli.core.data.warp import Warp, apply_warp, draw_warp
 from semiseg_cli.core.data.workers import made
 from semiseg_cli.core.errors import SemisegError
 from semiseg_cli.core.ops.draws import Slots, neighbours
 from semiseg_cli.core.stopping import asking
 
-# labeled|unlabeled|partner|labeled_partner|paired -> _image (b,H,W,3), _valid, _mask (b,H,W) uint8, _index (b,)
+# labeled|unlabeled|partner|labeled_partner|paired -> _image (b,H,W,3), _valid, _mask (b,H,W) uint8, _index (b,); in
+# place of the first three, for crops that are cut on the device, _place (b,3) int64 and _inverse (b,2,3) float64
 HostBatch = dict[str, Tensor]
+MASKED = ("labeled", "labeled_partner", "paired")
 
 STREAMS = {"labeled": 1, "unlabeled": 2, "second": 3, "paired": 4}  # part of the seed: change one, every run changes
 
@@ -142,19 +144,17 @@ class MicroBatches(Dataset[HostBatch | SemisegError]):
         """A weak view of the chosen image of every slot, under `name`; `stream` decides the random warp."""
         plan, crops, name = self.plan, [], name or stream
         for slot, index in zip(slots, chosen, strict=True):
-            image, mask = pixels[index]
             rng = np.random.default_rng([plan.seed, STREAMS[stream], step, int(slot), 1])
-            warp = draw_warp(rng, image.shape[0], image.shape[1], plan.crop, plan.scale, plan.rotation)
-            crops.append(apply_warp(warp, image, mask, plan.crop))
-        images, masks, valids = zip(*crops, strict=True)
-        batch = {
-            f"{name}_image": torch.from_numpy(np.stack(images)),
-            f"{name}_valid": torch.from_numpy(np.stack(valids)),
-            f"{name}_index": torch.tensor(chosen),
-        }
-        if pixels is self.labeled:
-            batch[f"{name}_mask"] = torch.from_numpy(np.stack(masks))
-        return batch
+            warp = draw_warp(rng, *pixels.shapes[index], plan.crop, plan.scale, plan.rotation)
+            crops.append(self.crop(pixels, index, warp))
+        batch = {f"{name}_{key}": torch.from_numpy(np.stack([crop[key] for crop in crops])) for key in crops[0]}
+        return batch | {f"{name}_index": torch.tensor(chosen)}
+
+    def crop(self, pixels: Pixels, index: int, warp: Warp) -> dict[str, np.ndarray[Any, Any]]:
+        """What a step is given of an image: its crop, decoded and warped here."""
+        image, mask = pixels[index]
+        out, labels, valid = apply_warp(warp, image, mask, self.plan.crop)
+        return {"image": out, "valid": valid} | ({} if labels is None else {"mask": labels})
 
 
 def workers_for(requested: int, images: int, bytes_each: int, *, cuda: bool = False) -> int:
@@ -179,14 +179,21 @@ def loader(
     long_side: int = 0,
     pin: bool = False,
 ) -> Generator[HostBatch, None, None]:
-    """The micro-batches of this process from `plan.start` to `plan.steps`. Raises what a loader process met.
+    """The micro-batches of this process, decoded and warped, as `serve` gives them.
 
     long_side: images are reduced to it before anything else, see `Pixels`.
-
-    Loader processes end with the iterator: after its last item, at an error, and when it is closed.
     """
     others = Pixels(unlabeled, cache_bytes * 3 // 4, long_side) if "unlabeled" in plan.inputs else None
     source = MicroBatches(plan, Pixels(labeled, cache_bytes // 4 if others else cache_bytes, long_side), others)
+    return serve(source, workers=workers, pin=pin)
+
+
+def serve(source: MicroBatches, *, workers: int = 0, pin: bool = False) -> Generator[HostBatch, None, None]:
+    """Micro-batches from `plan.start` to `plan.steps`. Raises what a loader process met.
+
+    Loader processes end with the iterator: after its last item, at an error, and when it is closed.
+    """
+    plan = source.plan
     order = range(plan.start * plan.accumulation, plan.steps * plan.accumulation)
     return made(source, order, workers, begin_worker, pin=pin, ahead=4)
 

@@ -44,7 +44,7 @@ def estimate(session: Session, advance: Callable[[], object] = lambda: None) -> 
     train, plan = session.config.train, session.plan
     side = min(SIDE + train.crop % 16, train.crop)
     small = replace(plan, start=0, steps=2, micro=min(IMAGES, plan.micro), batch=min(IMAGES, plan.micro), crop=side)
-    step, before = stepper(session, small, advance=advance), resident_memory()
+    step, before = stepper(session, small, session.batches(small, few=True), advance), resident_memory()
     room = before + free_memory()
     learned = [parameter for parameter in session.train.parameters() if parameter.requires_grad]
     most = 0

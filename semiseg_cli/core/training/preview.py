@@ -173,10 +173,9 @@ def _labeled(session: Session, count: int, seed: int) -> Iterator[tuple[Record, 
 
 
 def _batches(session: Session, seed: int) -> Iterator[HostBatch]:
-    """Micro-batches of the run's size without end; decoded here, for they are few."""
-    few = replace(session.config, train=replace(session.config.train, workers=0, cache_mb=0))
+    """Micro-batches of the run's size without end."""
     plan = replace(session.plan, seed=seed, start=0, steps=2**31, batch=session.plan.micro)
-    return replace(session, config=few).batches(plan)
+    return session.batches(plan, few=True)
 
 
 def _none(session: Session) -> UsageError:

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from semiseg_cli import __version__
-from semiseg_cli.core.data.loader import HostBatch, Plan, images_of, loader, workers_for
+from semiseg_cli.core.data.decode import Pixels
+from semiseg_cli.core.data.loader import HostBatch, Plan, images_of, loader, serve, workers_for
 from semiseg_cli.core.data.spec import Dataset, Partition
 from semiseg_cli.core.inference.evaluation import Evaluation, evaluate
 from semiseg_cli.core.inference.options import resolve_window
@@ -22,6 +23,7 @@ from semiseg_cli.core.settings import Config
 from semiseg_cli.core.training.compiled import uncompiled
 from semiseg_cli.core.training.distributed import World
 from semiseg_cli.core.training.meter import Meter
+from semiseg_cli.core.training.pool import Placed, Pool
 from semiseg_cli.core.training.step import Train
 
 
@@ -82,19 +84,29 @@ class Session:
         files = [", ".join(str(all[i].image) for i in places) for all, places in zip(lists, chosen, strict=True)]
         return "; ".join(f"{name}: {some}" for name, some in zip(("labeled", "unlabeled"), files, strict=True) if some)
 
-    def batches(self, plan: Plan) -> Iterator[HostBatch]:
-        """Host micro-batches of this process from `plan.start` on."""
-        return iter(
-            loader(
-                plan,
-                self.partition.labeled,
-                self.partition.unlabeled,
-                workers=self.workers,
-                cache_bytes=self.config.train.cache_mb * 2**20,
-                long_side=self.dataset.long_side,
-                pin=self.world.device.type == "cuda",
-            )
+    def batches(self, plan: Plan, few: bool = False) -> Iterator[HostBatch]:
+        """Host micro-batches of this process from `plan.start` on. few: decoded as they are taken, and kept nowhere."""
+        pin, train = self.world.device.type == "cuda", self.config.train
+        if self.config.data.cache == "device" and not few:
+            return serve(Placed(plan, self.pool()), pin=pin)
+        return loader(
+            plan,
+            self.partition.labeled,
+            self.partition.unlabeled,
+            workers=0 if few else self.workers,
+            cache_bytes=0 if few else train.cache_mb * 2**20,
+            long_side=self.dataset.long_side,
+            pin=pin,
         )
+
+    def pool(self, advance: Callable[[], object] = lambda: None) -> Pool:
+        """Where all images of the run lie on the device, decoded when it is first asked for. Raises as `Pool` does."""
+        if self.train.pool is None:
+            lists, inputs = self.partition, self.plan.inputs
+            others = Pixels(lists.unlabeled, 0, self.dataset.long_side) if "unlabeled" in inputs else None
+            labeled = Pixels(lists.labeled, 0, self.dataset.long_side)
+            self.train.pool = Pool(labeled, others, self.world.device, advance)
+        return self.train.pool
 
     def evaluate(
         self, progress: Callable[[int], object] | None = None, stopping: Callable[[], bool] = lambda: False

@@ -16,6 +16,7 @@ from semiseg_cli.core.networks import Decoder, Net
 from semiseg_cli.core.ops.draws import Draws, Slots, neighbours
 from semiseg_cli.core.ops.losses import cross_entropy, ohem, ohem_min_kept
 from semiseg_cli.core.ops.teacher import Teacher
+from semiseg_cli.core.training.pool import Pool
 from semiseg_cli.core.types import Batch, Clock, Images, Labeled, Moment, SemiBatch
 from semiseg_cli.core.views.device import DeviceViews, ViewSettings
 
@@ -65,7 +66,8 @@ class Builder:
 class Train(nn.Module):
     """A method under autocast, fed with uint8 micro-batches.
 
-    seed: of the run; draws depend on (seed, step, slot) alone. amp: bfloat16 autocast.
+    seed: of the run; draws depend on (seed, step, slot) alone. amp: bfloat16 autocast. pool: where crops are cut from,
+    if not on the host; no part of the module, which is saved and moved.
     """
 
     mean: Tensor
@@ -84,6 +86,7 @@ class Train(nn.Module):
         super().__init__()
         self.method, self.seed, self.amp = method, seed, amp
         self.view_settings = views or ViewSettings()
+        self.pool: Pool | None = None
         self.register_buffer("mean", torch.tensor(mean), persistent=False)
         self.register_buffer("std", torch.tensor(std), persistent=False)
 

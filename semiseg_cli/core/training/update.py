@@ -64,6 +64,8 @@ class Update:
         plan, guard, rows = self.plan, self.guard, list[dict[str, Tensor]]()
         if guard:
             guard.hold()
+        if pool := self.train.pool:
+            hosts = [pool.cut(host, plan.crop) for host in hosts]
         step = Step(hosts, plan.step_slots) if len(hosts) > 1 else None
         for part, host in enumerate(hosts):
             row: dict[str, Tensor] = {}
