@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import typer.main
+from rich.text import Text
 
 from semiseg_cli.cli import app, options
 from semiseg_cli.core.errors import UsageError
@@ -51,3 +52,10 @@ def test_prediction_options_become_one_value() -> None:
 def test_numbers_that_are_none(scales: str, stride: str) -> None:
     with pytest.raises(UsageError, match=r"--(scales|stride): '.*' is not a number"):
         options.inference("auto", scales, False, stride)
+
+
+def test_no_help_loses_a_word_in_brackets() -> None:
+    for option, commands in declared().items():
+        for command, text in commands.items():
+            shown = Text.from_markup(text or "").plain
+            assert shown == (text or "").replace("\\[", "["), (command, option)
