@@ -81,7 +81,8 @@ def network_of(path: Path) -> Path:
         if (path / name).is_file():
             return path / name
     why = f"there is neither {' nor '.join(NETWORKS)} in it"
-    fix = f"{resuming(path)}, or name a .safetensors file"
+    again = resuming(path) if (path / STATE).is_file() else command("train", "-c", path / "config.toml")
+    fix = f"{again}, or name a .safetensors file"
     raise CheckpointError(f"{path} holds no checkpoint", why=why, fix=fix)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import filecmp
 import hashlib
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -78,9 +79,13 @@ class Folders:
     def paths(self, folder: Path) -> list[Path]:
         """Image files below one of these folders, without those in the others, in the order of their names."""
         if not folder.is_dir():
-            raise DataError(f"{folder} is not a folder", fix=mistaken.of_json(folder))
+            what = f"{folder} is not a folder" if folder.exists() else f"there is no folder {folder}"
+            raise DataError(what, fix=mistaken.no_folder(folder))
         others = {leads_to(path) for path in self.all} - {leads_to(folder)}
-        return sorted(look_below(folder, others).files)
+        found = sorted(look_below(folder, others).files)
+        if odd := [path for path in found if re.search(r"[\t\r\n]", str(path.relative_to(folder)))]:
+            raise DataError(f"{str(odd[0])!r} has a tab or a line break in its name", fix="rename the file")
+        return found
 
     def images_and_masks(self, images: Path, masks: Path) -> tuple[dict[str, Path], dict[str, Path]]:
         """Images and masks by id, of two folders or of one that holds both. DataError where ids collide."""

@@ -132,6 +132,11 @@ def _said(
             f"{lossy} of the masks are lossy, such as JPEG: between two classes the nearest may be a third, so look at "
             "them, or export them as PNG"
         )
+    unseen = set(range(len(names))) - {targets[code] for code in total}
+    if table.assumed and IGNORE in nowhere and len(unseen) == 1:
+        (lacking,) = unseen
+        meant = f"--map {IGNORE}={lacking} if {IGNORE} stands for it"
+        parts.append(f"of all classes '{names[lacking]}' alone is in none: {meant}")
     if by_value and table.told.first is None and not table.classes.values and 0 not in total:
         parts.append("none shows 0: --first 1 if the classes are counted from 1")
     return "; ".join(parts)

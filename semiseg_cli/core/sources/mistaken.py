@@ -11,6 +11,7 @@ from typing import Any
 from semiseg_cli.core.commands import command
 from semiseg_cli.core.data.names import listed
 from semiseg_cli.core.data.spec import IGNORE
+from semiseg_cli.core.errors import did_you_mean
 from semiseg_cli.core.reading import read_json
 from semiseg_cli.core.sources.codes import TRANSPARENT, Code, colour_of
 from semiseg_cli.core.sources.survey import Seen
@@ -21,6 +22,19 @@ _INSTANCES = 1000  # Cityscapes' instanceIds are class * 1000 + number
 _NO_DATA = (9999, 32767, 65534, 65535)
 _MANY = 64  # colours in one mask
 _PHOTO = 0.1  # different colours a pixel, of a photo
+
+
+def no_folder(place: Path) -> str:
+    """What to do where this is given as a folder of images or masks, and is none."""
+    if not place.exists():
+        near = [path.name for path in place.parent.iterdir() if path.is_dir()] if place.parent.is_dir() else []
+        return f"{did_you_mean(place.name, near)}" if near else "name one that is there"
+    new, old = (shlex.quote(str(each)) for each in (place.with_suffix(""), place))
+    if place.suffix.lower() == ".zip":
+        return f"unpack it: unzip {old} -d {new}"
+    if re.search(r"\.(tar|tgz|tar\.\w+)$", place.name, re.IGNORECASE):
+        return f"unpack it: mkdir -p {new} && tar -xf {old} -C {new}"
+    return of_json(place) if place.suffix.lower() == ".json" else f"name the folder: {place.parent}"
 
 
 def of_json(masks: Path) -> str:

@@ -341,12 +341,30 @@ def test_masks_match_by_name_or_ending(tmp_path):
         (["i/1.jpg", "m/1.png", "m/1_mask.png"], "several masks"),
         (["i/1.jpg", "i/1_mask.jpg", "m/1_mask.png"], "two images"),
         (["i/1.jpg", "i/1.png", "m/1.png"], "in the suffix alone"),
-        (["i/1.jpg"], "not a folder"),
+        (["i/1.jpg"], "there is no folder"),
+        (["i/1.jpg", "m"], "m is not a folder"),
+        (["i/1\n2.jpg", "m/1.png"], "has a tab or a line break in its name"),
     ],
 )
 def test_names_that_leave_a_choice(tmp_path, files, message):
     with pytest.raises(DataError, match=message):
         gather(folders(tmp_path, *files))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("m.zip", "unpack it: unzip {0}/m.zip -d {0}/m"),
+        ("m.tar.gz", "unpack it: mkdir -p {0}/m.tar && tar -xf {0}/m.tar.gz -C {0}/m.tar"),
+        ("1.png", "name the folder: {0}"),
+    ],
+)
+def test_an_archive_or_a_file_given_as_a_folder(tmp_path, name, said):
+    (tmp_path / name).write_bytes(b"x")
+    folders(tmp_path, "i/1.jpg")
+    with pytest.raises(DataError, match="is not a folder") as caught:
+        gather(Folders(tmp_path / "i", tmp_path / name))
+    assert caught.value.fix.startswith(said.format(tmp_path))
 
 
 def test_folders_within_each_other(tmp_path):

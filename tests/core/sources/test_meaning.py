@@ -290,3 +290,16 @@ def test_the_order_of_the_files_is_of_no_consequence(tmp_path):
     one, other = (read(tmp_path, order, COLOURED) for order in (images, images[::-1]))
     assert one[0] == other[0][::-1]
     assert one[1] == other[1]
+
+
+def test_a_class_that_is_in_no_mask_beside_255_is_asked_for(tmp_path):
+    """Black, grey and white of three classes: 255 counts nowhere, unless somebody says what it is."""
+    white = [grey(np.array([0, 1, 255])[mask]) for mask in (ALL, ALL)]
+    masks, said = read(tmp_path, white, THREE)
+    assert masks[0] == np.array([0, 1, 255])[ALL].tolist()
+    assert "of all classes 'lava' alone is in none: --map 255=2 if 255 stands for it" in said
+    masks, said = read(tmp_path, white, THREE, Told(map={255: 2}))
+    assert masks[0] == ALL.tolist()
+    assert "alone is in none" not in said
+    assert "alone is in none" not in read(tmp_path, white, THREE, Told(ignore=255))[1]
+    assert "alone is in none" not in read(tmp_path, [grey(ALL), *white], THREE)[1]
