@@ -21,8 +21,14 @@ from semiseg_cli.core.training import checkpoint
 
 
 def test_best_is_preferred_and_last_is_enough(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="holds no checkpoint"):
+    with pytest.raises(CheckpointError, match="holds no checkpoint") as caught:
         network_of(tmp_path)
+    assert caught.value.fix.startswith(f"semiseg train -c {tmp_path / 'config.toml'}, or ")  # nothing to go on from
+    (tmp_path / files.STATE).parent.mkdir()
+    (tmp_path / files.STATE).touch()
+    with pytest.raises(CheckpointError) as caught:
+        network_of(tmp_path)
+    assert caught.value.fix.startswith(f"semiseg train --resume {tmp_path}")
     (tmp_path / "last.safetensors").touch()
     assert network_of(tmp_path) == tmp_path / "last.safetensors"
     (tmp_path / "best.safetensors").touch()
