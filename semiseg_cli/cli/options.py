@@ -23,6 +23,7 @@ from semiseg_cli.core.methods.plugins import PLUGINS
 from semiseg_cli.core.models import BACKBONES
 from semiseg_cli.core.settings import DataConfig, doc
 
+AS_POLYGONS = "the labels as polygons besides, for a tool to correct them in; needs semiseg\\[labels]"
 TRAIN, HOW, DATA, OUTPUT = "What to train", "How to predict", "Data", "Output"  # panels of the help
 
 

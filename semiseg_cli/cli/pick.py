@@ -64,7 +64,7 @@ def pick(
     format_: Annotated[
         Literal["coco", "labelme", "cvat", "yolo"] | None,
         typer.Option(
-            "--format", help="these masks as polygons besides; needs semiseg\\[labels]", rich_help_panel=OUTPUT
+            "--format", help=options.AS_POLYGONS, rich_help_panel=OUTPUT
         ),
     ] = None,
     root: options.Root = Path("data"),

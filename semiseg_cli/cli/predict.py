@@ -50,7 +50,7 @@ def predict(
         Literal["coco", "labelme", "cvat", "yolo"] | None,
         typer.Option(
             "--format",
-            help="the labels as polygons besides, for a tool to correct them in; needs semiseg\\[labels]",
+            help=options.AS_POLYGONS,
             rich_help_panel=OUTPUT,
         ),
     ] = None,

@@ -15,7 +15,7 @@ from semiseg_cli.core.inference.options import Inference
 
 OWN = {  # these are of the command, or of another thing, where they stand again
     "--out", "--seed", "--steps", "--batch", "--data", "--labeled", "--weights", "--method", "--balance", "--masks",
-    "--unlabeled", "--val", "--source", "--archive", "--long-side",
+    "--backbone", "--unlabeled", "--val", "--source", "--archive", "--long-side",
 }  # fmt: skip
 
 
