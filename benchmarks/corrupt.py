@@ -115,7 +115,21 @@ def _become(reads: Any, folder: Path, log: Path) -> None:
         with suppress(Exception):
             sys.stdout.flush()
             sys.stderr.flush()
+            log.with_name("modules").write_text("\n".join(sys.modules))
         os._exit(code & 127)
+
+
+def warm(modules: Path) -> None:
+    """Import here what a command imported, so that no further process has to."""
+    import gc
+    import importlib
+
+    for name in modules.read_text().split("\n"):
+        if name not in sys.modules and name != "__main__":
+            with suppress(Exception):
+                importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # else a collection in a child copies every page
 
 
 def look(case: Case, found: tuple[int, float, bool], log: bytes, base: float, strays: list[str]) -> Case:
@@ -139,7 +153,7 @@ def look(case: Case, found: tuple[int, float, bool], log: bytes, base: float, st
 def strays(folder: Path, before: set[str]) -> list[str]:
     """What is in the folders around a case, or in its own beside what the command writes, and was not before."""
     own = {path.name for path in folder.iterdir()} - set(WRITTEN)
-    around = {f"../{path.name}" for path in folder.parent.iterdir()} - {"../case", "../good", "../log"}
+    around = {f"../{path.name}" for path in folder.parent.iterdir()} - {"../case", "../good", "../log", "../modules"}
     return sorted(((own | around) - before) | {str(path) for path in Path("/tmp").glob("semiseg-outside*")})
 
 
@@ -162,6 +176,7 @@ def measure(number: int, seed: int, note: Any = print) -> list[Case]:
                 code, bases[key], _ = run(reads, folder, log)
                 shutil.rmtree(folder)
                 assert code == 0, f"the good file, {case.reads}: {log.read_text()}"
+                warm(root / "modules")
             shutil.copytree(good, folder, symlinks=True)
             before = {path.name for path in folder.iterdir()}
             case.damage = hurt(folder / case.file, scene, draw)

@@ -26,9 +26,9 @@ from semiseg_cli.core.reading import regular
 _ORIENTATION = 0x0112  # EXIF tag
 LARGEST = 1 << 32  # bytes of an image file
 # Pixels that are always believed, and more for each byte. A JPEG needs 1 bit for each block of 64 in each channel, so
-# that one colour is 340 pixels a byte; deflate holds 1032 bytes in one, of 8 pixels each; a GIF's 12 bits hold 4096.
+# that one colour is 340 pixels a byte; deflate holds 1032 bytes in one, of 8 pixels each; a flat GIF has 1365.
 FREE, EACH = 16 << 20, 8 * 1032
-HELD = {"JPEG": (1 << 20, 1000), "MPO": (1 << 20, 1000), "GIF": (1 << 22, 3000)}
+HELD = {"JPEG": (1 << 20, 1000), "MPO": (1 << 20, 1000), "GIF": (1 << 20, 1400)}
 _ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # from half of what is refused on
 
