@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from semiseg_cli.core.errors import CheckpointError, Diverged
 from semiseg_cli.core.files import unwritable, whole
-from semiseg_cli.core.models import build_segmenter
+from semiseg_cli.core.models import build_segmenter, known
 from semiseg_cli.core.models.segmenter import Segmenter
 from semiseg_cli.core.networks import Origin
 from semiseg_cli.core.reading import parse_json
@@ -26,6 +26,7 @@ from semiseg_cli.core.training.meter import Meter
 from semiseg_cli.core.training.optimizers import at_rest
 
 SCHEMA = 1
+LARGE = 100  # MB of an encoder that is not made before it is known to be there
 SINCE = "since"  # the last log line: what a state has of the log
 KEY = "semiseg"  # the one metadata entry; its value is a JSON document
 NETWORK = ("backbone", "decoder", "classes", "output_stride")  # what the metadata of a network say under "model"
@@ -95,6 +96,10 @@ def load_network(path: Path, device: str | torch.device = "cpu") -> tuple[Segmen
     """The network of a checkpoint in eval mode, and its metadata. Everything it needs stands in the file."""
     tensors, meta = read_network(path, device)
     model = meta["model"]
+    held, said = sum(x.numel() * x.element_size() for x in tensors.values()) / 1e6, known(model["backbone"])
+    if said and said.megabytes > LARGE and held < said.megabytes / 4:  # before gigabytes are taken for it
+        why = f"its tensors have {held:.0f} MB, those of {model['backbone']} {said.megabytes}"
+        raise CheckpointError(f"{path} does not fit this network", why=why, fix="take another checkpoint")
     net = build_segmenter(
         model["backbone"], model["decoder"], model["classes"], output_stride=model["output_stride"],
         upsampling=model.get("upsampling", "bilinear"),

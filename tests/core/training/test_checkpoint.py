@@ -17,6 +17,7 @@ from torch import nn
 from semiseg_cli.core.errors import CheckpointError
 from semiseg_cli.core.models import build_segmenter
 from semiseg_cli.core.models.segmenter import Segmenter
+from semiseg_cli.core.training import checkpoint
 from semiseg_cli.core.training.checkpoint import load_network, load_state, read, save_network, save_state, write
 from semiseg_cli.core.training.meter import Meter
 
@@ -264,6 +265,14 @@ def test_metadata_of_another_type_are_named(tmp_path: Path, change: dict[str, An
     error = refused(path)
     assert "damaged metadata" in error.what
     assert re.search(said, error.why), error.why
+
+
+def test_a_small_file_that_claims_a_large_network_is_refused_before_it_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_network(tmp_path / "x", net(), META | {"model": {**META["model"], "backbone": "dinov2_l"}})
+    monkeypatch.setattr(checkpoint, "build_segmenter", lambda *args, **options: pytest.fail("it was made"))
+    assert "those of dinov2_l" in refused(tmp_path / "x").why
 
 
 def test_what_a_file_does_not_say_is_named_when_it_is_asked_for(tmp_path: Path) -> None:
