@@ -26,8 +26,9 @@ def folder(
     masks: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR",
-            help="their masks: a.png for a.jpg, or with one affix for all, a_mask.png or gt-a.png",
+            metavar="DIR|FILE",
+            help="their masks: a.png for a.jpg, or with one affix for all, a_mask.png or gt-a.png; or annotations: "
+            "COCO, LabelMe, CVAT for images 1.1, YOLO polygons, Label Studio",
             rich_help_panel=SOURCE,
         ),
     ] = None,
@@ -36,6 +37,7 @@ def folder(
         typer.Option(
             metavar="FILE",
             help="a class name per line; CSV, JSON or YAML with names, and values or colours if masks have them",
+            show_default="as annotations or a labelmap.txt name them",
             rich_help_panel=MASKS,
         ),
     ] = None,
@@ -124,8 +126,9 @@ def folder(
 ) -> None:
     """Your own images: some with a mask, the others without. Photos of any kind, index or colour masks.
 
-    Needs --labeled, --masks and --classes. A mask has the name of its image, or all have one affix more. The originals
-    are left as they are.
+    Needs --labeled and --masks, and --classes where masks are image files. A mask has the name of its image, or all
+    have one affix more. Annotations are drawn: later shapes cover earlier ones, and pixels in no shape belong to the
+    class called background. The originals are left as they are.
     """
     from semiseg_cli.core.sources.told import Told
     from semiseg_cli.stages.prepare import prepare_folder
@@ -151,7 +154,7 @@ def folder(
         for line in changes:
             console.note(line)
     else:
-        given = {"--labeled": labeled, "--masks": masks, "--classes": classes}
+        given = {"--labeled": labeled, "--masks": masks}
         if missing := [option for option, path in given.items() if not path]:
             raise UsageError(f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing", fix=NEEDED)
         assert labeled

@@ -7,21 +7,24 @@ same arguments changes nothing and is immediate.
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from semiseg_cli.core.commands import command
 from semiseg_cli.core.data.again import completing
 from semiseg_cli.core.data.cores import on_all_cores
 from semiseg_cli.core.data.depths import Levels
 from semiseg_cli.core.data.imaging import write_image
 from semiseg_cli.core.data.index import load_dataset, manifest, write_dataset
 from semiseg_cli.core.data.kinds import lacks
-from semiseg_cli.core.data.spec import Dataset, Record
+from semiseg_cli.core.data.spec import IGNORE, Dataset, Record
 from semiseg_cli.core.errors import UsageError
+from semiseg_cli.core.files import write_text
 from semiseg_cli.core.sources import shapes
 from semiseg_cli.core.sources.arranging import arrange, coverage, usable
 from semiseg_cli.core.sources.classes import Classes, default_palette, read_classes
@@ -33,6 +36,7 @@ from semiseg_cli.core.sources.masks import Look, Masks, agree, look_at, takes_lo
 from semiseg_cli.core.sources.ranges import range_of
 from semiseg_cli.core.sources.told import REFUSE, Told, tabulate
 from semiseg_cli.stages.building import building, ready
+from semiseg_cli.stages.drawn import FOLDER, Drawn, drawn, is_annotated
 from semiseg_cli.stages.progress import Progress, silent
 
 
@@ -88,7 +92,7 @@ def prepare_folder(
     unlabeled: Path | None = None,
     val: Path | None = None,
     val_masks: Path | None = None,
-    classes: Path,
+    classes: Path | None = None,
     told: Told | None = None,
     long_side: int = 1024,
     levels: Levels | None = None,
@@ -96,13 +100,15 @@ def prepare_folder(
 ) -> Dataset:
     """A dataset from folders of images and masks, matched by `core.sources.folder`, copied by `core.sources.copies`.
 
-    classes: a file that `core.sources.classes.read_classes` understands. told: what is said of the masks; the rest they
-    tell themselves. long_side: larger images are reduced to it; 0: none is. levels: what becomes 0 and 255 of 16 bits a
-    channel; None: what they use. Without `val`, a fifth of the labeled images is held out.
+    masks, val_masks: also annotations, see `stages.drawn`. classes: a file that `core.sources.classes.read_classes`
+    understands; None: what the annotations name, or the `labelmap.txt` beside masks. told: what is said of the masks;
+    the rest they tell themselves. long_side: larger images are reduced to it; 0: none is. levels: what becomes 0 and
+    255 of 16 bits a channel; None: what they use. Without `val`, a fifth of the labeled images is held out.
     Raises UsageError where what is told contradicts itself, DataError that lists every file concerned, and where
     `<root>/<name>` holds something else.
     """
     given = Given(Folders(labeled, masks, unlabeled, val, val_masks), classes, told or Told(), long_side, levels)
+    given = _pascal(given)
     if there := ready(root, name, "folder", given.source()):
         return there
     with building(root, name) as folder:
@@ -115,19 +121,21 @@ class Given:
     """What somebody gives for a dataset of their own: see `prepare_folder`."""
 
     folders: Folders
-    classes: Path
+    classes: Path | None  # None: as annotations name them
     told: Told
     long_side: int
     levels: Levels | None = None
+    named: bool = False  # the classes of a dataset that was prepared before, as annotations named them
 
     def source(self) -> dict[str, Any]:
         """As `dataset.toml` keeps it. Raises UsageError where what is told contradicts itself."""
-        told, table = self.told, tabulate(read_classes(self.classes), self.told)
+        told = self.told
+        ignored = tabulate(read_classes(self.classes), told).ignored if self.classes else IGNORE
         source = self.folders.described() | {
             "map": {code_name(code): target for code, target in told.map.items()},
-            "ignore": -1 if table.ignored is None else table.ignored,
+            "ignore": -1 if ignored is None else ignored,
             "long_side": self.long_side,
-            "classes": hashlib.sha256(self.classes.read_bytes()).hexdigest(),
+            "classes": hashlib.sha256(self.classes.read_bytes()).hexdigest() if self.classes and not self.named else "",
             "files": self.folders.listing(),
             **({"levels": self.levels} if self.levels else {}),
         }
@@ -140,9 +148,14 @@ def build_folder(folder: Path, name: str, given: Given, progress: Progress, befo
 
     before: the dataset whose validation set and range of values stay, and whose copies are taken where they fit.
     """
-    meaning, sources = read_classes(given.classes), gather(given.folders)
+    annotated = is_annotated(given.folders)
+    if annotated:
+        masks = drawn(folder, given.folders, given.classes, given.told, progress)
+    else:
+        masks = Drawn(given.folders, read_classes(_needed(given.classes)), given.told, ())
+    meaning, sources = masks.classes, gather(masks.folders)
     tasks = [*sources.labeled, *sources.pool, *sources.val]
-    how = _reading_masks(name, [*sources.labeled, *sources.val], meaning, given.told, progress)
+    how = _reading_masks(name, [*sources.labeled, *sources.val], meaning, masks.told, progress)
     asked = before.levels if before else given.levels
     levels, ranged = range_of([task.image for task in tasks], asked, on_all_cores)
     earlier, made = Earlier(before), dict[str, tuple[str, bytes]]()
@@ -177,14 +190,38 @@ def build_folder(folder: Path, name: str, given: Given, progress: Progress, befo
         levels=levels,
     )
     assert how.meaning  # masks that cannot be read were refused
-    found = [*how.notes, *sources.notes, *ranged, *unread, *result.notes]
+    shutil.rmtree(folder / FOLDER, ignore_errors=True)
+    own = {f"not read in {path}:" for path in (given.folders.masks, given.folders.val_masks) if annotated}
+    about = [line for line in sources.notes if not any(line.startswith(words) for words in own)]
+    found = [*masks.notes, *how.notes[annotated:], *about, *ranged, *unread, *result.notes]
     found += coverage(result.train, result.val, meaning.names)
     kept = {record.id for record in (*result.train, *result.val)}
     left = sorted(task.id for task in tasks if task.id not in kept)
-    classes = shutil.copyfile(given.classes, folder / f"classes{given.classes.suffix}").name
+    if given.classes:
+        classes = shutil.copyfile(given.classes, folder / f"classes{given.classes.suffix}").name
+    else:
+        classes = "classes.json"
+        write_text(folder / classes, json.dumps({"names": meaning.names}, ensure_ascii=False) + "\n")
     write_marks(folder, {id: made[id] for id in sorted(kept)})
     extra = {"classes_file": classes, **({"left_out": left} if left else {})}
     write_dataset(dataset, {"source": given.source(), "notes": found, **extra})
+
+
+def _pascal(given: Given) -> Given:
+    """With the folder of masks within an export in Pascal's form, and the `labelmap.txt` that comes with masks."""
+    folders = given.folders
+    if (masks := folders.masks / "SegmentationClass").is_dir() and (folders.masks / "labelmap.txt").is_file():
+        folders = replace(folders, masks=masks)
+    if given.classes is None and not is_annotated(folders):
+        places = (folders.masks / "labelmap.txt", folders.masks.parent / "labelmap.txt")
+        return replace(given, folders=folders, classes=_needed(next(filter(Path.is_file, places), None)))
+    return replace(given, folders=folders)
+
+
+def _needed(classes: Path | None) -> Path:
+    if classes is None:
+        raise UsageError("--classes is missing", fix=f"{command('prepare', 'folder', '--help')} tells what it takes")
+    return classes
 
 
 def _reading_masks(name: str, labeled: list[Source], classes: Classes, told: Told, progress: Progress) -> Masks:

@@ -29,6 +29,7 @@ from semiseg_cli.core.sources.codes import parse_codes
 from semiseg_cli.core.sources.folder import Folders, gather
 from semiseg_cli.core.sources.told import REFUSE, Told, tabulate
 from semiseg_cli.stages.building import building
+from semiseg_cli.stages.drawn import is_annotated
 from semiseg_cli.stages.prepare import Given, build_folder
 from semiseg_cli.stages.progress import Progress, silent
 
@@ -112,6 +113,8 @@ def on_disk(dataset: Dataset) -> list[str]:
         folders = Folders.of(source)
         if not all(folder.is_dir() for folder in folders.all) or folders.listing() == source["files"]:
             return []
+        if is_annotated(folders):
+            return ["annotations or photos that came, changed or went"]
         found = gather(folders)
     except SemisegError as error:
         return [f"the folders cannot be read as before: {error}"]
@@ -154,7 +157,8 @@ def _given_before(before: Dataset, table: Mapping[str, Any], folders: Folders, c
     if source["ignore"] not in (-1, usual):
         told = replace(told, ignore=source["ignore"])
     levels = source.get("levels")
-    return Given(folders, file, told, source["long_side"], (levels[0], levels[1]) if levels else None)
+    named = source["classes"] == ""
+    return Given(folders, file, told, source["long_side"], (levels[0], levels[1]) if levels else None, named)
 
 
 def _refuse_others(name: str, given: Given, told: Told, long_side: int, levels: Levels | None) -> None:

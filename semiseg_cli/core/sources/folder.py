@@ -23,6 +23,7 @@ from semiseg_cli.core.errors import DataError, UsageError
 from semiseg_cli.core.sources import mistaken
 from semiseg_cli.core.sources.copies import Source
 from semiseg_cli.core.sources.pairing import differing_in_case, pair, parted, several_kinds
+from semiseg_cli.core.sources.polygons.files import annotation_files
 
 SINGLE = ("labeled", "masks", "unlabeled", "val", "val_masks")
 
@@ -102,9 +103,13 @@ class Folders:
     def listing(self) -> str:
         """A digest of names, sizes and times of all files: it tells whether something changed and opens none."""
         state = hashlib.sha256()
+        annotated = dict.fromkeys((self.masks, self.val_masks))
         for folder in self.all:
-            for path in sorted(self.paths(folder), key=lambda path: path.with_suffix("").as_posix()):
-                stat, id = path.stat(), path.relative_to(folder).with_suffix("").as_posix()
+            drawn = annotation_files(folder, self.labeled) if folder in annotated else ()
+            below = folder if folder.is_dir() or not drawn else folder.parent
+            files = [*(self.paths(folder) if below == folder else ()), *drawn]
+            for path in sorted(files, key=lambda path: path.with_suffix("").as_posix()):
+                stat, id = path.stat(), path.relative_to(below).with_suffix("").as_posix()
                 line = f"{id}\n{path.suffix}\n{stat.st_size}\n{stat.st_mtime_ns}\n"
                 state.update(line.encode("utf-8", "surrogateescape"))
         return state.hexdigest()

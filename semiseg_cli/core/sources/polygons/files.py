@@ -1,0 +1,133 @@
+"""Which files hold annotations and of which format, told by what stands in them; all that they say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from semiseg_cli.core.data.listing import look_below
+from semiseg_cli.core.data.names import decoded
+from semiseg_cli.core.errors import DataError
+from semiseg_cli.core.reading import TEXT, parse_json, read_bytes
+from semiseg_cli.core.sources import mistaken
+from semiseg_cli.core.sources.pairing import PHOTOS, parted
+from semiseg_cli.core.sources.polygons import coco, cvat, labelme, labelstudio, yolo
+from semiseg_cli.core.sources.polygons.shapes import Found
+
+SUFFIXES = (".json", ".xml", ".txt", ".yaml", ".yml")
+FORMATS = "COCO, LabelMe, CVAT for images 1.1, YOLO polygons, Label Studio"
+_YAML = (".yaml", ".yml")
+_TRIED = 100  # text files of a folder in which shapes are looked for
+_SORTED = ("LabelMe", "Label Studio")  # files without a list of classes
+
+
+def annotation_files(masks: Path | None, images: Path | None) -> tuple[Path, ...]:
+    """The files that may hold annotations where `masks` is one or holds some; none where image files are the masks.
+
+    A folder's image files are masks unless all are photos, or lie among the images and are no pairs with them.
+    """
+    if masks is None:
+        return ()
+    if not masks.is_dir():
+        if masks.suffix.lower() not in SUFFIXES or not masks.is_file():
+            return ()
+        return (masks, *(sorted(masks.parent.rglob("*.txt")) if masks.suffix.lower() in _YAML else ()))
+    below = look_below(masks)
+    if images and masks.resolve() == images.resolve():
+        try:
+            parted(below.files, masks)
+            return ()
+        except DataError:
+            pass
+    elif any(path.suffix.lower() not in PHOTOS for path in below.files):
+        return ()
+    found = (path for path in masks.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    visible = sorted(p for p in found if not any(part[0] == "." for part in p.relative_to(masks).parts))
+    marked = [path for path in visible if path.suffix.lower() in (".json", ".xml")]
+    if not marked and not any(_has_outlines(path) for path in visible[:_TRIED] if path.suffix.lower() == ".txt"):
+        return ()
+    return tuple(marked or visible)
+
+
+def read_all(files: Sequence[Path], masks: Path) -> Found:
+    """What annotation files say together.
+
+    Raises DataError for files that are none, broken ones, files of several formats, and where there is no shape.
+    """
+    below = masks if masks.is_dir() else masks.parent
+    everything, wrong, strange = dict[str, Found](), list[str](), list[str]()
+    first, names = dict[str, Path](), list[str]()
+    for path in files:
+        try:
+            found = _read(path, path.relative_to(below).as_posix(), names)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            what = f"no entry {error}" if isinstance(error, KeyError) else str(error)
+            wrong.append(f"{path}: {what}")
+            continue
+        if found is None:
+            strange.append(str(path))
+            continue
+        first.setdefault(found.format, path)
+        everything.setdefault(found.format, Found(found.format)).add(found)
+    if wrong:
+        raise DataError(f"{len(wrong)} annotation files cannot be used", why="\n".join(wrong[:100]), fix="mend them")
+    if len(everything) > 1:
+        why = "; ".join(f"{format}: {path}" for format, path in first.items())
+        fix = f"--masks {next(iter(first.values()))}, or a folder of one format"
+        raise DataError(f"{masks} holds annotations of several formats", why=why, fix=fix)
+    if not everything:
+        fix = mistaken.of_json(masks) or f"export {FORMATS}"
+        raise DataError(f"{masks} holds no annotations that are read", why=", ".join(strange[:5]), fix=fix)
+    (found,) = everything.values()
+    if found.format == "YOLO":
+        found.classes = names or _beside(below)
+    if found.format in _SORTED:
+        found.classes.sort()
+    if not any(shape.label is not None for image in found.images for shape in image.shapes):
+        why = "; ".join(f"{count} {what}" for what, count in found.left.items()) or "no image has a shape"
+        raise DataError(f"{masks} holds no outlines", why=why, fix="export outlines (segmentation), not boxes")
+    return found
+
+
+def _read(path: Path, name: str, names: list[str]) -> Found | None:
+    """What a file says; None where it is of no known format. names: gets the classes of a `data.yaml`."""
+    suffix = path.suffix.lower()
+    if suffix in _YAML:
+        names += [each for each in _yaml_names(path) if each not in names]
+        return Found("YOLO")
+    if suffix == ".xml":
+        return cvat.read(path, cvat.parsed(read_bytes(path, TEXT)), name)
+    text = decoded(read_bytes(path, 1 << 31))
+    if suffix == ".txt":
+        return yolo.read(path, text, name) if yolo.is_one(text) else None
+    table: Any = parse_json(text)
+    if isinstance(table, dict) and {"images", "annotations"} <= table.keys():
+        return coco.read(path, table, name)
+    if isinstance(table, dict) and "shapes" in table:
+        return labelme.read(path, table, name)
+    return labelstudio.read(path, table, name) if labelstudio.is_one(table) else None
+
+
+def _has_outlines(path: Path) -> bool:
+    text = decoded(read_bytes(path, TEXT))
+    return bool(text.strip()) and yolo.is_one(text)
+
+
+def _yaml_names(path: Path) -> list[str]:
+    import yaml
+
+    try:
+        return yolo.names_in(yaml.safe_load(decoded(read_bytes(path, 1 << 16))))
+    except yaml.YAMLError as error:
+        raise ValueError(f"it is no YAML: {error}") from error
+
+
+def _beside(folder: Path) -> list[str]:
+    """Names of YOLO's classes from the first file of them in a folder or the one above; empty for none."""
+    for place in (folder, folder.parent):
+        for name in ("data.yaml", "classes.txt", "obj.names"):
+            if (file := place / name).is_file():
+                lines = decoded(read_bytes(file, 1 << 16)).splitlines()
+                return _yaml_names(file) if name == "data.yaml" else [line.strip() for line in lines if line.strip()]
+    return []

@@ -1,0 +1,52 @@
+"""LabelMe's JSON, a file for each image: polygons, rectangles, circles and masks; lines and points have no area."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from semiseg_cli.core.sources.polygons.outlines import Stamp, ellipse, rectangle
+from semiseg_cli.core.sources.polygons.shapes import Annotated, Found, Shape, ring, size
+
+
+def read(path: Path, table: dict[str, Any], name: str) -> Found:
+    """name: the path of the file below the folder that was given, which LabelMe names like the photo."""
+    found, shapes = Found("LabelMe"), list[Shape]()
+    for number, each in enumerate(table["shapes"]):
+        try:
+            label = str(each["label"])
+            if label not in found.classes:
+                found.classes.append(label)
+            kind, points = each.get("shape_type") or "polygon", ring(each["points"])
+            if kind == "mask":
+                shapes.append(Shape(label, _mask(each["mask"], points)))
+            elif kind == "circle" and len(points) == 2:
+                radius = math.dist(points[0], points[1])
+                shapes.append(Shape(label, ellipse(points[0][0], points[0][1], radius, radius)))
+            elif kind == "rectangle" and len(points) == 2:
+                shapes.append(Shape(label, rectangle(*points.min(axis=0), *points.max(axis=0))))
+            elif kind in ("polygon", "rectangle"):
+                shapes.append(Shape(label, points))
+            else:
+                found.left[f"of kind {kind}"] += 1
+        except (ValueError, TypeError, OSError) as error:
+            raise ValueError(f"shape {number}: {error}") from error
+    names = [str(Path(name).with_suffix(""))]
+    if table.get("imagePath"):
+        names.append(str(table["imagePath"]).replace("\\", "/"))
+    there = size(table.get("imageHeight"), table.get("imageWidth"))
+    found.images.append(Annotated(tuple(names), there, shapes, path))
+    return found
+
+
+def _mask(data: str, points: Any) -> Stamp:
+    """A PNG that covers a box of pixels, the last included."""
+    left, top = (round(value) for value in points.min(axis=0))
+    with Image.open(io.BytesIO(base64.b64decode(data)), formats=["PNG"]) as image:
+        return Stamp(top, left, np.asarray(image.convert("L")) > 0)
