@@ -154,7 +154,7 @@ def folder(
         for line in changes:
             console.note(line)
     else:
-        given = {"--labeled": labeled, "--masks": masks}
+        given = {"--labeled": labeled, "--masks": masks, "--classes": classes or masks}
         if missing := [option for option, path in given.items() if not path]:
             raise UsageError(f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing", fix=NEEDED)
         assert labeled

@@ -81,9 +81,7 @@ def test_a_classes_file_decides_about_order_and_what_counts(photos: Path, tmp_pa
     with pytest.raises(DataError, match="labels of no class") as caught:
         prepared(tmp_path, photos, folder, classes=classes(tmp_path, "Tree", "road"))
     assert "'car'" in caught.value.why
-    dataset, masks = prepared(
-        tmp_path, photos, folder, classes=classes(tmp_path, "Tree", "Car")
-    )
+    dataset, masks = prepared(tmp_path, photos, folder, classes=classes(tmp_path, "Tree", "Car"))
     assert dataset.classes == ("Tree", "Car")
     wanted = np.array([255, 1, 0], np.uint8)[scene(0)]
     assert np.array_equal(masks["a"], wanted)
