@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from semiseg_cli.core.data.cores import on_all_cores
 from semiseg_cli.core.data.imaging import orientation, write_image
 from semiseg_cli.core.data.names import listed
 from semiseg_cli.core.data.photos import image_size
@@ -20,7 +21,6 @@ from semiseg_cli.core.sources.polygons.labels import background_of, counts_nowhe
 from semiseg_cli.core.sources.polygons.matching import match, said_alone
 from semiseg_cli.core.sources.polygons.shapes import Annotated, Found
 from semiseg_cli.core.sources.told import LEAVE, REFUSE, Told
-from semiseg_cli.stages.building import on_all_cores
 from semiseg_cli.stages.progress import Progress
 
 FOLDER = "drawn"  # below the dataset, while it is built
@@ -84,9 +84,10 @@ def drawn(folder: Path, folders: Folders, file: Path | None, told: Told, progres
         names, values = ["background", *names], (EMPTY, *range(len(names)))
         notes.append(f"{share}: class 0, 'background'; a classes file without it makes them count nowhere")
     classes = Classes(tuple(names), given.palette if given else (), IGNORE, given.licence if given else "", values)
-    moved = {role: folder / FOLDER / role for *_, role, _ in read}
+    val_masks = folder / FOLDER / "val_masks" if folders.val_masks else None
+    moved = replace(folders, masks=folder / FOLDER / "masks", val_masks=val_masks)
     how = Told(map=mapping, ignore=IGNORE, reading="index", orientation=told.orientation)
-    return Drawn(replace(folders, **moved), classes, how, tuple(notes))
+    return Drawn(moved, classes, how, tuple(notes))
 
 
 def _named(found: Sequence[Found]) -> list[str]:
@@ -121,6 +122,8 @@ def _draw_all(
         raise DataError(what, why=why, fix="rename either")
     empty = [id for id, image in matched.items() if not image.shapes]
     tasks = [(id, image) for id, image in matched.items() if image.shapes]
+    if not tasks:
+        raise DataError(f"no image in {masks} that is there has a shape", fix="draw some, and export them again")
     with progress("drawing annotations", len(tasks)) as advance:
 
         def one(task: tuple[str, Annotated]) -> Tally | str:
