@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from semiseg_cli.core.data.loader import HostBatch, Plan
 from semiseg_cli.core.training.finite import Guard
@@ -23,6 +22,9 @@ from semiseg_cli.core.training.optim import set_learning_rates
 from semiseg_cli.core.training.session import Session
 from semiseg_cli.core.training.update import Update
 from semiseg_cli.core.types import Clock
+
+if TYPE_CHECKING:
+    from torch.utils.flop_counter import FlopCounterMode
 
 PARTS = ("data", "forward", "backward", "optimiser", "after_step")
 
@@ -178,6 +180,8 @@ def flop_counter() -> FlopCounterMode:
     Its own formula (torch 2.15) takes the gradient of the weight for one of an ungrouped convolution: for a depthwise
     one of C channels that is C times too much.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # imports Triton, which a run needs not
+
     formulas: dict[Any, Any] = {torch.ops.aten.convolution_backward: convolution_backward_flop}
     return FlopCounterMode(display=False, custom_mapping=formulas)
 

@@ -1,4 +1,4 @@
-"""A run that compiles nothing does not import the compiler, which takes a second of the processor."""
+"""A run that compiles nothing does not import the compilers, which take a second of the processor."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ for optimizer in ("sgd", "adamw"):
         "train.steps": 1, "train.batch": 2, "train.crop": 33, "train.optimizer": optimizer, "train.workers": 0,
     }
     train(resolve([("test", settings)]), data_root=Path(sys.argv[1]), runs_root=Path(sys.argv[2]), device="cpu")
-print([name for name in ("torch._dynamo", "torch._inductor", "torchvision") if name in sys.modules])
+print([name for name in ("torch._dynamo", "torch._inductor", "torchvision", "triton") if name in sys.modules])
 """
 
 
