@@ -19,12 +19,11 @@ NETWORKS = ("best.safetensors", "last.safetensors")  # of a run directory, the o
 
 @contextmanager
 def whole(path: Path, *, settled: bool = False) -> Iterator[Path]:
-    """A new file beside `path` that becomes it in one step if all goes well, in the folder it needs; else it vanishes.
+    """A new file beside `path` that becomes it in one step if all goes well; else it vanishes.
 
     A reader finds the old file or the new one, also after a crash. settled: so it is after a loss of power as well,
     and what was written before this ended is there: it costs some milliseconds.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}")  # short enough where `path` itself is not
     handle = os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     mode = os.fstat(handle).st_mode & 0o777  # as the user's umask has it

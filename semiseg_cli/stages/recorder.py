@@ -138,11 +138,11 @@ class Recorder:
         barrier(self.session.world)
         self.saved = step
 
-    def stopping(self, again: str) -> None:
-        """Answer the first signal. again: what goes on with the run if a second Ctrl-C ends it now."""
+    def stopping(self) -> None:
+        """Answer the first signal."""
         if self.session.world.peers.lost:  # whoever started the processes ends this one too
             return
-        saved = "nothing is saved yet" if self.saved is None else f"the saved state is of step {self.saved}: {again}"
+        saved = "nothing is saved yet" if self.saved is None else f"the saved state is of step {self.saved}"
         where = self.place() if self.evaluating else f"after step {self.step + 1}"
         self.screen.note(f"stopping {where}, then saving; Ctrl-C again ends it now ({saved})")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -212,7 +211,7 @@ def _go(
     recorder = Recorder(session, run, screen, dict(before or {}), heard(stop, world.peers))
     screen.start(session.title, config.train.steps)
     on = resuming(shared(run, world), session.dataset.root.parent)
-    stop.told, world.peers.resume = partial(recorder.stopping, on), on
+    stop.told, world.peers.resume = recorder.stopping, on
     if world.size == 1 and world.device.type == "cpu":
         let_in(session.train)
     try:

@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 OPTIONS = [
     "RUN", "--method -m", "--add", "--backbone -b", "--weights", "--preset -p", "--init", "--config -c", "--set -s",
     "--data -d", "--labeled -l", "--root", "--runs-root", "--steps", "--batch", "--gpus", "--device", "--seed",
-    "--out -o", "--resume", "--dry-run", "--json", "--quiet -q",
+    "--out -o", "--resume", "--from", "--dry-run", "--json", "--quiet -q",
 ]  # fmt: skip
 
 DONE = {

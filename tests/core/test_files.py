@@ -112,7 +112,9 @@ def test_what_a_killed_writer_leaves_is_swept_and_nothing_else(tmp_path: Path) -
     assert sorted(tmp_path.iterdir()) == sorted(others)
 
 
-def test_a_folder_is_made_and_an_error_within_is_passed_on(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), whole(tmp_path / "new" / "file"):
+def test_an_error_within_is_passed_on_and_no_folder_is_made(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), whole(tmp_path / "file"):
         raise KeyboardInterrupt
-    assert list((tmp_path / "new").iterdir()) == []
+    with pytest.raises(FileNotFoundError):
+        write_text(tmp_path / "absent" / "file", "text")
+    assert list(tmp_path.iterdir()) == []

@@ -44,6 +44,7 @@ def write_image(path: Path, pixels: NDArray[np.uint8]) -> Path:
         raise DataError(what, fix="cut the image into tiles, or without tinted images: --no-overlay")
     done, data = cv2.imencode(path.suffix, pixels[:, :, ::-1] if pixels.ndim == 3 else pixels, options)
     assert done, path
+    path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as new:
         new.write_bytes(data.tobytes())
     return path

@@ -130,6 +130,7 @@ def save_probabilities(path: Path, probs_1Khw: Tensor, size: tuple[int, int]) ->
 def written_whole(path: Path) -> Iterator[Path]:
     """A file to write that becomes `path` in one step, in the folder it needs; DataError where that cannot be."""
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with whole(path) as new:
             yield new
     except OSError as error:

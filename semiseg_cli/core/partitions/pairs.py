@@ -93,6 +93,7 @@ def folder_of(dataset: Dataset) -> Path:
 def write_pairs(pairs: Pairs) -> None:
     """Write the file whole or not at all. Raises DataError where it cannot be written."""
     try:
+        pairs.path.parent.mkdir(parents=True, exist_ok=True)
         with whole(pairs.path) as new:
             save_file({"index": pairs.index, "distance": pairs.distance}, new, {"schema": SCHEMA, **pairs.meta})
     except (OSError, SafetensorError) as error:

@@ -42,6 +42,7 @@ def write(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
         why = f"nor are {len(names) - 1} other tensors"
         raise Diverged(f"{path} is not written: {names[0]} is not finite", why=why)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with whole(path, settled=True) as new:
             on_host = {key: value.detach().to("cpu").contiguous() for key, value in tensors.items()}
             save_file(on_host, new, metadata={KEY: json.dumps(meta)})
