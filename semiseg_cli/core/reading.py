@@ -12,6 +12,7 @@ import stat
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import date, time
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import IO, Annotated, Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
@@ -70,10 +71,20 @@ def read_toml(path: Path, hint: Any = dict[str, Any], most: int = SMALL) -> Any:
 
 
 def parse_toml(text: str, hint: Any = dict[str, Any]) -> Any:
+    """Nothing of ours holds a date, and JSON has none: TOML's are refused wherever they stand."""
     try:
-        return shaped(tomllib.loads(text), hint)
+        tables = tomllib.loads(text)
+        _without_dates(tables)
+        return shaped(tables, hint)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def _without_dates(value: Any, place: str = "") -> None:
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in inner:
+        _without_dates(item, f"{place}.{key}" if place else str(key))
+    _demand(not isinstance(value, date | time), value, "text or a number", place)  # a datetime is a date
 
 
 def parse_json(text: str, hint: Any = Any) -> Any:

@@ -110,3 +110,11 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
                 read(tmp_path / name)
     with pytest.raises(OSError, match="No such file"):
         read_bytes(tmp_path / "none")
+
+
+@pytest.mark.parametrize("text", ["1979-05-27", "07:32:00", "1979-05-27T07:32:00Z"])
+def test_a_date_has_no_place_in_a_table(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text(f"[pixels]\nsky = [1, {text}]\n")
+    with pytest.raises(ValueError, match=r"pixels\.sky\.1 is .*, not text or a number"):
+        read_toml(path)

@@ -27,6 +27,7 @@ _ORIENTATION = 0x0112  # EXIF tag
 LARGEST = 1 << 32  # bytes of an image file
 # Pixels that are always believed, and more for each byte. A JPEG needs 1 bit for each block of 64 in each channel, so
 # that one colour is 340 pixels a byte; deflate holds 1032 bytes in one, of 8 pixels each; a flat GIF has 1365.
+LINE = 1000  # a long side over the short one above which nothing is a picture
 FREE, EACH = 16 << 20, 8 * 1032
 HELD = {"JPEG": (1 << 20, 1000), "MPO": (1 << 20, 1000), "GIF": (1 << 20, 1400)}
 _ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
@@ -52,10 +53,15 @@ def opened(path: Path) -> Iterator[Image.Image]:
 
 
 def believe(image: Image.Image, length: int, path: Path) -> None:
-    """Raise DataError for an image that says it has more pixels than `length` bytes of its kind can hold.
+    """Raise DataError for an image that says it has more pixels than `length` bytes of its kind can hold, or is a line.
 
-    Its decoder would fill up the rest, and take memory for all.
+    Of the first a decoder would fill up the rest, and take memory for all; of the second a network would, which sees
+    no side as less than its stride.
     """
+    short, long = sorted((image.width, image.height))
+    if long > LINE * short:
+        why = f"{image.width}x{image.height} pixels: one side is more than {LINE:,} times the other"
+        raise DataError(f"{path} is no picture", why=why, fix="leave it out")
     free, each = HELD.get(image.format or "", (FREE, EACH))
     if image.width * image.height > free + each * length:
         size = f"{image.width}x{image.height} pixels"

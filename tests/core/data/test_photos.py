@@ -198,3 +198,12 @@ def test_a_mosaic_beyond_the_limit_is_refused_in_words(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"mosaic\.png is too large") as caught:
         read_image(tmp_path / "mosaic.png")
     assert "8192" in caught.value.fix
+
+
+def test_a_line_is_no_picture(tmp_path):
+    """A network sees no side as less than its stride, so that a long line would take the memory of a large picture."""
+    Image.new("L", (2001, 2)).save(tmp_path / "line.png")
+    with pytest.raises(DataError, match=r"line\.png is no picture"):
+        read_image(tmp_path / "line.png")
+    Image.new("L", (2000, 2)).save(tmp_path / "thin.png")
+    assert read_image(tmp_path / "thin.png").shape == (2, 2000, 3)
