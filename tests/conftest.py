@@ -28,7 +28,7 @@ from semiseg_cli.stages.prepare import prepare_shapes
 hypothesis.settings.register_profile("semiseg", deadline=None)  # a busy machine is not a failure
 hypothesis.settings.load_profile("semiseg")
 
-pytest_plugins = ("fake_patches", "fake_protocols", "fake_small", "fake_vit", "park")
+pytest_plugins = ("browser", "fake_patches", "fake_protocols", "fake_runs", "fake_small", "fake_vit", "park")
 
 CLASSES = 4  # of the micro-batches
 

@@ -44,6 +44,7 @@ ALLOWED = {
     "core.models": ("core.models", "core.ops"),
     "core.views": ("core.views", "core.ops"),
     "core.viz": ("core.viz",),
+    "core.report": ("core.report", "core.viz.tiles"),
     "core.data": ("core.data", "core.ops.draws", "core.stopping"),
     "core.sources": ("core.sources", "core.data"),
     "core.partitions": ("core.partitions", "core.data"),
@@ -87,6 +88,7 @@ THIRD_PARTY = {
     "core.data.photos": {"numpy", "PIL", "cv2", "pillow_heif"},  # the last two inside functions: `load` needs neither
     "core.networks": {"torch"},
     "core.viz": {"numpy", "cv2", "PIL"},
+    "core.report": {"PIL", "jinja2"},
     "core.config": set[str](),
     "core.settings": set[str](),
     "core.commands": set[str](),

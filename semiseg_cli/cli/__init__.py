@@ -34,6 +34,7 @@ from semiseg_cli.cli import (
     prepare,
     presets,
     probe,
+    report,
     runs,
     split,
     train,
@@ -41,7 +42,7 @@ from semiseg_cli.cli import (
 )
 
 IN_USE = (
-    "demo", "prepare", "check", "pick", "split", "pair", "probe", "train", "compare", "runs", "eval", "viz",
+    "demo", "prepare", "check", "pick", "split", "pair", "probe", "train", "compare", "runs", "eval", "viz", "report",
     "predict", "export", "methods", "presets", "config", "bench", "doctor",
 )  # fmt: skip
 
@@ -74,6 +75,7 @@ app.command("compare")(compare.compare)
 app.command("eval")(eval.eval_)
 app.command("predict")(predict.predict)
 app.command("viz")(viz.viz)
+app.command("report")(report.report)
 app.command("export")(export.export)
 app.command("runs")(runs.runs_)
 app.command("bench")(bench.bench)

@@ -123,56 +123,18 @@ def _wanted(value: str, asked: str) -> bool:
 
 def markdown(rows: list[dict[str, Any]]) -> str:
     """The result as a table in Markdown."""
+    from semiseg_cli.stages.compared import cells_of
+
     titles, lines = cells_of(rows)
     every = [titles, ["---"] * len(titles), *lines]
     return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in every)
 
 
-def cells_of(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Titles and lines of the result: of a comparison, or of a paper's rows. What all lines share is left out."""
-    if "published" in rows[0]:
-        return _published(rows)
-    columns = {
-        "labels": [row["labeled"] for row in rows],
-        "method": [row["method"] for row in rows],
-        "encoder": [row["backbone"] for row in rows],
-        "last": [_spread(row.get("last")) for row in rows],
-        "best": [_spread(row.get("best")) for row in rows],
-        "gain (95 %)": [_gain(row) for row in rows],
-        "runs": [str(row["runs"]) if row["runs"] == row["asked"] else f"{row['runs']}/{row['asked']}" for row in rows],
-        "min": [f"{row['seconds'] / 60:.1f}" if "seconds" in row else "" for row in rows],
-        "GiB": [f"{(row.get('peak_memory_bytes') or 0) / 2**30:.1f}".replace("0.0", "") for row in rows],
-    }
-    shown = [title for title, column in columns.items() if title not in ("labels", "encoder") or len({*column}) > 1]
-    return shown, [list(line) for line in zip(*(columns[title] for title in shown), strict=True)]
-
-
-def _published(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    lines = [
-        [row["row"], row["labeled"], f"{row['published'] or '':}", _spread(row.get("last")), "; ".join(row["differs"])]
-        for row in rows
-    ]
-    return ["row", "labels", "published", "here", "what differs"], lines
-
-
-def _spread(found: dict[str, Any] | None) -> str:
-    if found is None:
-        return ""
-    deviation = "" if found["deviation"] is None else f" ± {found['deviation']:.1f}"
-    return f"{found['mean']:.1f}{deviation}"
-
-
-def _gain(row: dict[str, Any]) -> str:
-    gain = row.get("gain")
-    if gain is None:
-        return ""
-    mean, half = gain["mean"], gain["half"]
-    return f"{mean:+.1f}" + ("" if half is None else f" ({mean - half:+.1f} to {mean + half:+.1f})")
-
-
 def _table(rows: list[dict[str, Any]]) -> Table:
     from rich.table import Table
     from rich.text import Text
+
+    from semiseg_cli.stages.compared import cells_of
 
     titles, lines = cells_of(rows)
     table = Table(*titles, box=None, header_style="dim", pad_edge=False)
@@ -182,13 +144,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
 
 
 def _end(found: dict[str, Any], page: Path) -> str:
-    rows = found["rows"]
-    lines = ["mIoU in percent of the last step and of the best one; ± is the deviation over runs."]
-    over = {row["gain"]["over"] for row in rows if "gain" in row}
-    if over:
-        lines.append(f"gain: over {over.pop()} on the same labels, with the 95 % interval of the mean.")
-    shared = {key: {row.get(key) for row in rows} for key in ("labeled", "backbone")}
-    for key, word in (("labeled", "labels"), ("backbone", "encoder")):
-        if len(shared[key]) == 1 and (value := shared[key].pop()):
-            lines.append(f"{word}: {value}")
-    return "\n".join([*lines, f"as Markdown: {page}"])
+    from semiseg_cli.stages.compared import explained
+
+    report = [f"the report: {found['report']}"] * bool(found["report"])
+    return "\n".join([*explained(found["rows"]), f"as Markdown: {page}", *report])

@@ -49,7 +49,7 @@ def _text(found: dict[str, Any], folder: Path) -> list[str | Table]:
         f"UniMatch gains {found['gain']:+.1f} points from the unlabeled images ({duration(found['seconds'])} in all; "
         "one seed: RESULTS.md shows the spread).",
         "look at:",
-        *(f"  {shlex.quote(picture)}" for picture in found["pictures"]),
+        *(f"  {shlex.quote(picture)}" for picture in (found["report"], *found["pictures"]) if picture),
         "or closer:",
         f"  {command('eval', last, root=root)}",
         f"  {command('viz', last, '--errors', root=root)}",

@@ -227,6 +227,8 @@ def _summary(found: dict[str, Any], root: Path | None) -> str:
     if last and best:
         lines.append(f"mIoU {last['miou']:.2f} at the last step, best {best['miou']:.2f} at step {best['step']}")
         lines.append(f"next: {command('eval', run, root=root)}")
+    if found.get("report"):
+        lines.append(f"report: {found['report']}")
     return "\n".join(lines)
 
 

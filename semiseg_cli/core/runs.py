@@ -5,6 +5,7 @@ A run directory holds
     environment.json    versions, device, git commit, command line
     partition.json      name, fingerprint and protocol of the labeled images, and how many there are
     metrics.jsonl       one JSON object per log line, each with its `step`
+    evaluation.json     of the last evaluation: confusion matrix, frequency of the classes, mIoU of every image
     last.safetensors best.safetensors resume/   (written by the training loop)
     result.json         written at the very end: a run is finished when it has one
     error.log           tracebacks of what went wrong
@@ -32,8 +33,8 @@ from semiseg_cli.core.config.layers import Resolved, flatten, resolve
 from semiseg_cli.core.config.names import Flat
 from semiseg_cli.core.config.toml import flat, read_toml, to_toml
 from semiseg_cli.core.errors import CheckpointError, SemisegError, UsageError
-from semiseg_cli.core.files import NETWORKS, STATE, resuming, settle, unwritable, write_text
-from semiseg_cli.core.reading import parse_json, read_json, read_text
+from semiseg_cli.core.files import NETWORKS, STATE, resuming, settle, toml_value, unwritable, write_text
+from semiseg_cli.core.reading import TEXT, Level, parse_json, read_json, read_text
 from semiseg_cli.core.settings import Config, Unread
 
 if TYPE_CHECKING:
@@ -47,6 +48,17 @@ class Lists(TypedDict, total=False):
     protocol: str
     labeled: int
     unlabeled: int
+
+
+class Measured(TypedDict):
+    """evaluation.json. frequency: in percent of the labeled pixels; confusion: pixels, rows are the truth."""
+
+    step: int
+    classes: list[str]
+    palette: list[tuple[Level, Level, Level]]
+    frequency: list[float]
+    confusion: list[list[int]]
+    images: dict[str, float]  # mIoU over an image's own classes, by id
 
 
 class Logged(TypedDict):
@@ -148,6 +160,21 @@ def read_config(run: Path) -> Flat:
     return flat(read_toml(path))
 
 
+def read_origins(run: Path) -> dict[str, str]:
+    """Where each value of a run's configuration came from, as `write_config` noted it; none of a line edited since."""
+    found, section = dict[str, str](), ""
+    values = read_config(run)
+    for line in read_text(run / "config.toml").splitlines():
+        if line.startswith("["):
+            section = line.strip("[]")
+        name = f"{section}.{line.partition(' = ')[0]}"
+        if name in values:
+            written = f"{line.partition(' = ')[0]} = {toml_value(values[name])}  # "
+            if line.startswith(written):
+                found[name] = line.removeprefix(written)
+    return found
+
+
 def config_of(run: Path) -> Config:
     """The configuration of a run. What nothing reads there, and earlier versions took, is back at its default."""
     layer = dict(read_config(run))
@@ -193,6 +220,23 @@ def read_partition(run: Path) -> dict[str, Any]:
         found: dict[str, Any] = read_json(path, Lists) if path.exists() else {}
     except (OSError, ValueError) as error:
         raise _damaged(path, error) from error
+    return found
+
+
+def write_evaluation(run: Path, found: dict[str, Any]) -> None:
+    _write(run / "evaluation.json", json.dumps(found, ensure_ascii=False) + "\n")
+
+
+def read_evaluation(run: Path) -> dict[str, Any]:
+    """What `write_evaluation` wrote; empty for a run that was not evaluated yet, or by an earlier version."""
+    path = run / "evaluation.json"
+    try:
+        found: dict[str, Any] = read_json(path, Measured, TEXT) if path.exists() else {}
+        sides = {len(found.get(key, ())) for key in ("classes", "frequency", "confusion")}
+        if len(sides | {len(row) for row in found.get("confusion", ())}) > 1:
+            raise ValueError("its lists do not have an entry for each class")
+    except (OSError, ValueError) as error:
+        raise _damaged(path, error, f"rm {shlex.quote(str(path))}") from error
     return found
 
 
@@ -249,6 +293,10 @@ def read_result(run: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise _damaged(path, error, f"rm {shlex.quote(str(path))} && {resuming(run)}") from error
     return found
+
+
+def is_run(path: Path) -> bool:
+    return (path / "config.toml").is_file()
 
 
 def is_finished(run: Path) -> bool:

@@ -17,20 +17,22 @@ from typing import Any
 
 from semiseg_cli.core import runs
 from semiseg_cli.core.errors import DataError, Interrupted
+from semiseg_cli.core.files import write_text
 from semiseg_cli.core.machine import free_memory
 from semiseg_cli.core.owner import NAME as OWNER
 from semiseg_cli.core.owner import owned
 from semiseg_cli.core.partitions.protocols import recognise
 from semiseg_cli.core.spread import spread
 from semiseg_cli.core.training.distributed import join
+from semiseg_cli.stages.compared import grouped
 from semiseg_cli.stages.jobs import Job, run_jobs
 from semiseg_cli.stages.progress import Progress, silent
+from semiseg_cli.stages.report import COMPARISON, report_or_note
 from semiseg_cli.stages.study import Cell, result_of
 
 SPARE = 1.3  # times what a run's steps take is what it is given: evaluations, pictures, another moment
 CONTEXT = 2**30  # bytes that a process takes on a GPU beside its tensors, rounded up
 MOST = 4  # processes on one GPU
-BASELINE = "supervised"
 METRIC = {"mIoU": "miou", "boundary F-score": "boundary_f"}  # of a row: its name in what `semiseg eval` answers
 
 Note = Callable[[str], None]
@@ -65,7 +67,10 @@ def compare(
             _foretell(open_cells, costs, together, note)
             failed = _run(open_cells, folder, together, cuda, progress, note)
         rows = published(cells) if cells[0].row else grouped(cells)
-    return {"folder": str(folder), "runs": len(cells), "failed": failed, "rows": rows}
+    found = {"folder": str(folder), "runs": len(cells), "failed": failed, "rows": rows}
+    kept = {"rows": rows, "failed": failed, "runs": [cell.run.name for cell in cells]}
+    write_text(folder / COMPARISON, json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
+    return found | {"report": report_or_note([folder], note)}
 
 
 @contextmanager
@@ -189,46 +194,6 @@ def _steps_done(cell: Cell) -> int:
 def _last_line(log: Path) -> str:
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     return next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1] if lines else "")
-
-
-def grouped(cells: Sequence[Cell]) -> list[dict[str, Any]]:
-    """A row per group of cells: mean and deviation over its finished runs, and what it gains on the baseline.
-
-    The baseline is supervised training where it is among them, else the first method; the same encoder's where it has
-    one. A gain is of pairs: runs on the same labels of the same dataset.
-    """
-    done = {cell: found for cell in cells if (found := result_of(cell.run)) and found.get("last")}
-    titles = [cell.title for cell in cells]
-    first = BASELINE if BASELINE in titles else titles[0]
-    groups = {cell.group: [other for other in cells if other.group == cell.group] for cell in cells}
-    return [_row(members, done, first) for members in groups.values()]
-
-
-def _row(group: Sequence[Cell], done: dict[Cell, Any], first: str) -> dict[str, Any]:
-    cells, (labeled, title, backbone) = [cell for cell in group if cell in done], group[0].group
-    row: dict[str, Any] = {"labeled": labeled, "method": title, "backbone": backbone}
-    row |= {"runs": len(cells), "asked": len(group)}
-    if not cells:
-        return row
-    for key in ("last", "best"):
-        row[key] = asdict(spread([done[cell][key]["miou"] for cell in cells]))
-    row["seconds"] = sum(done[cell]["seconds"] for cell in cells) / len(cells)
-    row["peak_memory_bytes"] = max((done[cell].get("peak_memory_bytes") or 0 for cell in cells), default=0) or None
-    row["each"] = [
-        {"data": cell.data, "seed": cell.seed, "run": str(cell.run), "last": done[cell]["last"]["miou"]}
-        for cell in cells
-    ]
-    pairs = [(cell, rival) for cell in cells if (rival := _rival(cell, done, first))]
-    if title != first and pairs:
-        gains = [done[cell]["last"]["miou"] - done[rival]["last"]["miou"] for cell, rival in pairs]
-        row["gain"] = asdict(spread(gains)) | {"over": first, "each": gains}
-    return row
-
-
-def _rival(cell: Cell, done: dict[Cell, Any], first: str) -> Cell | None:
-    """The baseline's run on the labels of `cell`, with its encoder if there is one."""
-    found = [other for other in done if other.title == first and other.labels == cell.labels]
-    return min(found, key=lambda other: other.backbone != cell.backbone, default=None)
 
 
 def published(cells: Sequence[Cell]) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from semiseg_cli.core.config.presets import gather
 from semiseg_cli.stages.evaluate import evaluate_checkpoint
 from semiseg_cli.stages.prepare import prepare_shapes
 from semiseg_cli.stages.progress import Screen
+from semiseg_cli.stages.report import report_or_note
 from semiseg_cli.stages.train import train
 from semiseg_cli.stages.visualize import compare, visualize
 
@@ -22,7 +23,7 @@ def demo(folder: Path, *, seed: int = 0, device: str = "auto", make_screen: Call
     """Run the demo below `folder` (data/ and runs/). seed: of the images, the labels and both trainings.
 
     Returns per method its run, seconds of training, and mIoU on the 80 validation images; the pictures it drew in
-    pictures/; and the seconds in all.
+    pictures/; the report of both runs; and the seconds in all.
     """
     began = time.perf_counter()
     name = "shapes" if seed == 0 else f"shapes-{seed}"
@@ -31,9 +32,7 @@ def demo(folder: Path, *, seed: int = 0, device: str = "auto", make_screen: Call
     for method in METHODS:
         flags = {"method.name": method, "data.name": name, "train.seed": seed}
         resolved = gather(flags, dataset=lambda _: (name, dataset.kind))
-        run = train(
-            resolved, data_root=folder / "data", runs_root=folder / "runs", device=device, screen=make_screen()
-        )
+        run = train(resolved, data_root=folder / "data", runs_root=folder / "runs", device=device, screen=make_screen())
         # the last network, not the best on these very images
         found = evaluate_checkpoint(Path(run["run"]) / "last.safetensors", root=folder / "data", device=device)
         rows.append(
@@ -45,6 +44,7 @@ def demo(folder: Path, *, seed: int = 0, device: str = "auto", make_screen: Call
         "images": len(dataset.val),
         "seed": seed,
         "rows": rows,
+        "report": report_or_note([Path(row["run"]) for row in rows], make_screen().note, out=folder / "report.html"),
         "pictures": draw({row["method"]: Path(row["run"]) for row in rows}, folder, device),
         "gain": rows[1]["miou"] - rows[0]["miou"],
         "seconds": time.perf_counter() - began,

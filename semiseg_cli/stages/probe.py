@@ -168,4 +168,5 @@ def _saved(
         found = evaluate(Predictor.of(net, meta, place), dataset, dataset.val, progress=advance)
     save_network(run / NAME, net, meta | {"miou": found.miou})
     runs.append_metrics(run, {"step": config.train.steps, **found.metrics, "best_miou": found.miou})
+    runs.write_evaluation(run, found.of(dataset, config.train.steps))
     return found

@@ -123,6 +123,8 @@ class Recorder:
         self.screen.evaluated({**self.last, "best_miou": self.best["miou"]})
         self._tell_unfound(step, found)
         self._append({**self.last, "best_miou": self.best["miou"]})
+        if self.run:
+            runs.write_evaluation(self.run, found.of(self.session.dataset, step))
         return True
 
     def save(self, step: int) -> None:

@@ -29,6 +29,7 @@ from semiseg_cli.stages.foresee import cost_of_run, foresee, members
 from semiseg_cli.stages.progress import Screen, Silent
 from semiseg_cli.stages.recorder import Recorder
 from semiseg_cli.stages.repeat import begun_from
+from semiseg_cli.stages.report import report_or_note
 from semiseg_cli.stages.sizing import sized
 from semiseg_cli.stages.stopping import Signals, let_in, signals
 
@@ -254,4 +255,6 @@ def _go(
         raise
     finally:
         screen.stop()
-    return recorder.finish()
+    found = recorder.finish()
+    drawn = {"root": session.dataset.root.parent, "device": world.device.type}
+    return found | {"report": report_or_note([run], screen.note, **drawn)} if run else found

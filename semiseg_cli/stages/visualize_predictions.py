@@ -20,7 +20,7 @@ from semiseg_cli.core.inference.predictor import CPU_PIXELS, Predictor
 from semiseg_cli.core.ops import metrics
 from semiseg_cli.core.places import find_root
 from semiseg_cli.core.training.checkpoint import load_network
-from semiseg_cli.core.training.distributed import join
+from semiseg_cli.core.training.distributed import device_of
 from semiseg_cli.core.training.threads import take_threads
 from semiseg_cli.core.viz.palette import class_colours
 from semiseg_cli.core.viz.sheets import Gallery, Legend, Row
@@ -51,7 +51,7 @@ def masks(
 
     found: dict[str, dict[str, Judged]] = {}
     for name, path in networks.items():
-        dataset, meta, judged = _judge(path, root, drawn, device, progress)
+        dataset, meta, judged = judge(path, root, drawn, device, progress)
         found[name] = {each.record.id: each for each in judged}
     if not found[name]:
         raise nothing_to_show(dataset)
@@ -77,7 +77,7 @@ def errors(
     """The images that a network gets most wrong, the worst first."""
     ((_, path),) = networks.items()
     worst: list[Judged] = []
-    dataset, meta, judged = _judge(path, root, list, device, progress)
+    dataset, meta, judged = judge(path, root, list, device, progress)
     for each in judged:
         worst = sorted([*worst, each], key=lambda one: (one.miou, one.record.id))[:count]
     if not worst:
@@ -107,11 +107,11 @@ def legend_of(dataset: Dataset, unlabeled: str, scale: str = "", wrong: bool = F
     return Legend(dataset.classes, colours, unlabeled, scale, wrong)
 
 
-def _judge(
+def judge(
     path: Path, root: Path | None, choose: Callable[[Sequence[Record]], list[Record]], device: str, progress: Progress
 ) -> tuple[Dataset, dict[str, Any], Iterator[Judged]]:
     """Dataset and metadata of a checkpoint, and its predictions, as eval makes them, on chosen val images."""
-    place = join(device).device
+    place = device_of(device)
     net, meta = load_network(path, place)
     take_threads(meta["config"].get("train.threads", 0), net, CPU_PIXELS, place)
     dataset = load_dataset(find_root(meta["data"]["name"], root, path), meta["data"]["name"])

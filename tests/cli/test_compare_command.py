@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from semiseg_cli.cli import main
-from semiseg_cli.cli.compare import cells_of, markdown
+from semiseg_cli.cli.compare import markdown
+from semiseg_cli.stages.compared import cells_of
 
 
 def test_a_comparison_from_the_command_line(

@@ -20,6 +20,7 @@ FOUND: dict[str, Any] = {
         {"method": "supervised", "run": "d/runs/a", "seconds": 30.0, "miou": 40.0, "iou": {"star": 40.0, "a": None}},
         {"method": "unimatch", "run": "d/runs/b c", "seconds": 60.0, "miou": 45.5, "iou": {"star": 45.5, "a": None}},
     ],
+    "report": "d/report.html",
     "pictures": ["d/pictures/comparison-1.png", "d/pictures/pseudo-1.png"],
     "gain": 5.5,
     "seconds": 95.0,
@@ -43,7 +44,7 @@ def test_what_it_prints_can_be_pasted(asked: dict[str, Any], capsys: pytest.Capt
     assert (asked["folder"], asked["seed"], asked["device"]) == (Path("d"), 3, "cpu")
     out = capsys.readouterr().out
     assert "gains +5.5 points" in out
-    assert "\n  d/pictures/comparison-1.png\n  d/pictures/pseudo-1.png\n" in out
+    assert "\n  d/report.html\n  d/pictures/comparison-1.png\n  d/pictures/pseudo-1.png\n" in out
     assert [line.split() for line in out.splitlines() if line.startswith(("IoU", "a ", "mean", "time"))] == [
         ["IoU", "%", "supervised", "unimatch"],
         ["a", "-", "-"],

@@ -45,7 +45,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "unimatch-ema": ("unimatch", {"tau": 0.45, "ema_teacher": True, "alpha": 0.9}),
     "unimatchv2": ("unimatchv2", {"tau": 0.45}),
     "unimatchv2-ablated": (
-        "unimatchv2", {"tau": 0.45, "ema_teacher": False, "dropout": "independent", "lambda_u": 2.0},
+        "unimatchv2",
+        {"tau": 0.45, "ema_teacher": False, "dropout": "independent", "lambda_u": 2.0},
     ),
     "ipixmatch": ("ipixmatch", {"tau": 0.45, "region_tau": 0.4, "ramp": 0.3}),
     "ipixmatch-ema": (
@@ -65,8 +66,16 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "s4mim": ("s4mim", {"tau": 0.45, "warmup": 0.1}),
     "s4mim-basic": (
         "s4mim",
-        {"tau": 0.45, "mim": "basic", "semantic": "mse", "dictionary": False, "confidence": False, "patch": 4,
-         "fp_target": "image", "backward": "joint"},
+        {
+            "tau": 0.45,
+            "mim": "basic",
+            "semantic": "mse",
+            "dictionary": False,
+            "confidence": False,
+            "patch": 4,
+            "fp_target": "image",
+            "backward": "joint",
+        },
     ),
     "guidedmix": ("guidedmix", {}),
     "guidedmix-random": ("guidedmix", {"pairing": "random", "cap": 0.3, "decoupling": "hard"}),
@@ -90,9 +99,7 @@ def portable_weights() -> Callable[[nn.Module], None]:
     return prepare
 
 
-def losses(
-    train: Train, batches: Callable[..., dict[str, Tensor]], device: str = "cpu"
-) -> list[dict[str, float]]:
+def losses(train: Train, batches: Callable[..., dict[str, Tensor]], device: str = "cpu") -> list[dict[str, float]]:
     """Weighted losses and stats of every step."""
     train.double().to(device)
     optimizer = build_optimizer(train.method.groups(), CONFIG)

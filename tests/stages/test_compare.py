@@ -15,7 +15,8 @@ import pytest
 from semiseg_cli.core.config.tables import table_rows
 from semiseg_cli.core.errors import Interrupted, UsageError
 from semiseg_cli.stages import compare as stage
-from semiseg_cli.stages.compare import carried, compare, grouped, published
+from semiseg_cli.stages.compare import carried, compare, published
+from semiseg_cli.stages.compared import grouped
 from semiseg_cli.stages.jobs import Job
 from semiseg_cli.stages.study import Asked, Cell, result_of, study, table
 

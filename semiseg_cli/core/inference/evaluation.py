@@ -6,6 +6,7 @@ or processes do not change the result (beyond the rounding of a convolution that
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +15,7 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch import distributed as dist
 
@@ -25,7 +27,7 @@ from semiseg_cli.core.inference.measures import Tally
 from semiseg_cli.core.inference.metrics import HEADLINE, NOTHING_MORE, Asked
 from semiseg_cli.core.inference.predictions import Array, load_image, predictions, save_predictions
 from semiseg_cli.core.inference.predictor import Predictor
-from semiseg_cli.core.ops.processes import anywhere
+from semiseg_cli.core.ops.processes import anywhere, summed
 
 
 class BrokenOff(Exception):
@@ -41,6 +43,7 @@ class Evaluation:
     frequency: dict[str, float]  # share of the labeled pixels
     images: int
     matrix_KK: Tensor  # int64 on the host, rows are the truth
+    image_miou: Mapping[str, float]  # over an image's own classes, by id; of those with a labeled pixel
 
     @property
     def miou(self) -> float:
@@ -50,6 +53,17 @@ class Evaluation:
     def metrics(self) -> dict[str, Any]:
         """Every metric by its name, as the log and `--json` have it."""
         return {**self.values, **self.by_class}
+
+    def of(self, dataset: Dataset, step: int) -> dict[str, Any]:
+        """What a run keeps of its last evaluation besides the metrics, for its report: plain values."""
+        return {
+            "step": step,
+            "classes": list(dataset.classes),
+            "palette": [list(colour) for colour in dataset.palette],
+            "frequency": list(self.frequency.values()),
+            "confusion": self.matrix_KK.tolist(),
+            "images": dict(self.image_miou),
+        }
 
 
 def evaluate(
@@ -75,11 +89,14 @@ def evaluate(
     labeled = [record for record in records if record.mask is not None]
     tally = Tally(dataset.classes, dataset.ignore, asked, predictor.device)
     load = partial(load_labeled, classes=len(dataset.classes), ignore=dataset.ignore)
+    places = {record.id: place for place, record in enumerate(labeled)}
+    miou_N = torch.zeros(len(labeled), dtype=torch.float64, device=predictor.device)
     broken, hook = False, predictor.net.register_forward_pre_hook(partial(_unless, stopping))
     try:
         for part in predictions(predictor, _share(labeled), workers=workers, load=load):
             assert part.truth_BHW is not None
-            tally.add(part.label_BHW, part.truth_BHW)
+            index = torch.tensor([places[record.id] for record in part.records])
+            miou_N[index.to(miou_N.device, non_blocking=True)] = tally.add(part.label_BHW, part.truth_BHW)
             if save is not None:
                 save_predictions(part, save, dataset.palette)
             if progress is not None:
@@ -91,6 +108,7 @@ def evaluate(
     if anywhere(broken, predictor.device):
         raise BrokenOff
     tally.all_reduce()
+    miou_N = summed(miou_N)  # the images of other processes are zeros here
     pixels = tally.matrix_KK.sum(1).tolist()
     if not any(pixels):
         raise DataError(
@@ -99,7 +117,8 @@ def evaluate(
             fix=f"{adding(dataset, '--val DIR --val-masks DIR')}another --split",
         )
     frequency = {name: 100.0 * n / sum(pixels) for name, n in zip(dataset.classes, pixels, strict=True)}
-    return Evaluation(*tally.read(), frequency, len(labeled), tally.matrix_KK.cpu())
+    each = {id: miou for id, miou in zip(places, miou_N.tolist(), strict=True) if not math.isnan(miou)}
+    return Evaluation(*tally.read(), frequency, len(labeled), tally.matrix_KK.cpu(), each)
 
 
 def _unless(stopping: Callable[[], bool], *_: object) -> None:

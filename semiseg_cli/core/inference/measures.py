@@ -56,13 +56,17 @@ class Tally:
         ]
         self.matrix_KK = torch.zeros(len(classes), len(classes), dtype=torch.int64, device=device)
 
-    def add(self, pred_BHW: Tensor, label_BHW: Tensor) -> None:
+    def add(self, pred_BHW: Tensor, label_BHW: Tensor) -> Tensor:
+        """Returns the mIoU of every image over its own classes in percent, (B,), NaN where nothing is labeled."""
         count = len(self.classes)
-        self.matrix_KK += metrics.confusion(pred_BHW, label_BHW, count, self.ignore)
+        pairs = zip(pred_BHW, label_BHW, strict=True)
+        matrix_BKK = torch.stack([metrics.confusion(pred, label, count, self.ignore) for pred, label in pairs])
+        self.matrix_KK += matrix_BKK.sum(0)
         for metric, scores_2K in self.metrics:
             if metric.image:
                 score_BK = metric.function(pred_BHW, label_BHW, count, self.ignore, self.asked)
                 scores_2K += torch.stack([score_BK.nansum(0), (~score_BK.isnan()).sum(0)])
+        return metrics.miou_of_each(matrix_BKK)
 
     def all_reduce(self) -> None:
         """Add up what several processes have counted."""

@@ -105,13 +105,11 @@ def reconstruction_loss(rgb_B3hw: Tensor, image_B3HW: Tensor, valid_BHW: Tensor,
 
 
 def pseudo_stats(pseudo: Pseudo, weights_BHW: Tensor) -> dict[str, Tensor]:
-    """What to watch: the share of valid pixels kept, and the share of the commonest class among them."""
+    """What to watch: the share of valid pixels kept, those of the classes among them (K,), and the largest of these."""
     classes = pseudo.logits_BKHW.shape[1]
     kept = (weights_BHW > 0).flatten().long()
     count = torch.zeros(classes, dtype=torch.long, device=kept.device)
     count.scatter_add_(0, pseudo.label_BHW.flatten(), kept)
     total = count.sum()
-    return {
-        "kept": total / pseudo.valid_BHW.sum().clamp(min=1),
-        "largest_class": count.max() / total.clamp(min=1),
-    }
+    shares = count / total.clamp(min=1)
+    return {"kept": total / pseudo.valid_BHW.sum().clamp(min=1), "largest_class": shares.max(), "kept_classes": shares}

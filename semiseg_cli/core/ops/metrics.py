@@ -42,6 +42,14 @@ def miou(matrix_KK: Tensor, absent_as_zero: bool = False) -> float:
     return fmean(value for value in iou(matrix_KK, absent_as_zero) if value is not None)
 
 
+def miou_of_each(matrix_BKK: Tensor) -> Tensor:
+    """`miou` of each of several matrices, (B,) float64 on their device; NaN where one is empty."""
+    counts = matrix_BKK.double()
+    hits_BK = counts.diagonal(dim1=1, dim2=2)
+    union_BK = counts.sum(1) + counts.sum(2) - hits_BK
+    return 100.0 * (hits_BK / union_BK).nanmean(1)  # 0 / 0 is NaN: a class that is not there
+
+
 def pixel_accuracy(matrix_KK: Tensor) -> float:
     """Share of labeled pixels that are right, in percent. The matrix must not be empty."""
     counts = matrix_KK.cpu()

@@ -36,22 +36,30 @@ class World:
 def join(device: str = "auto") -> World:
     """The world that the environment describes (WORLD_SIZE, RANK, LOCAL_RANK), or a world of one.
 
-    device: auto (CUDA if there is one), cpu, or cuda. Raises DeviceError when CUDA is asked for and absent.
+    device, and what is raised: as of `device_of`.
+    """
+    place, size = device_of(device), int(os.environ.get("WORLD_SIZE", "1"))
+    if size > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
+    rank = int(os.environ.get("RANK", "0"))
+    return World(rank, size, place, Peers.connected(rank, size) if size > 1 else Peers())
+
+
+def device_of(device: str) -> torch.device:
+    """This process's own device. device: auto (CUDA if there is one), cpu, or cuda.
+
+    Raises DeviceError when CUDA is asked for and absent.
     """
     if device not in ("auto", "cpu") and not torch.cuda.is_available():
         raise DeviceError(f"device '{device}' was asked for, but torch sees no CUDA device", fix="--device cpu")
     cuda = device != "cpu" and torch.cuda.is_available()
-    size = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if cuda and local >= torch.cuda.device_count():
         raise DeviceError(f"process {local} has no GPU: this machine has {torch.cuda.device_count()}", fix="--gpus N")
     place = torch.device("cuda", local) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(place)
-    if size > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if cuda else "gloo")
-    rank = int(os.environ.get("RANK", "0"))
-    return World(rank, size, place, Peers.connected(rank, size) if size > 1 else Peers())
+    return place
 
 
 def any_process(flag: bool, world: World) -> bool:

@@ -121,6 +121,22 @@ def test_result_does_not_depend_on_grouping(dataset: Dataset, how: dict[str, int
     assert found.values["boundary_f"] == pytest.approx(wanted.values["boundary_f"], abs=1e-9)
 
 
+def test_every_image_has_the_miou_of_its_own_classes(tmp_path: Path) -> None:
+    mask, flaw = np.zeros((10, 10), np.uint8), np.zeros((10, 10), bool)
+    mask[:5], flaw[5:7] = 1, True  # 20 of 50 pixels of the ground are taken for leaf
+    records = [
+        write_record(tmp_path, "half", mask, flaw=flaw),
+        write_record(tmp_path, "void", np.full((10, 10), 255, np.uint8)),
+        write_record(tmp_path, "right", mask),
+    ]
+    found = measure(Reader(wrong=1), dataset_of(tmp_path, records))
+    assert found.image_miou == pytest.approx({"half": (100 * 30 / 50 + 100 * 50 / 70) / 2, "right": 100.0})
+    kept = found.of(dataset_of(tmp_path, records), 7)
+    assert (kept["step"], kept["frequency"][:2]) == (7, [50.0, 50.0])
+    assert kept["confusion"] == [[80, 20, 0], [0, 100, 0], [0, 0, 0]]
+    assert list(kept["images"]) == ["half", "right"]
+
+
 def test_order_of_records_does_not_matter(dataset: Dataset) -> None:
     back = evaluate(predictor(Reader(1)), dataset, dataset.val[::-1])
     assert torch.equal(back.matrix_KK, measure(Reader(1), dataset).matrix_KK)
@@ -243,7 +259,8 @@ def in_one_of_two_processes(rank: int, dataset: Dataset, folder: Path) -> None:
     dist.init_process_group("gloo", store=dist.FileStore(str(folder / "store"), 2), rank=rank, world_size=2)
     asked = Asked(boundary=True)
     found = [evaluate(predictor(Reader(1)), dataset, dataset.val[:n], asked=asked) for n in (6, 1)]  # one has nothing
-    torch.save([(f.matrix_KK, f.values["boundary_f"], f.images) for f in found], folder / f"rank{rank}.pt")
+    told = [(f.matrix_KK, f.values["boundary_f"], f.images, f.image_miou) for f in found]
+    torch.save(told, folder / f"rank{rank}.pt")
     dist.barrier()
     dist.destroy_process_group()
 
@@ -251,9 +268,12 @@ def in_one_of_two_processes(rank: int, dataset: Dataset, folder: Path) -> None:
 def test_processes_share_the_images_and_agree_on_the_whole(dataset: Dataset, tmp_path: Path) -> None:
     torch.multiprocessing.start_processes(in_one_of_two_processes, (dataset, tmp_path), nprocs=2, start_method="fork")
     for rank in (0, 1):
-        for n, (matrix_KK, boundary_f, count) in zip((6, 1), torch.load(tmp_path / f"rank{rank}.pt"), strict=True):
+        for n, (matrix_KK, boundary_f, count, image_miou) in zip(
+            (6, 1), torch.load(tmp_path / f"rank{rank}.pt"), strict=True
+        ):
             wanted = evaluate(predictor(Reader(1)), dataset, dataset.val[:n], asked=Asked(boundary=True))
             assert torch.equal(matrix_KK, wanted.matrix_KK)
+            assert image_miou == wanted.image_miou
             assert (boundary_f, count) == (pytest.approx(wanted.values["boundary_f"], abs=1e-9), wanted.images)
 
 

@@ -197,5 +197,6 @@ def test_stats_count_valid_kept_pixels() -> None:
     stats = pseudo_stats(pseudo, torch.tensor([[[1.0, 1.0, 1.0, 0.0, 0.0, 0.0]]]))
     assert stats["kept"].item() == pytest.approx(3 / 5)
     assert stats["largest_class"].item() == pytest.approx(2 / 3)
+    assert stats["kept_classes"].tolist() == pytest.approx([2 / 3, 1 / 3, 0])
     nothing = pseudo_stats(pseudo, torch.zeros(1, 1, 6))
     assert nothing["kept"].item() == nothing["largest_class"].item() == 0

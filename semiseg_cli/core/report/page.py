@@ -1,0 +1,27 @@
+"""The page: templates, style and script put together, with nothing that a browser would have to fetch."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+TEMPLATES = Path(__file__).with_name("templates")
+
+
+def page(template: str, **told: Any) -> str:
+    """A template of `templates/` filled in. What is told is escaped wherever it stands.
+
+    A browser is told to load nothing, and to run the page's own script alone, by its hash.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
+    mark = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    text = environment.get_template(template).render(style=style, script=script, script_mark=f"sha256-{mark}", **told)
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")  # file names that are not UTF-8

@@ -1,0 +1,167 @@
+"""What the report of several runs shows: their table, their curves side by side, what differs, and each of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+from urllib.parse import quote
+
+from semiseg_cli.core.partitions.titles import recorded
+from semiseg_cli.core.report.charts import STYLES, Chart, Series, lines
+from semiseg_cli.core.report.tables import by_frequency
+from semiseg_cli.stages.recorded import Recorded
+from semiseg_cli.stages.report_run import as_text, duration
+
+PAGE = "report.html"  # in a run's directory, and in the folder of a comparison
+HEADINGS = {
+    "table": "Comparison", "curves": "Training", "classes": "Classes", "settings": "What differs", "runs": "Runs",
+}  # fmt: skip
+IN_COLUMNS = ("method.name", "method.add", "model.backbone", "data.name", "data.labeled", "train.seed")
+NO_MATTER = (
+    "train.workers", "train.threads", "train.cache_mb", "train.graph", "train.compile", "train.save_every",
+    "train.log_every", "eval.batch", "data.pairs",
+)  # fmt: skip
+SHORT = 2  # settings in the name of a group
+GROUPS = 8  # that have a column of their own in the tables of classes and settings
+
+
+def told(
+    found: Sequence[Recorded], table: dict[str, Any] | None, failed: Mapping[str, str], page: Path
+) -> dict[str, Any]:
+    """What `comparison.html` is filled with. table: titles and lines of the runs' groups. page: where it is written."""
+    groups = grouped(found)
+    curves, classes = _curves(groups), _classes(groups)
+    differences = _differences(groups)
+    shown = {"table": bool(table), "curves": bool(curves), "classes": bool(classes), "settings": bool(differences)}
+    data = list(dict.fromkeys(str(each.config["data.name"]) for each in found))
+    methods = list(dict.fromkeys(each.title for each in found))
+    return {
+        "kicker": f"semiseg, {len(found)} runs",
+        "title": f"{_few(methods)} on {_few(data)}",
+        "subtitle": "",
+        "sections": {name: heading for name, heading in HEADINGS.items() if shown.get(name, True)},
+        "table": table,
+        "curves": curves,
+        "names": list(groups),
+        "classes": classes,
+        "differences": differences,
+        "columns": ["run", "method", "encoder", "labels", "seed", "last", "best", "time", "memory"],
+        "runs": [{"name": each.run.name, "link": _link(each.run, page), "cells": _cells(each)} for each in found],
+        "failed": list(failed.items()),
+    }
+
+
+def titles(found: Sequence[Recorded]) -> list[str]:
+    """What trained each run; settings, or a number, tell it from others of its method, encoder and labels."""
+    alike: dict[tuple[str, ...], list[Recorded]] = {}
+    for run in found:
+        alike.setdefault((run.title, encoder_of(run), labels_of(run)), []).append(run)
+    named: dict[Path, str] = {}
+    for (method, *_), members in alike.items():
+        varied, seen = _varied(members), dict[tuple[str, ...], str]()
+        for run in members:
+            values = tuple(as_text(run.config[name]) for name in varied)
+            words = [f"{name.partition('.')[2]} {value}" for name, value in zip(varied, values, strict=True)]
+            short = ", ".join([method, *words[:SHORT]])
+            taken = sum(each.startswith(short) for key, each in seen.items() if key != values)
+            named[run.run] = seen.setdefault(values, f"{short} ({taken + 1})" if taken else short)
+    return [named[run.run] for run in found]
+
+
+def grouped(found: Sequence[Recorded]) -> dict[str, list[Recorded]]:
+    """Runs that differ in their seed and data only, by what tells the groups apart."""
+    parts = [part for part in (encoder_of, labels_of) if len({part(run) for run in found}) > 1]
+    groups: dict[str, list[Recorded]] = {}
+    for title, run in zip(titles(found), found, strict=True):
+        groups.setdefault(", ".join([title, *(part(run) for part in parts)]), []).append(run)
+    return groups
+
+
+def encoder_of(run: Recorded) -> str:
+    return str(run.config["model.backbone"])
+
+
+def labels_of(run: Recorded) -> str:
+    return f"{run.config['data.labeled'] or 'all'} labels"
+
+
+def _varied(found: Sequence[Recorded]) -> list[str]:
+    """Settings that all of these runs have, not all with the same value; those of the table's columns, and those that
+    change no result, left out."""
+    shared = [name for name in found[0].config if all(name in run.config for run in found)]
+    return [
+        name
+        for name in shared
+        if name not in (*IN_COLUMNS, *NO_MATTER) and len({as_text(run.config[name]) for run in found}) > 1
+    ]
+
+
+def _curves(groups: Mapping[str, list[Recorded]]) -> list[Chart]:
+    def series(name: str, factor: float = 1.0) -> list[Series]:
+        return [
+            Series(group, points, style % STYLES)
+            for style, (group, members) in enumerate(groups.items())
+            for run in members
+            if (points := run.curve(name, factor))
+        ]
+
+    made = (
+        lines("miou", "mIoU on the validation images", series("miou"), unit=" %"),
+        lines("loss", "Loss, of each method its own", series("loss")),
+        lines("kept", "Pixels whose pseudo-label is kept", series("kept", 100), unit=" %", zero=True),
+    )
+    return [chart for chart in made if chart]
+
+
+def _classes(groups: Mapping[str, list[Recorded]]) -> list[Any]:
+    """Rows of the classes with the mean IoU of each group; none where the runs do not have the same classes."""
+    every = [run for members in groups.values() for run in members if run.last]
+    if len(groups) > GROUPS or len({tuple(run.classes) for run in every}) != 1:
+        return []
+    names = every[0].classes
+    known = [run.evaluation for run in every if run.evaluation]
+    frequency = [fmean(values) for values in zip(*(each["frequency"] for each in known), strict=True)] if known else []
+    palette = known[0].get("palette", []) if known else []
+    return by_frequency(names, palette, frequency, [_mean_iou(members, names) for members in groups.values()])
+
+
+def _mean_iou(members: Sequence[Recorded], names: Sequence[str]) -> dict[str, float | None]:
+    found = {name: [run.last["iou"].get(name) for run in members if run.last] for name in names}
+    values = {name: [value for value in each if value is not None] for name, each in found.items()}
+    return {name: fmean(each) if each else None for name, each in values.items()}
+
+
+def _differences(groups: Mapping[str, list[Recorded]]) -> list[list[str]]:
+    """A row for each setting of all groups that is not the same in all: its value in each."""
+    if not 1 < len(groups) <= GROUPS:
+        return []
+    firsts = [members[0] for members in groups.values()]
+    return [[name, *(as_text(run.config[name]) for run in firsts)] for name in _varied(firsts)]
+
+
+def _cells(run: Recorded) -> list[str]:
+    def miou(row: dict[str, Any] | None) -> str:
+        return f"{row['miou']:.2f}" if row else ""
+
+    labels = recorded(run.partition) or str(run.config["data.labeled"] or "all")
+    memory = run.result.get("peak_memory_bytes")
+    time = duration(run.result["seconds"]) if "seconds" in run.result else f"step {run.step:,} of {run.steps:,}"
+    return [
+        run.title, str(run.config["model.backbone"]), labels, str(run.config["train.seed"]), miou(run.last),
+        miou(run.best), time, f"{memory / 2**30:.2f} GiB" if memory else "",
+    ]  # fmt: skip
+
+
+def _link(run: Path, page: Path) -> str:
+    """The run's own report as seen from the page; empty where it has none."""
+    if not (run / PAGE).is_file():
+        return ""
+    return quote(Path(os.path.relpath(run / PAGE, page.parent)).as_posix())
+
+
+def _few(names: Sequence[str], most: int = 4) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
