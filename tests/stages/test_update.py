@@ -276,7 +276,7 @@ def test_masks_that_mean_something_else_now_are_converted_anew(base: Path) -> No
     records = {record.id: record for record in after.train}
     mask = np.array(Image.open(records["new"].mask))  # type: ignore[arg-type]
     meant = 2 - np.random.default_rng(60).integers(0, 3, SIZE, np.uint8)
-    assert np.array_equal(mask, cv2.resize(meant, mask.shape[::-1], interpolation=cv2.INTER_NEAREST))
+    assert np.array_equal(mask, cv2.resize(meant, mask.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT))
     assert "the validation set is the same: 2 images" in said
     assert ids(after.val) == ids(before.val)
 

@@ -78,7 +78,7 @@ def copy(source: Source, folder: Path, masks: Masks, long_side: int, levels: Lev
             if not masks.meaning:
                 look(source.mask, masks.lossy)
             else:
-                mask = masks.meaning(raster, np.asarray(cv2.resize(drawn, size, interpolation=cv2.INTER_NEAREST)))
+                mask = masks.meaning(raster, np.asarray(cv2.resize(drawn, size, interpolation=cv2.INTER_NEAREST_EXACT)))
                 mask_file = write_image(below(folder / "masks", f"{source.id}.png"), mask)
                 pixels = tuple(np.bincount(mask.ravel(), minlength=256)[: masks.meaning.label_map.classes].tolist())
         if small is image and is_plain(source.image):

@@ -130,6 +130,15 @@ def test_large_images_are_reduced_with_their_masks(given):
     assert np.array_equal(pixels(record.mask), np.repeat(np.arange(3), 10)[:, None].repeat(15, 1))
 
 
+def test_a_reduced_mask_takes_the_pixels_at_the_centres(given):
+    """Of three by three the middle one: taken at a corner the mask would lie beside its photo."""
+    drawn = mask(0, size=(27, 36))
+    save(given["labeled"] / "0.png", photo(1, (27, 36)))
+    save(given["masks"] / "0.png", drawn)
+    record = prepare_folder(**given, long_side=12).train[0]
+    assert np.array_equal(pixels(record.mask), drawn[1::3, 1::3])
+
+
 @pytest.mark.parametrize("drawn_on", ["stored", "upright"])
 def test_a_mask_turns_with_its_photo_only_if_drawn_on_the_stored_pixels(given, drawn_on):
     exif = Image.Exif()
