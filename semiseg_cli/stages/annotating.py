@@ -37,6 +37,7 @@ def annotating(
     without = [IGNORE] if nothing is None else [IGNORE, nothing]
     classes = Classes(written, dict(enumerate(palette)))
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         with WRITERS[format](folder, classes) as write:
 
             def annotate(name: str, photo: Path, label_HW: NDArray[np.uint8]) -> None:

@@ -71,10 +71,8 @@ def pictured(
     """
     records, seen = session.partition.unlabeled, set[int]()
     session.train.train()
-    session.train.seed = seed
     for number, host in enumerate(_batches(session, seed)):
-        micro = session.plan.micro
-        shown = _step(session, host, np.arange(number * micro, (number + 1) * micro)).pictures
+        shown = _step(session, host, seed + number).pictures
         if needs not in shown:
             raise UsageError(
                 f"{session.config.title} has no pictures of this kind",
@@ -121,11 +119,10 @@ def _steps(
     if "unlabeled" not in session.plan.inputs:
         raise _none(session)
     session.train.train()
-    session.train.view_settings, session.train.seed = replace(session.train.view_settings, mixing=mixing), seed
+    session.train.view_settings = replace(session.train.view_settings, mixing=mixing)
     seen: set[int] = set()
     for number, host in enumerate(_batches(session, seed)):
-        micro = session.plan.micro
-        out = _step(session, host, np.arange(number * micro, (number + 1) * micro))
+        out = _step(session, host, seed + number)
         if out.weak is None and not out.terms:
             raise _none(session)
         views = shown(out)
@@ -137,13 +134,14 @@ def _steps(
                 return
 
 
-def _step(session: Session, host: HostBatch, slots: Array) -> StepOutput:
-    """All passes of one micro-batch as the last step of the run would take it, as one."""
+def _step(session: Session, host: HostBatch, seed: int) -> StepOutput:
+    """All passes of one micro-batch as the last step of the run would take it, as one. seed: of its draws."""
+    session.train.seed, micro = seed, session.plan.micro
     clock = Clock(session.plan.steps - 1, session.plan.steps)
     out = StepOutput({})
-    for part in session.train(host, clock, slots, session.plan.micro):
+    for part in session.train(host, clock, np.arange(micro), micro):
         out = out.plus(part)
-    terms = tuple(term for term in out.terms if len(term.image_B3HW) == len(slots))  # others mix in labeled images
+    terms = tuple(term for term in out.terms if len(term.image_B3HW) == micro)  # others mix in labeled images
     return replace(out, terms=terms)
 
 

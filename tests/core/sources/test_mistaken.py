@@ -72,7 +72,7 @@ def test_all_kinds_of_cityscapes_files_at_once(given):
 
 def test_polygons_are_no_masks(given):
     cityscapes(given["masks"] / "gtFine", "polygons")
-    with pytest.raises(DataError, match="no labeled image") as caught:
+    with pytest.raises(DataError, match="no annotations that are read") as caught:
         prepare_folder(**given | {"masks": given["masks"] / "gtFine/ulm"})
     assert "polygons in Cityscapes' form" in caught.value.fix
     assert f"CITYSCAPES_DATASET={given['masks']} csCreateTrainIdLabelImgs" in caught.value.fix

@@ -87,6 +87,7 @@ def labelme(folder: Path, classes: Classes) -> Iterator[Write]:
             "version": "5.5.0", "flags": {}, "shapes": shapes, "imagePath": photo, "imageData": None,
             "imageHeight": drawn.height, "imageWidth": drawn.width,
         }  # fmt: skip
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, _json(table) + "\n")
 
     yield write
@@ -131,7 +132,9 @@ def yolo(folder: Path, classes: Classes) -> Iterator[Write]:
             f"{places[label]} {' '.join(f'{value:.7g}' for value in (ring / (drawn.width, drawn.height)).ravel())}\n"
             for label, ring in drawn.outlines
         ]
-        write_text((folder / "labels" / drawn.name).with_suffix(".txt"), "".join(lines))
+        path = (folder / "labels" / drawn.name).with_suffix(".txt")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, "".join(lines))
 
     yield write
 
