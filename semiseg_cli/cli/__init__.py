@@ -13,7 +13,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 from typer.completion import get_completion_inspect_parameters
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from semiseg_cli import __version__
 from semiseg_cli.cli import (
@@ -54,6 +54,18 @@ class Commands(TyperGroup):
         return sorted(super().list_commands(ctx), key=IN_USE.index)
 
 
+class Command(TyperCommand):
+    """A command that says so where an option of one value is given twice: the first would be lost without a word."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not ctx.resilient_parsing:  # which completion does
+            given = self.make_parser(ctx).parse_args(args=list(args))[2]
+            for option in dict.fromkeys(each for each in given if isinstance(each, TyperOption)):
+                if given.count(option) > 1 and not (option.multiple or option.is_flag or option.count):
+                    console.warn(f"{option.opts[0]} is given {given.count(option)} times; the last one counts")
+        return super().parse_args(ctx, args)
+
+
 app = typer.Typer(
     name="semiseg",
     cls=Commands,
@@ -83,6 +95,9 @@ app.command("methods")(methods.methods)
 app.command("presets")(presets.presets_)
 app.add_typer(config.app, name="config")
 app.command("doctor")(doctor.doctor)
+for each in (app, prepare.app, config.app):
+    for info in each.registered_commands:
+        info.cls = Command
 
 
 def _version(asked: bool) -> None:
