@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
@@ -70,6 +71,12 @@ def sweep(folder: Path, names: Iterable[str]) -> None:
     for pattern in (*(f".{name[:40]}.????????" for name in names), ".tmp??????"):  # the last is how safetensors writes
         for left in folder.glob(pattern):
             left.unlink(missing_ok=True)
+
+
+def digest(path: Path) -> str:
+    """sha256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def network_of(path: Path) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import shutil
 import signal
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from semiseg_cli.core import runs
+from semiseg_cli.core.data.cores import cores
 from semiseg_cli.core.errors import DataError, Interrupted
 from semiseg_cli.core.files import write_text
 from semiseg_cli.core.machine import free_memory
@@ -95,7 +95,7 @@ def _costs(cells: Sequence[Cell], progress: Progress) -> dict[str, Any]:
     costs: dict[str, Any] = {}
     with progress("measuring what a run costs", len(first)) as advance:
         for kind in dict.fromkeys(_kind(cell) for cell in cells if _kind(cell) in first):
-            costs[kind] = _answer([*_less_out(first[kind].words), "--dry-run", "--quiet"])["cost"]
+            costs[kind] = _answer([*first[kind].words, *first[kind].place, "--dry-run", "--quiet"])["cost"]
             advance()
     return costs
 
@@ -104,14 +104,9 @@ def _kind(cell: Cell) -> str:
     return f"{cell.title} on {cell.backbone}, {cell.steps} steps"
 
 
-def _less_out(words: Sequence[str]) -> list[str]:
-    place = words.index("--out")
-    return [*words[:place], *words[place + 2 :]]
-
-
 def _answer(words: Sequence[str]) -> Any:
     """The result of a command of this program. Raises DataError with what it said where it fails."""
-    command = [sys.executable, "-m", "semiseg_cli", *words]
+    command = [sys.executable, "-m", "semiseg_cli", *words, "--json"]
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode:
         said = done.stderr.strip() or done.stdout.strip()
@@ -129,8 +124,7 @@ def carried(memory: int, cuda: bool) -> int:
 
         free, _ = torch.cuda.mem_get_info()
         return max(1, min(MOST, int(free // (SPARE * memory + CONTEXT))))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, int(free_memory() // (SPARE * memory)) if memory else cores))
+    return max(1, min(cores(), int(free_memory() // (SPARE * memory)) if memory else cores()))
 
 
 def _foretell(cells: Sequence[Cell], costs: dict[str, Any], together: int, note: Note) -> None:
@@ -170,7 +164,7 @@ def _run(
             elif result.get("last"):
                 note(f"{job.name}: mIoU {result['last']['miou']:.2f}")
 
-        threads = {} if cuda else {"OMP_NUM_THREADS": str(max((os.cpu_count() or 1) // together, 1))}
+        threads = {} if cuda else {"OMP_NUM_THREADS": str(max(cores() // together, 1))}
         run_jobs([_job(cell, folder) for cell in cells], together, environment=threads, watch=watch, ended=ended)
     return failed
 
@@ -178,15 +172,16 @@ def _run(
 def _job(cell: Cell, folder: Path) -> Job:
     """What begins a run, or goes on with one that was stopped."""
     begun = (cell.run / "resume").is_dir()
-    words = ("train", str(cell.run), "--resume", "--json") if begun else cell.words
+    new = (*cell.words, *cell.place, "--out", str(cell.run))
+    words = ("train", str(cell.run), "--resume") if begun else new
     if not begun and cell.run.is_dir():  # it was stopped before its first save
         with runs.owned(cell.run):
             shutil.rmtree(cell.run)
-    return Job(str(cell.run), words, folder / "logs" / f"{cell.run.name}.log")
+    return Job(str(cell.run), (*words, "--json"), folder / "logs" / f"{cell.run.name}.log")
 
 
 def _steps_done(cell: Cell) -> int:
-    if result_of(cell.run):
+    if runs.is_finished(cell.run):  # not read: this is asked of every run twice a second
         return cell.steps
     return max((int(row["step"]) for row in runs.read_metrics(cell.run)), default=0)
 
@@ -222,8 +217,8 @@ def _measured(cell: Cell, found: dict[str, Any]) -> float:
     assert row is not None
     if not row.evaluate:
         return float(found["last"]["miou"])
-    words = ["eval", str(cell.run / "last.safetensors"), *row.evaluate.split(), *_of_words(cell, "--root", "--device")]
-    return float(_answer([*words, "--json"])[METRIC[row.metric]])
+    words = ["eval", str(cell.run / "last.safetensors"), *row.evaluate.split(), *cell.place]
+    return float(_answer(words)[METRIC[row.metric]])
 
 
 def _differs(cell: Cell) -> list[str]:
@@ -234,15 +229,9 @@ def _differs(cell: Cell) -> list[str]:
     reasons = [row.remark] * bool(row.remark)
     if partition and row.data in ("voc", "cityscapes") and not recognise(partition.get("fingerprint", "")):
         reasons.append(f"labels of our own, not the published list (semiseg split {row.data} --fetch unimatch)")
-    typed = cell.words[len(row.words) + 2 : cell.words.index("--root")]  # after the row's own and the seed
+    typed = cell.words[len(row.words) + 2 :]  # after the row's own and the seed
     if typed:
         reasons.append(f"trained with {shlex.join(typed)}")
     if row.published is None:
         reasons.append("the paper has no number")
     return reasons
-
-
-def _of_words(cell: Cell, *options: str) -> list[str]:
-    """These options of a command line, with their values."""
-    places = [cell.words.index(option) for option in options]
-    return [word for place in places for word in cell.words[place : place + 2]]

@@ -17,6 +17,7 @@ from typing import Any
 
 from semiseg_cli import __version__
 from semiseg_cli.core import runs
+from semiseg_cli.core.data.cores import cores
 from semiseg_cli.core.models.published import cache_folder
 
 PACKAGES = (
@@ -42,7 +43,7 @@ def examine(data_root: Path, runs_root: Path) -> dict[str, Any]:
         "packages": {name: _version(name) for name in PACKAGES},
         "environment": {name: value for name, value in os.environ.items() if name.startswith("SEMISEG_")},
         "libraries": _fitness(),
-        "cpu": {"name": _cpu(), "cores": _cores(), "bf16": "avx512_bf16" in _cpuinfo()},
+        "cpu": {"name": _cpu(), "cores": cores(), "bf16": "avx512_bf16" in _cpuinfo()},
         "opencv": _guarded(_opencv),
         "decode": _guarded(_decode),
         "disk": {name: _disk(path) for name, path in _folders(data_root, runs_root).items()},
@@ -176,10 +177,6 @@ def _version(name: str) -> str | None:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _cpu() -> str:

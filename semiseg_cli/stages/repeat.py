@@ -5,7 +5,6 @@ Or an error that says what is another. On a CPU the weights that come of it are 
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from semiseg_cli.core import runs
 from semiseg_cli.core.commands import command
 from semiseg_cli.core.config.layers import Resolved, flatten
 from semiseg_cli.core.errors import CheckpointError, DataError, UsageError
-from semiseg_cli.core.files import NETWORKS
+from semiseg_cli.core.files import NETWORKS, digest
 from semiseg_cli.core.places import contents, environment, find_root
 from semiseg_cli.core.settings import Config
 from semiseg_cli.core.training.checkpoint import read
@@ -28,7 +27,7 @@ def begun_from(config: Config, init: Path | None) -> dict[str, dict[str, str]]:
     """The files that a new run's first weights are from, each with its digest, as environment.json keeps them."""
     weights = Path(config.model.weights)
     files = {"init": init, "weights": weights if weights.is_file() else None}
-    return {name: {"file": str(file.absolute()), "sha256": _digest(file)} for name, file in files.items() if file}
+    return {name: {"file": str(file.absolute()), "sha256": digest(file)} for name, file in files.items() if file}
 
 
 def repeated(run: Path, data_root: Path | None) -> tuple[Resolved, Path, Path | None]:
@@ -69,7 +68,7 @@ def _first_weights(run: Path, before: dict[str, Any]) -> Path | None:
         raise UsageError(what, why="it is of an earlier version", fix=_settings(run))
     for file in before["files"].values():
         path = Path(file["file"])
-        if not path.is_file() or _digest(path) != file["sha256"]:
+        if not path.is_file() or digest(path) != file["sha256"]:
             why = "it changed since" if path.is_file() else "it is not there any more"
             raise CheckpointError(f"{run} began with {path}", why=why, fix="bring it back as it was")
     found = before["files"].get("init")
@@ -97,8 +96,3 @@ def same_weights(run: Path, again: Path) -> bool | None:
 
 def _settings(run: Path) -> str:
     return command("train", "-c", run / "config.toml")
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

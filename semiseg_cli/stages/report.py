@@ -145,7 +145,7 @@ def _cell(title: str, run: Recorded) -> Cell:
     config = run.config
     return Cell(
         title, str(config["model.backbone"]), str(config["data.name"]), str(config["data.labeled"] or "all"),
-        int(config["train.seed"]), run.steps, (), run.run,
+        int(config["train.seed"]), run.steps, (), (), run.run,
     )  # fmt: skip
 
 

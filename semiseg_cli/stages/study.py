@@ -28,7 +28,8 @@ PROBE = "probe"  # what trains a head on a frozen encoder, beside the methods
 
 @dataclass(frozen=True)
 class Cell:
-    """One run. title: of what trains. words: the command line that trains it, after `semiseg`. steps: that it takes."""
+    """One run. title: of what trains. words: the command line that trains it, after `semiseg`, less the options `place`
+    of data and device, and where it is written. steps: that it takes."""
 
     title: str
     backbone: str
@@ -37,6 +38,7 @@ class Cell:
     seed: int
     steps: int
     words: tuple[str, ...]
+    place: tuple[str, ...]
     run: Path
     row: Row | None = None  # of a paper's table
 
@@ -126,10 +128,10 @@ def _placed(asked: Asked, resolved: Resolved, title: str, words: list[str], row:
     images = [manifest(dataset.root)["fingerprints"], partition.fingerprint, len(partition.unlabeled)]
     mark = hashlib.sha256(json.dumps([words[0], flatten(config), images], default=str).encode()).hexdigest()[:8]
     run = asked.folder / f"{name.replace('-supervised-', '-probe-') if probed else name}-{mark}"
-    where = ["--root", str(asked.root), "--device", asked.device, "--out", str(run), "--json"]
+    place = ("--root", str(asked.root), "--device", asked.device)
     return Cell(
         title or config.title, config.model.backbone, config.data.name, config.data.labeled or "all",
-        config.train.seed, config.train.steps, (*words, *where), run, row,
+        config.train.seed, config.train.steps, tuple(words), place, run, row,
     )  # fmt: skip
 
 

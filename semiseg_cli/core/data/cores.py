@@ -13,6 +13,11 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
+def cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def on_all_cores(work: Callable[[Task], Result], tasks: list[Task]) -> tuple[Result, ...]:
     """`work` on every task, in order, in threads: decoding, resizing and encoding all release Python's lock."""
     threads = cv2.getNumThreads()

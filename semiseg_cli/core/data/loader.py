@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from semiseg_cli.core.data.cores import cores
 from semiseg_cli.core.data.decode import Pixels
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.data.warp import Warp, apply_warp, draw_warp
@@ -164,9 +165,8 @@ def workers_for(requested: int, images: int, bytes_each: int, *, cuda: bool = Fa
     """
     if requested >= 0:
         return requested
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     least = 2**20 if cuda else 64 * 2**20
-    return 0 if images * bytes_each < least else max(0, min(8, cores - 1))
+    return 0 if images * bytes_each < least else max(0, min(8, cores() - 1))
 
 
 def loader(

@@ -6,7 +6,6 @@ The hub's own client downloads into its own cache, goes on where a download stop
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from threading import Thread
 from typing import Any
 
 from semiseg_cli.core.errors import CheckpointError
+from semiseg_cli.core.files import digest
 from semiseg_cli.core.web import check
 
 SECONDS = 2.5  # for the server's first answer, names looked up and all; HF_HUB_ETAG_TIMEOUT is another number
@@ -96,12 +96,11 @@ def _asked(repo: str, file: str) -> Any:
 
 def _check(path: Path, etag: str) -> None:
     """The hub's tag of a large file is its sha256. Raises OSError, and removes the file, where it has another."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != etag:
+    found = digest(path)
+    if found != etag:
         path.resolve().unlink()
         path.unlink(missing_ok=True)
-        raise OSError(f"its sha256 is {digest[:12]}... instead of {etag[:12]}...")
+        raise OSError(f"its sha256 is {found[:12]}... instead of {etag[:12]}...")
 
 
 def _unobtainable(repo: str, file: str, size: str, error: Exception) -> CheckpointError:

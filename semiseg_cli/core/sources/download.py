@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import os
 import shutil
@@ -12,6 +11,7 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 
 from semiseg_cli.core.errors import DataError
+from semiseg_cli.core.files import digest
 from semiseg_cli.core.web import ask
 
 TIMEOUT_SECONDS = 30
@@ -66,12 +66,6 @@ def room(folder: Path, needed: int, what: str) -> None:
     if free < needed:
         why = f"{what} needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free in {folder}"
         raise DataError("the disk has too little room", why=why, fix="free some, or --root on another disk")
-
-
-def digest(path: Path) -> str:
-    """sha256 of a file, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _complete(url: str, part: Path, item: Published, advance: Callable[[float], None]) -> str:
