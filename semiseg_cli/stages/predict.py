@@ -235,8 +235,11 @@ def _predicted(
     """Every photo with what is predicted of it, at the size of its image."""
     by_id = {photo.id: photo for photo in photos}
     records = [Record(photo.id, photo.path, None, *photo.image.shape[:2]) for photo in photos]
-    load = lambda record: (by_id[record.id].seen, None)  # noqa: E731
-    for part in predictions(predictor, records, load=load, probabilities=probabilities):
+
+    def seen(record: Record) -> tuple[NDArray[np.uint8], None]:
+        return by_id[record.id].seen, None
+
+    for part in predictions(predictor, records, load=seen, probabilities=probabilities):
         labels = part.label_BHW.cpu().numpy()
         confs = None if part.conf_BHW is None else part.conf_BHW.cpu().numpy()
         for place, record in enumerate(part.records):
