@@ -236,7 +236,7 @@ def _predicted(
     by_id = {photo.id: photo for photo in photos}
     records = [Record(photo.id, photo.path, None, *photo.image.shape[:2]) for photo in photos]
 
-    def seen(record: Record) -> tuple[NDArray[np.uint8], None]:
+    def seen(record: Record) -> tuple[Any, None]:
         return by_id[record.id].seen, None
 
     for part in predictions(predictor, records, load=seen, probabilities=probabilities):
