@@ -196,15 +196,32 @@ def test_an_interrupt(folder: Path, capsys: pytest.CaptureFixture[str], monkeypa
     assert "the same command goes on from there" in capsys.readouterr().err
 
 
+WAITING = """
+import sys
+from pathlib import Path
+from semiseg_cli.cli import main
+from semiseg_cli.stages import convert
+
+plain = convert.convert
+
+def at_a_gate(task, *rest, **how):
+    if task.id == "2009_000034":
+        Path("gate").read_bytes()
+    return plain(task, *rest, **how)
+
+convert.convert = at_a_gate
+sys.exit(main(["prepare", "voc"]))
+"""
+
+
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL])
 def test_a_process_that_is_stopped_leaves_what_it_did(folder: Path, kind: signal.Signals) -> None:
-    """Labels come from a pipe that is filled one by one, so that the process is stopped in the middle for certain."""
+    """The last image waits for a pipe to be filled, so that the process is stopped in the middle for certain."""
     devkit = voc_tree(folder / "data") / "VOC2012"
     last = devkit / "SegmentationClass" / "2009_000034.png"  # the last of all
     data = last.read_bytes()
-    last.unlink()
-    os.mkfifo(last)
-    command = [sys.executable, "-m", "semiseg_cli", "prepare", "voc"]
+    os.mkfifo("gate")
+    command = [sys.executable, "-c", WAITING]
     process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL)
     journal = folder / "data" / "voc" / "unfinished.tsv"
     deadline = time.monotonic() + 20
@@ -212,9 +229,9 @@ def test_a_process_that_is_stopped_leaves_what_it_did(folder: Path, kind: signal
         time.sleep(0.02)
     process.send_signal(kind)
     if kind == signal.SIGINT:
-        last.write_bytes(b"no image")  # what is being read is read to its end
+        last.write_bytes(b"no image")
+        Path("gate").write_bytes(b"go on")  # what is being read is read to its end
     assert process.wait(30) == (130 if kind == signal.SIGINT else -signal.SIGKILL)
-    last.unlink()
     last.write_bytes(data)
     assert not (journal.parent / "dataset.toml").exists()
     before = {path.name: path.stat().st_mtime_ns for path in (journal.parent / "masks").iterdir()}
