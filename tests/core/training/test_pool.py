@@ -92,22 +92,26 @@ class Stop(Silent):
 def test_runs_learn_what_they_learn_with_a_loader(
     configured: Callable[..., Resolved], shapes_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And a run that was stopped goes on as if it had not been. Every image is decoded once, none within a step."""
+    """And a run that was stopped goes on as if it had not been. Every image is decoded once, none within a step.
+
+    Images are neither scaled nor turned: between pixels OpenCV 5 differs by a grey level, which training amplifies.
+    """
     decoded, real = list[Path](), decode.decode_image
     monkeypatch.setattr(decode, "decode_image", lambda path, *more: (decoded.append(path), real(path, *more))[1])
-    changes = {"train.micro_batch": 1, "train.rotation": 10.0, "train.eval_every": 0, "train.steps": 6}
+    changes = {"train.micro_batch": 1, "train.scale": (1.0, 1.0), "train.eval_every": 0, "train.steps": 6}
     places: dict[str, Any] = {"data_root": shapes_root, "runs_root": tmp_path, "device": "cpu"}
     host, device, halves = (tmp_path / name for name in ("host", "device", "halves"))
     train(configured("unimatch", changes), out=host, **places)
     decoded.clear()
     train(configured("unimatch", changes | {"data.cache": "device"}), out=device, **places)
-    assert len(decoded) == len(set(decoded)) == 6 + 8
+    trained = [path for path in decoded if path.name.startswith("train")]
+    assert len(trained) == len(set(trained)) == 6 + 8
     with pytest.raises(Interrupted):
         train(configured("unimatch", changes | {"data.cache": "device"}), out=halves, screen=Stop(), **places)
     resume(halves, data_root=shapes_root, device="cpu")
     rows = [[row["loss"] for row in runs.read_metrics(run) if "loss" in row] for run in (host, device, halves)]
     assert rows[1] == rows[2]
-    assert rows[0] == pytest.approx(rows[1], rel=1e-3)
+    assert rows[0] == pytest.approx(rows[1], rel=1e-6)
 
 
 def test_pictures_need_no_images_on_the_device(configured: Callable[..., Resolved], shapes_root: Path) -> None:
