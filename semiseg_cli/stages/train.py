@@ -29,7 +29,6 @@ from semiseg_cli.stages.foresee import cost_of_run, foresee, members
 from semiseg_cli.stages.progress import Screen, Silent
 from semiseg_cli.stages.recorder import Recorder
 from semiseg_cli.stages.repeat import begun_from
-from semiseg_cli.stages.report import report_or_note
 from semiseg_cli.stages.sizing import sized
 from semiseg_cli.stages.stopping import Signals, let_in, signals
 
@@ -256,5 +255,9 @@ def _go(
     finally:
         screen.stop()
     found = recorder.finish()
+    if not run:
+        return found
+    from semiseg_cli.stages.report import report_or_note  # not before the first step
+
     drawn = {"root": session.dataset.root.parent, "device": world.device.type}
-    return found | {"report": report_or_note([run], screen.note, **drawn)} if run else found
+    return found | {"report": report_or_note([run], screen.note, **drawn)}
