@@ -85,6 +85,8 @@ def compare(
     asked = Asked(root, out, device, typed, tuple(set_ or ()), config, preset)
     numbers = [_number(word) for word in _words(seeds)]
     if rows:
+        if probe or backbones:
+            raise UsageError("--rows says what is trained, so it takes neither --backbone nor --probe")
         wanted = [row for row in table_rows(rows) if _wanted(row.data, data) and _wanted(row.labeled, labeled)]
         if not wanted:
             fix = f"semiseg methods {rows}"

@@ -50,6 +50,16 @@ def owned(lock: Path, what: str) -> Iterator[None]:
                 lock.unlink()
 
 
+def holder(lock: Path) -> str:
+    """Who has `lock` and lives, in words; "" where nobody does."""
+    if not lock.exists():
+        return ""
+    owner = _read(lock)
+    if not _lives(owner, _age(lock), _me()):
+        return ""
+    return f"process {owner.get('pid', '?')} on {owner.get('host', '?')}"
+
+
 def _take(lock: Path, what: str, me: dict[str, Any]) -> None:
     if lock.exists():
         owner, age = _read(lock), _age(lock)

@@ -3,37 +3,36 @@
 from __future__ import annotations
 
 import json
-import shlex
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from semiseg_cli.core import runs
 from semiseg_cli.core.data.cores import cores
 from semiseg_cli.core.errors import DataError, Interrupted
-from semiseg_cli.core.files import write_text
+from semiseg_cli.core.files import STATE, write_text
 from semiseg_cli.core.machine import free_memory
 from semiseg_cli.core.owner import NAME as OWNER
-from semiseg_cli.core.owner import owned
-from semiseg_cli.core.partitions.protocols import recognise
-from semiseg_cli.core.spread import spread
+from semiseg_cli.core.owner import holder, owned
+from semiseg_cli.core.stopping import asking
 from semiseg_cli.core.training.distributed import join
 from semiseg_cli.stages.compared import grouped
 from semiseg_cli.stages.jobs import Job, run_jobs
 from semiseg_cli.stages.progress import Progress, silent
+from semiseg_cli.stages.published_rows import published
 from semiseg_cli.stages.report import COMPARISON, report_or_note
 from semiseg_cli.stages.study import Cell, result_of
 
 SPARE = 1.3  # times what a run's steps take is what it is given: evaluations, pictures, another moment
 CONTEXT = 2**30  # bytes that a process takes on a GPU beside its tensors, rounded up
 MOST = 4  # processes on one GPU
-METRIC = {"mIoU": "miou", "boundary F-score": "boundary_f"}  # of a row: its name in what `semiseg eval` answers
+WAIT = 1.0  # seconds between looks at a run that an earlier comparison began
 
 Note = Callable[[str], None]
 
@@ -53,40 +52,52 @@ def compare(
     A run that fails is told, stops no other, and has no part in its row. Raises DataError where none can be begun,
     Interrupted after those at work have saved: the same calls go on.
     """
-    open_cells = [cell for cell in cells if result_of(cell.run) is None]
-    if len(open_cells) < len(cells):
-        note(f"{len(cells) - len(open_cells)} of {len(cells)} runs are done")
     failed: dict[str, str] = {}
     cuda = join(device).device.type == "cuda"
     folder.mkdir(parents=True, exist_ok=True)
     with owned(folder / OWNER, str(folder)), _stoppable(folder):
+        every = list({cell.run: cell for cell in cells}.values())
+        _await(every, note)
+        open_cells = [cell for cell in every if result_of(cell.run) is None]
+        if len(open_cells) < len(every):
+            note(f"{len(every) - len(open_cells)} of {len(every)} runs are done")
         if open_cells:
             costs = _costs(open_cells, progress)
             together = at_once or carried(max((x["peak_memory_bytes"] for x in costs.values()), default=0), cuda)
             together = min(together, len(open_cells))
             _foretell(open_cells, costs, together, note)
             failed = _run(open_cells, folder, together, cuda, progress, note)
-        rows = published(cells) if cells[0].row else grouped(cells)
-    found = {"folder": str(folder), "runs": len(cells), "failed": failed, "rows": rows}
-    kept = {"rows": rows, "failed": failed, "runs": [cell.run.name for cell in cells]}
+        rows = published(cells, _answer) if cells[0].row else grouped(cells)
+    found = {"folder": str(folder), "runs": len(every), "failed": failed, "rows": rows}
+    kept = {"rows": rows, "failed": failed, "runs": [cell.run.name for cell in every]}
     write_text(folder / COMPARISON, json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
     return found | {"report": report_or_note([folder], note)}
 
 
 @contextmanager
 def _stoppable(folder: Path) -> Iterator[None]:
-    """SIGTERM is an interrupt as Ctrl-C is; either becomes Interrupted."""
-    before = None
-    with suppress(ValueError):  # not the main thread
-        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """What stops a run (SIGTERM, a terminal that closes) interrupts as Ctrl-C does, and becomes Interrupted."""
+    try:
+        before = {number: signal.signal(number, signal.default_int_handler) for number in asking()}
+    except ValueError:  # not the main thread
+        before = {}
     try:
         yield
     except KeyboardInterrupt:
         why = f"the runs at work have saved, in {folder}"
         raise Interrupted("the comparison was stopped", why=why, fix="the same command goes on with it") from None
     finally:
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _await(cells: Sequence[Cell], note: Note) -> None:
+    """Until no process has one of these runs: those of a comparison that was killed go on without it."""
+    for cell in cells:
+        if who := holder(cell.run / OWNER):
+            note(f"{cell.run} is being trained by {who}, which an earlier comparison left; waiting for it")
+        while holder(cell.run / OWNER):
+            time.sleep(WAIT)
 
 
 def _costs(cells: Sequence[Cell], progress: Progress) -> dict[str, Any]:
@@ -146,20 +157,20 @@ def _run(
 ) -> dict[str, str]:
     """Run the cells; why each of those that failed did, by its directory."""
     jobs = {str(cell.run): cell for cell in cells}
-    failed: dict[str, str] = {}
+    failed, seen = dict[str, str](), dict[Path, tuple[int, int]]()
     shown, total = 0, sum(cell.steps for cell in cells)
     with progress("steps of all runs", total) as advance:
 
         def watch() -> None:
             nonlocal shown
-            done = sum(map(_steps_done, cells))
+            done = sum(_steps_done(cell, seen) for cell in cells)
             advance(max(done - shown, 0))
             shown = max(done, shown)
 
         def ended(job: Job, code: int) -> None:
             result = result_of(jobs[job.name].run)
             if code or result is None:
-                failed[job.name] = _last_line(job.log)
+                failed[job.name] = _last_line(job.log, code)
                 note(f"{job.name} failed ({code}): {failed[job.name]}; all it said: {job.log}")
             elif result.get("last"):
                 note(f"{job.name}: mIoU {result['last']['miou']:.2f}")
@@ -171,67 +182,28 @@ def _run(
 
 def _job(cell: Cell, folder: Path) -> Job:
     """What begins a run, or goes on with one that was stopped."""
-    begun = (cell.run / "resume").is_dir()
-    new = (*cell.words, *cell.place, "--out", str(cell.run))
-    words = ("train", str(cell.run), "--resume") if begun else new
+    begun = (cell.run / STATE).is_file()
+    words = ("train", str(cell.run), "--resume") if begun else (*cell.words, "--out", str(cell.run))
     if not begun and cell.run.is_dir():  # it was stopped before its first save
         with runs.owned(cell.run):
             shutil.rmtree(cell.run)
-    return Job(str(cell.run), (*words, "--json"), folder / "logs" / f"{cell.run.name}.log")
+    return Job(str(cell.run), (*words, *cell.place, "--json"), folder / "logs" / f"{cell.run.name}.log")
 
 
-def _steps_done(cell: Cell) -> int:
-    if runs.is_finished(cell.run):  # not read: this is asked of every run twice a second
+def _steps_done(cell: Cell, seen: dict[Path, tuple[int, int]]) -> int:
+    """This is asked of every run twice a second: `seen` keeps the size of its log, and the step that it had then."""
+    if runs.is_finished(cell.run):
         return cell.steps
-    return max((int(row["step"]) for row in runs.read_metrics(cell.run)), default=0)
+    log = cell.run / "metrics.jsonl"
+    size = log.stat().st_size if log.exists() else 0
+    if seen.get(cell.run, (0, 0))[0] != size:
+        seen[cell.run] = size, max((int(row["step"]) for row in runs.read_metrics(cell.run)), default=0)
+    return seen.get(cell.run, (0, 0))[1]
 
 
-def _last_line(log: Path) -> str:
+def _last_line(log: Path, code: int) -> str:
+    """What a process said last; of one that was killed, by what."""
+    if code < 0:
+        return f"killed by {signal.Signals(-code).name}" + " (out of memory?)" * (code == -signal.SIGKILL)
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     return next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1] if lines else "")
-
-
-def published(cells: Sequence[Cell]) -> list[dict[str, Any]]:
-    """A row per row of a paper's table: what is printed there, what ours came to, and why the two do not compare."""
-    rows = []
-    for group in dict.fromkeys(cell.group for cell in cells):
-        members = [cell for cell in cells if cell.group == group]
-        done = [(cell, found) for cell in members if (found := result_of(cell.run)) and found.get("last")]
-        table = members[0].row
-        assert table is not None
-        row: dict[str, Any] = {
-            "row": table.title, "labeled": table.labeled, "metric": table.metric, "published": table.published,
-            "command": table.command, "evaluation": table.evaluation, "runs": len(done), "asked": len(members),
-            "differs": _differs(members[0]),
-        }  # fmt: skip
-        if done:
-            row["last"] = asdict(spread([_measured(cell, found) for cell, found in done]))
-            row["best"] = asdict(spread([found["best"]["miou"] for _, found in done]))
-        rows.append(row)
-    return rows
-
-
-def _measured(cell: Cell, found: dict[str, Any]) -> float:
-    """The number of a row: the run's own, or what its `semiseg eval` says, in percent."""
-    row = cell.row
-    assert row is not None
-    if not row.evaluate:
-        return float(found["last"]["miou"])
-    words = ["eval", str(cell.run / "last.safetensors"), *row.evaluate.split(), *cell.place]
-    return float(_answer(words)[METRIC[row.metric]])
-
-
-def _differs(cell: Cell) -> list[str]:
-    """Why a run of a row is not what the paper's was."""
-    row = cell.row
-    assert row is not None
-    partition = runs.read_partition(cell.run)
-    reasons = [row.remark] * bool(row.remark)
-    if partition and row.data in ("voc", "cityscapes") and not recognise(partition.get("fingerprint", "")):
-        reasons.append(f"labels of our own, not the published list (semiseg split {row.data} --fetch unimatch)")
-    typed = cell.words[len(row.words) + 2 :]  # after the row's own and the seed
-    if typed:
-        reasons.append(f"trained with {shlex.join(typed)}")
-    if row.published is None:
-        reasons.append("the paper has no number")
-    return reasons

@@ -17,7 +17,7 @@ POLL = 0.5  # seconds between looks at what the processes do
 
 @dataclass(frozen=True)
 class Job:
-    """words: what follows `semiseg`. log: the file that takes what it prints, after what is in it."""
+    """words: what follows `semiseg`. log: the file that takes what it prints, in place of what is in it."""
 
     name: str
     words: tuple[str, ...]
@@ -56,7 +56,7 @@ def run_jobs(
 
 def _start(job: Job, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
     job.log.parent.mkdir(parents=True, exist_ok=True)
-    with job.log.open("ab") as log:
+    with job.log.open("wb") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "semiseg_cli", *job.words],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **environment},

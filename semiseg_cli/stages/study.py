@@ -68,9 +68,13 @@ class Asked:
     @property
     def words(self) -> list[str]:
         """As options of `semiseg train`."""
-        every = [f"{name}={value}" for name, value in self.flags] + list(self.pairs)
         named = ["--config", str(self.config)] * bool(self.config) + ["--preset", self.preset] * bool(self.preset)
-        return [*named, *(word for pair in every for word in ("--set", pair))]
+        return [*named, *(word for pair in self.typed for word in ("--set", pair))]
+
+    @property
+    def typed(self) -> list[str]:
+        """Flags and pairs, each as the text of a --set."""
+        return [*(f"{name}={value}" for name, value in self.flags), *self.pairs]
 
 
 def study(
@@ -82,17 +86,19 @@ def study(
     seeds: Sequence[int],
 ) -> list[Cell]:
     """Every method on every encoder for every seed, dataset and number of labels; seeds come last, so that a comparison
-    that is stopped early has whole rounds. backbones: "" is what the preset has, and for a probe its own.
+    that is stopped early has whole rounds. backbones: "" is what the preset has, and for a probe its own. What is named
+    twice, also in two ways, is one run.
 
     Raises what resolving any of their settings raises, before the first run.
     """
     rounds = itertools.product(seeds, datasets, labeled, methods, backbones)
-    return [_cell(asked, method, backbone, data, count, seed) for seed, data, count, method, backbone in rounds]
+    cells = [_cell(asked, method, backbone, data, count, seed) for seed, data, count, method, backbone in rounds]
+    return list({cell.run: cell for cell in cells}.values())
 
 
 def table(asked: Asked, rows: Iterable[Row], seeds: Sequence[int]) -> list[Cell]:
-    """The rows of a paper's table as runs. Settings in `asked` go over the rows' own."""
-    return [_of_row(asked, row, seed) for seed in seeds for row in rows]
+    """The rows of a paper's tables as runs, of which several rows may have one. Settings in `asked` go over theirs."""
+    return [_of_row(asked, row, seed) for seed in dict.fromkeys(seeds) for row in rows]
 
 
 def _cell(asked: Asked, method: str, backbone: str, data: str, labeled: str, seed: int) -> Cell:
@@ -102,21 +108,19 @@ def _cell(asked: Asked, method: str, backbone: str, data: str, labeled: str, see
         resolved = settings_of(flags)
         words = ["probe", data, "--seed", str(seed)]
     else:
-        everything = dict(asked.flags) | {"method.name": method} | flags
-        resolved = gather(
-            everything, asked.pairs, dataset=_kind(asked.root), config=asked.config, preset=asked.preset
-        )
+        flags["method.name"] = method
+        resolved = gather(flags, asked.typed, dataset=_kind(asked.root), config=asked.config, preset=asked.preset)
         words = ["train", "--data", data, "--method", method, "--seed", str(seed), *asked.words]
     words += ["--labeled", labeled] * bool(labeled) + ["--backbone", backbone] * bool(backbone)
     return _placed(asked, resolved, PROBE if method == PROBE else "", words, None)
 
 
 def _of_row(asked: Asked, row: Row, seed: int) -> Cell:
-    flags = row.flags | dict(asked.flags) | {"train.seed": seed}
-    pairs = [*row.pairs, *asked.pairs]
+    flags = row.flags | {"train.seed": seed}
+    pairs = [*row.pairs, *asked.typed]  # in the order of the words
     resolved = gather(flags, pairs, dataset=_kind(asked.root), config=asked.config, preset=asked.preset or row.preset)
     words = [*row.words, "--seed", str(seed), *asked.words]
-    return _placed(asked, resolved, row.row, words, row)
+    return _placed(asked, resolved, f"{row.place}, {row.row}", words, row)
 
 
 def _placed(asked: Asked, resolved: Resolved, title: str, words: list[str], row: Row | None) -> Cell:

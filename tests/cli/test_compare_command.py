@@ -33,6 +33,7 @@ def test_a_comparison_from_the_command_line(
         (["-m", "unimach"], "did you mean 'unimatch'"),
         (["--seeds", "0,x"], "'x' is not a number"),
         (["--rows", "stpg"], "no published rows"),
+        (["--rows", "stpg", "--probe"], "--rows says what is trained"),
     ],
 )
 def test_what_cannot_be_compared_is_said(

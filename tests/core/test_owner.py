@@ -19,7 +19,7 @@ import pytest
 from semiseg_cli.core import owner
 from semiseg_cli.core.config.layers import Resolved
 from semiseg_cli.core.errors import DataError, Interrupted, UsageError
-from semiseg_cli.core.owner import DEAD, owned
+from semiseg_cli.core.owner import DEAD, holder, owned
 from semiseg_cli.stages.prepare import prepare_shapes
 from semiseg_cli.stages.progress import Silent
 from semiseg_cli.stages.train import resume, train
@@ -51,9 +51,11 @@ def test_the_second_is_told_who_has_it_and_a_killed_owners_is_taken_over(tmp_pat
         pass
     assert f"process {other.pid} on {os.uname().nodename} has it since 20" in error.value.why
     assert error.value.fix == "wait until it ends"
+    assert holder(lock) == f"process {other.pid} on {os.uname().nodename}"
     os.kill(other.pid, signal.SIGKILL)
     other.join()
     assert lock.exists()
+    assert holder(lock) == holder(tmp_path / "absent" / ".owner") == ""
     with owned(lock, "the run x"):
         assert json.loads(lock.read_text())["pid"] == os.getpid()
     assert list(tmp_path.iterdir()) == []

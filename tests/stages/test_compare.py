@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 import os
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from semiseg_cli.core.config.tables import table_rows
-from semiseg_cli.core.errors import Interrupted, UsageError
+from semiseg_cli.core.config.tables import Row, table_rows
+from semiseg_cli.core.errors import DataError, Interrupted, UsageError
+from semiseg_cli.core.owner import owned
 from semiseg_cli.stages import compare as stage
-from semiseg_cli.stages.compare import carried, compare, published
+from semiseg_cli.stages.compare import carried, compare
 from semiseg_cli.stages.compared import grouped
 from semiseg_cli.stages.jobs import Job
+from semiseg_cli.stages.published_rows import published
 from semiseg_cli.stages.study import Asked, Cell, result_of, study, table
 
 MIOU = {  # method, seed
@@ -121,13 +124,61 @@ def test_what_is_done_is_not_run_again_and_what_failed_is(asked: Asked, trained:
 
 def test_a_run_with_a_state_goes_on_with_it(asked: Asked, trained: list[Job]) -> None:
     cells = four(asked)
-    (cells[0].run / "resume").mkdir(parents=True)
-    (cells[1].run).mkdir(parents=True)
-    (cells[1].run / "config.toml").touch()  # stopped before its first save
+    for cell in cells[:2]:
+        (cell.run / "resume").mkdir(parents=True)
+        (cell.run / "config.toml").touch()
+    (cells[0].run / "resume" / "state.safetensors").touch()  # the other was killed within its first save
     compare(cells, asked.folder)
-    assert trained[0].words == ("train", str(cells[0].run), "--resume", "--json")
-    assert trained[1].words[0] == "train"
+    place = ("--root", str(asked.root), "--device", "cpu", "--json")
+    assert trained[0].words == ("train", str(cells[0].run), "--resume", *place)
+    assert trained[1].words == (*cells[1].words, "--out", str(cells[1].run), *place)
     assert not (cells[1].run / "config.toml").exists()
+
+
+def test_a_run_that_a_killed_comparison_left_at_work_is_waited_for(
+    asked: Asked, trained: list[Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells, told, waits = four(asked), list[str](), 0
+    cells[0].run.mkdir(parents=True)
+    with ExitStack() as left:
+        left.enter_context(owned(cells[0].run / ".owner", "it"))
+
+        def sleep(_: float) -> None:
+            nonlocal waits
+            waits += 1
+            if waits == 2:
+                finish(cells[0].run, 40.0)
+                left.close()
+
+        monkeypatch.setattr(stage.time, "sleep", sleep)
+        compare(cells, asked.folder, note=told.append)
+    assert waits == 2
+    assert told[0].startswith(f"{cells[0].run} is being trained by process {os.getpid()}")
+    assert [job.name for job in trained] == [str(cell.run) for cell in cells[1:]]
+
+
+def test_what_is_named_twice_is_run_once(asked: Asked, trained: list[Job]) -> None:
+    cells = study(asked, ["shapes"], ["4", "4"], ["supervised"], ["tiny", "tiny"], [0, 0])
+    assert len(cells) == 1
+    (row,) = compare(cells, asked.folder)["rows"]
+    assert (row["asked"], row["last"]["count"], len(trained)) == (1, 1, 1)
+
+
+def test_a_run_that_was_killed_is_told_by_the_signal_and_not_by_what_an_earlier_try_said(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("error: the disk is full\n")
+    assert stage._last_line(log, 1) == "error: the disk is full"
+    assert stage._last_line(log, -9) == "killed by SIGKILL (out of memory?)"
+
+
+def test_steps_are_counted_as_the_logs_grow(asked: Asked) -> None:
+    cell, seen = four(asked)[0], dict[Path, tuple[int, int]]()
+    assert stage._steps_done(cell, seen) == 0
+    cell.run.mkdir(parents=True)
+    for step in (1, 2):
+        with (cell.run / "metrics.jsonl").open("a") as log:
+            log.write(json.dumps({"step": step}) + "\n")
+        assert stage._steps_done(cell, seen) == stage._steps_done(cell, seen) == step
 
 
 def test_an_interrupt_says_that_the_same_command_goes_on(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,17 +199,65 @@ def test_as_many_at_once_as_cores_and_memory_allow(monkeypatch: pytest.MonkeyPat
     assert carried(30 * 2**30, cuda=False) == 1
 
 
+def a_row(**changes: Any) -> Row:
+    """Of a paper's table, of data that is here."""
+    here = {"data": "shapes", "labeled": "4", "preset": "shapes", "backbone": "tiny", "set": {}, "published": 70.0}
+    return replace(table_rows("unimatch")[0], **here | changes)
+
+
+def nobody(words: Sequence[str]) -> Any:
+    raise AssertionError(words)
+
+
 def test_a_published_row_stands_beside_ours_with_what_differs(asked: Asked, shapes_root: Path) -> None:
-    printed = table_rows("unimatch")[0]
-    row = replace(printed, data="shapes", labeled="4", preset="shapes", backbone="tiny", set={}, published=70.0)
+    row = a_row()
     cells = table(asked, [row], [0])
     finish(cells[0].run, 61.5)
-    found = published(cells)[0]
+    found = published(cells, nobody)[0]
     assert (found["published"], found["last"]["mean"]) == (70.0, 61.5)
     assert found["differs"] == ["trained with --set train.steps=2"]
     assert result_of(cells[0].run) is not None
 
     (cells[0].run / "partition.json").write_text(json.dumps({"fingerprint": "of nobody"}))
-    found = published([replace(cells[0], row=replace(row, data="voc", remark="the paper is silent on the crop"))])[0]
+    ours = replace(cells[0], row=replace(row, data="voc", remark="the paper is silent on the crop"))
+    found = published([ours], nobody)[0]
     assert found["differs"][0] == "the paper is silent on the crop"
     assert found["differs"][1].startswith("labels of our own")
+
+
+def test_rows_of_two_tables_are_two_rows_and_one_run_where_they_train_the_same(
+    asked: Asked, trained: list[Job]
+) -> None:
+    rows = [a_row(table="1"), a_row(table="6", published=71.0), a_row(table="6", row="b", set={"train.lr": 0.5})]
+    cells = table(asked, rows, [0, 0])
+    assert [cell.run == cells[0].run for cell in cells] == [True, True, False]
+    found = compare(cells, asked.folder)["rows"]
+    assert len(trained) == 2
+    assert [(row["published"], row["runs"], row["asked"]) for row in found[:2]] == [(70.0, 1, 1), (71.0, 1, 1)]
+
+
+def test_a_number_of_steps_goes_over_that_of_a_row(asked: Asked) -> None:
+    """As in the command line that trains it, where the last --set of a name counts."""
+    row = a_row(set={"train.steps": 400})
+    (short,), (long,) = table(asked, [row], [0]), table(replace(asked, flags=()), [row], [0])
+    assert (short.steps, long.steps) == (2, 400)
+    assert short.words.index("train.steps=400") < short.words.index("train.steps=2")
+    assert short.run != long.run
+
+
+def test_a_row_that_is_measured_by_eval(asked: Asked) -> None:
+    row = a_row(evaluate="--boundary --absent-as-one", metric="boundary F-score")
+    cells = table(asked, [row], [0])
+    finish(cells[0].run, 61.5)
+    seen = list[Sequence[str]]()
+    found = published(cells, lambda words: seen.append(words) or {"boundary_f": 44.5})[0]
+    assert found["last"]["mean"] == 44.5
+    assert "best" not in found  # the run's best is an mIoU
+    assert seen[0][:4] == ["eval", str(cells[0].run / "last.safetensors"), "--boundary", "--absent-as-one"]
+
+    def fails(words: Sequence[str]) -> Any:
+        raise DataError("semiseg eval fails", why="no space left")
+
+    found = published(cells, fails)[0]
+    assert "last" not in found
+    assert found["differs"][-1] == "not measured here: semiseg eval fails (no space left)"

@@ -54,10 +54,14 @@ class Row:
     @property
     def title(self) -> str:
         """Where it stands in the paper, and the number that stands there."""
-        place = self.table if self.table.startswith("figure") else f"table {self.table}"
         what = "published" if self.metric == "mIoU" else f"published {self.metric}"
         number = "" if self.published is None else f"{what} {self.published:g}"
-        return ", ".join(part for part in (place, self.row, number, self.remark) if part)
+        return ", ".join(part for part in (self.place, self.row, number, self.remark) if part)
+
+    @property
+    def place(self) -> str:
+        """The table or figure that it stands in."""
+        return self.table if self.table.startswith("figure") else f"table {self.table}"
 
     @property
     def flags(self) -> dict[str, Any]:
