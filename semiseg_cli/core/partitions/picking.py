@@ -42,8 +42,7 @@ def pick(x_ND: Floats, labeled: Places, count: int, *, seed: int = 0, weight_N: 
     """
     order = np.concatenate([labeled, np.setdiff1d(np.arange(len(x_ND)), labeled)])
     alike = np.empty(len(x_ND), np.int64)
-    alike[order] = order[near_duplicates(x_ND[order], ALIKE)]
-    alike[labeled] = labeled
+    alike[order] = order[near_duplicates(x_ND[order], ALIKE, len(labeled))]
     free = np.setdiff1d(np.flatnonzero(alike == np.arange(len(x_ND))), labeled)
     count = min(count, len(free))
     if not count:
@@ -58,27 +57,32 @@ def pick(x_ND: Floats, labeled: Places, count: int, *, seed: int = 0, weight_N: 
     return Picks(places.tolist(), np.where(stands < count, stands, -1), alike)
 
 
-def near_duplicates(x_ND: Floats, away: float) -> Places:
-    """For every row the nearest earlier row that is kept and at most `away` from it; else its own place: it is kept."""
-    first = np.arange(len(x_ND))
-    kept = np.zeros(len(x_ND), bool)
-    for start in range(0, len(x_ND), ROWS):
+def near_duplicates(x_ND: Floats, away: float, first: int = 0) -> Places:
+    """For every row the nearest earlier row that is kept and at most `away` from it; else its own place: it is kept.
+
+    The first so many rows are kept whatever they are near to.
+    """
+    place_N, count = np.arange(len(x_ND)), len(x_ND)
+    kept = place_N < first
+    for start in range(0, count, ROWS):
         block = x_ND[start : start + ROWS]
-        place, least = first[start : start + len(block)], np.full(len(block), away**2, np.float32)
+        rows = np.arange(start, start + len(block))
+        least = np.where(kept[rows], -1, away**2).astype(np.float32)
         for begin in range(0, start, ROWS):  # rows before this block
             before = begin + np.flatnonzero(kept[begin : begin + ROWS])
             if len(before):
                 square = squares(block, x_ND[before])
-                closer = square.min(1) <= least
-                place[closer], least[closer] = before[square.argmin(1)[closer]], square.min(1)[closer]
+                closest = square.min(1)
+                closer = np.flatnonzero(closest <= least)
+                place_N[start + closer], least[closer] = before[square[closer].argmin(1)], closest[closer]
         within = squares(block, block)
-        for row in np.flatnonzero(place == np.arange(start, start + len(block))):  # each other
+        for row in np.flatnonzero((place_N[rows] == rows) & ~kept[rows]):  # each other
             earlier = np.flatnonzero(kept[start : start + row])
             if len(earlier) and within[row, earlier].min() <= away**2:
-                place[row] = start + earlier[within[row, earlier].argmin()]
+                place_N[start + row] = start + earlier[within[row, earlier].argmin()]
             else:
                 kept[start + row] = True
-    return first
+    return place_N
 
 
 def k_means(x_ND: Floats, weight_N: Floats, fixed_MD: Floats, count: int, seed: int) -> tuple[Places, Floats]:
@@ -111,7 +115,8 @@ def _lloyd(x_ND: Floats, weight_N: Floats, fixed_MD: Floats, centre_KD: Floats) 
     for _ in range(ROUNDS):
         cluster_N, square_N = nearest(x_ND, np.concatenate([fixed_MD, centre_KD]))
         for k in np.setdiff1d(free, cluster_N):  # no row is nearest to it
-            farthest = int(square_N.argmax())
+            alone = (np.bincount(cluster_N)[cluster_N] == 1) & (cluster_N >= len(fixed_MD))
+            farthest = int(np.where(alone, -1, square_N).argmax())
             cluster_N[farthest], square_N[farthest] = k, 0
         if np.array_equal(cluster_N, before):
             break
@@ -127,9 +132,9 @@ def in_order(x_KD: Floats, size_K: Floats, fixed_MD: Floats) -> list[int]:
     away_K = nearest(x_KD, fixed_MD)[1] if len(fixed_MD) else np.full(len(x_KD), np.inf, np.float32)
     order = list[int]()
     while len(order) < len(x_KD):
-        left = [k for k in range(len(x_KD)) if k not in order]
-        rest = [float((size_K * np.minimum(away_K, square_KK[k])).sum()) for k in left]
-        order.append(left[int(np.argmin(rest))])
+        rest_K = np.minimum(away_K, square_KK) @ size_K
+        rest_K[order] = np.inf
+        order.append(int(rest_K.argmin()))
         away_K = np.minimum(away_K, square_KK[order[-1]])
     return order
 
@@ -142,8 +147,10 @@ def nearest(x_ND: Floats, centre_KD: Floats) -> tuple[Places, Floats]:
 
 def squares(a_ND: Floats, b_MD: Floats) -> Floats:
     """Squared distances (N, M) of rows of length about 1, to 1e-6."""
-    square = (a_ND * a_ND).sum(1)[:, None] + (b_MD * b_MD).sum(1) - 2 * (a_ND @ b_MD.T)
-    return np.asarray(square.clip(min=0), np.float32)
+    square_NM = a_ND @ (-2 * b_MD.T)
+    square_NM += np.einsum("nd,nd->n", a_ND, a_ND)[:, None]
+    square_NM += np.einsum("nd,nd->n", b_MD, b_MD)
+    return np.asarray(np.maximum(square_NM, 0, out=square_NM), np.float32)
 
 
 def unit_rows(read: Callable[[slice], Floats], count: int, width: int) -> Floats:

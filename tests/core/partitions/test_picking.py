@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -31,12 +32,12 @@ def distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def test_medoids_of_the_best_clusters_by_trying_all() -> None:
-    x = clouds(sizes=(4, 3, 3))
+    x = clouds(sizes=(3, 3, 1))
     def cost(labels: tuple[int, ...]) -> float:
         groups = [x[np.array(labels) == k].astype(float) for k in range(3)]
         return sum(((g - g.mean(0)) ** 2).sum() for g in groups) if all(map(len, groups)) else np.inf
 
-    best = np.array(min(itertools.product(range(3), repeat=10), key=cost))
+    best = np.array(min(itertools.product(range(3), repeat=7), key=cost))
     expected = set()
     for k in range(3):
         rows = np.flatnonzero(best == k)
@@ -159,3 +160,23 @@ def test_doubt_is_the_mean_entropy_where_classes_are_as_frequent() -> None:
     np.testing.assert_allclose(rare, 0.1 / np.sqrt(share), rtol=1e-6)
     assert (doubt(np.zeros((2, 2)), pixels) > 0).all()  # a weight, also where nothing is unsure
     assert ALIKE < 0.2
+
+
+def test_what_resembles_any_labeled_photo_is_not_picked() -> None:
+    """Labeled photos that resemble each other stand for what resembles either."""
+    angle = np.array([0, 0.1, 0.2, 1.5])  # 0.1 apart, the third 0.2 from the first
+    x = unit(np.stack([np.cos(angle), np.sin(angle)], 1))
+    found = pick(x, np.array([0, 1]), 2)
+    assert found.places == [3]
+    assert found.alike.tolist() == [0, 1, 1, 3]
+
+
+def test_an_empty_cluster_never_takes_the_last_row_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a line: 10 is alone with the centre at 18 and the farthest row, when the centre at -50 has none."""
+    x = np.array([[0], [1], [10]], np.float32)
+    start = np.array([[18], [0.5], [-50]], np.float32)
+    monkeypatch.setattr(picking, "_spread", lambda *given: start)
+    with warnings.catch_warnings(action="error"):  # of a mean of nothing
+        cluster, square = k_means(x, np.ones(3, np.float32), np.zeros((0, 1), np.float32), 3, 0)
+    assert sorted(cluster.tolist()) == [0, 1, 2]
+    assert square.tolist() == [0, 0, 0]
