@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,6 +17,10 @@ from semiseg_cli.core.finding import find_network
 from semiseg_cli.core.settings import ModelConfig, doc
 
 HOW = "How to choose"
+DRAWN = (
+    "annotations of LabelMe, CVAT, COCO, YOLO or Label Studio; or index PNGs named as the photos are, and "
+    "--classes FILE, a class name per line"
+)
 NAMED = 20  # unreadable files that the error lists; --json has them all
 
 
@@ -116,16 +121,28 @@ def _summary(found: dict[str, Any], root: Path) -> str:
         found["rule"],
         f"in the order of use: {found['list']}; the photos: {found['images']}",
         *([f"why these: {found['page']}"] if found["page"] else []),
-        *([f"masks to correct: {found['annotations'] or found['labels']}"] if found["labels"] else []),
+        *([f"masks to correct: {found['annotations'] or found['labels']}{_opened(found)}"] if found["labels"] else []),
     ]
-    lines.append(f"then, with their masks: {_then(found, root)}")
+    if found["kind"] is None:
+        lines.append(f"draw them into masks/: {DRAWN}")
+    there = f" in {found['masks']}" if found["masks"] else ""
+    lines.append(f"then, with their masks{there}: {_then(found, root)}")
     return "\n".join(lines)
+
+
+def _opened(found: dict[str, Any]) -> str:
+    """What shows LabelMe's files, which looks for them beside the photos; the other tools import theirs."""
+    folder = Path(found["annotations"] or "")
+    if folder.name != "labelme":
+        return ""
+    words = ["labelme", found["images"], "--output", str(folder), "--labels", str(folder / "labels.txt")]
+    return f" ({shlex.join(words)})"
 
 
 def _then(found: dict[str, Any], root: Path) -> str:
     """What takes the masks that were drawn."""
     if found["kind"] is None:
-        words = ("--labeled", found["data"], "--masks", "masks", "--classes", "classes.txt", "--name", "mine")
+        words = ("--labeled", found["data"], "--masks", "masks", "--name", "mine")
         return command("prepare", "folder", *words, root=root)
     if found["kind"] == "folder":
         return command("prepare", "folder", "--name", found["data"], "--update", root=root)

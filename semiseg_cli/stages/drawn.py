@@ -48,8 +48,12 @@ def check_told(told: Told) -> None:
         raise UsageError(what, fix="leave out --map, --ignore, --first, --mask-reading; --unknown ignore is possible")
 
 
-def drawn(folder: Path, folders: Folders, file: Path | None, told: Told, progress: Progress) -> Drawn:
+def drawn(
+    folder: Path, folders: Folders, file: Path | None, told: Told, progress: Progress, *, again: bool = False
+) -> Drawn:
     """Draw the annotations of `folders` below `folder`. file: of the classes; None: as the annotations name them.
+
+    again: for a dataset whose classes stay.
 
     Pixels in no shape belong to the class called background, which classes from annotations get if they lack it and
     there are such pixels; where a classes file has none they count nowhere. An image without a shape is not annotated.
@@ -70,7 +74,7 @@ def drawn(folder: Path, folders: Folders, file: Path | None, told: Told, progres
         tally.add(one)
         notes += said
     if told.unknown != LEAVE:
-        refuse_unknown(tally, names)
+        refuse_unknown(tally, names, again)
     notes += _said(tally)
     mapping, ground, values = dict[float, int](), background_of(names), tuple[int, ...]()
     share = f"{100 * tally.empty / max(tally.pixels, 1):.1f} % of their pixels lie in no shape"
@@ -153,6 +157,8 @@ def _draw_all(
     notes = [f"masks are drawn from {found.format} annotations in {masks}: {shapes} shapes in {len(tasks)} images"]
     if empty:
         notes.append(f"{len(empty)} annotated images have no shape and are taken as not yet annotated: {listed(empty)}")
+    if found.strange:
+        notes.append(f"no annotations, not read: {listed([str(path) for path in found.strange])}")
     return tally, [*notes, *said_alone(lone, masks)]
 
 

@@ -86,18 +86,18 @@ def pick(
     out = claim(out)
     write_photos(out, pool, [rows[row] for row in picks.places], copy)
     sheet = write_sheet(out, pool, rows, x_ND, picks, rule) if picks.places else {"sheets": [], "page": None}
-    masks: dict[str, Any] = {"labels": None, "annotations": None}
+    written: dict[str, Any] = {"labels": None, "annotations": None}
     if prelabel and network and picks.places:
         how: dict[str, Any] = {"format": format, "device": device, "progress": progress, "note": note}
         found = predict_images(network, [out / IMAGES], out=out, **how)
-        masks = {name: found[name] for name in masks}
+        written = {name: found[name] for name in written}
     return {
-        "data": pool.name, "kind": pool.dataset.kind if pool.dataset else None,
+        "data": pool.name, "kind": pool.dataset.kind if pool.dataset else None, "masks": pool.masks or None,
         "labeled": len(known), "pool": len(free), "asked": count, "seed": seed, "rule": rule,
         "picked": _picked(pool, rows, picks, doubt_N),
         "alike": int((picks.alike != np.arange(len(rows))).sum()), "unreadable": list(features.unreadable),
         "encoder": features.pooling.line, "features": features.told, "network": str(network) if network else None,
-        "out": str(out), "list": str(out / LIST), "images": str(out / IMAGES), **sheet, **masks,
+        "out": str(out), "list": str(out / LIST), "images": str(out / IMAGES), **sheet, **written,
     }  # fmt: skip
 
 

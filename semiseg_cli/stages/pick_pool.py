@@ -16,7 +16,7 @@ from semiseg_cli.core.errors import DataError
 from semiseg_cli.core.inference.features import Load, prepared
 from semiseg_cli.core.partitions.pairs import folder_of
 from semiseg_cli.core.partitions.splits import resolve_partition
-from semiseg_cli.core.sources.folder import Folders, gather
+from semiseg_cli.core.sources.folder import Folders, to_train
 from semiseg_cli.stages.predict import find_images
 from semiseg_cli.stages.progress import Progress
 
@@ -29,7 +29,8 @@ class Pool:
     """records: all images whose features are computed; labeled, free: places of some of them.
 
     load: reads an image. features: the folder of their features. dataset: None for a folder. originals: the user's own
-    files by id, where `records` are copies of them. unreadable: what is wrong, a line for each file.
+    files by id, where `records` are copies of them. masks: where the user's masks lie; "": it is not known.
+    unreadable: what is wrong, a line for each file.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Pool:
     features: Path
     dataset: Dataset | None = None
     originals: Mapping[str, Path] = field(default_factory=dict)
+    masks: str = ""
     unreadable: tuple[str, ...] = ()
 
     def original(self, place: int) -> Path:
@@ -61,7 +63,8 @@ def of_dataset(root: Path, name: str, labeled: str, note: Note) -> Pool:
         raise DataError(what, fix="name a folder of photos instead, or say which count as labeled: --labeled 6")
     places = {record.id: place for place, record in enumerate(dataset.train)}
     known, free = (tuple(places[record.id] for record in records) for records in (first, rest))
-    return Pool(name, dataset.train, known, free, prepared, folder_of(dataset), dataset, _originals(dataset, note))
+    files, masks = _originals(dataset, note), manifest(dataset.root)["source"].get("masks", "")
+    return Pool(name, dataset.train, known, free, prepared, folder_of(dataset), dataset, files, masks)
 
 
 def of_folder(folder: Path, root: Path, out: Path, note: Note, progress: Progress) -> Pool:
@@ -100,8 +103,7 @@ def _originals(dataset: Dataset, note: Note) -> dict[str, Path]:
     if dataset.kind != "folder":
         return {}
     try:
-        found = gather(Folders.of(manifest(dataset.root)["source"]))
+        return to_train(Folders.of(manifest(dataset.root)["source"]))
     except DataError as error:
         note(f"the dataset's copies are picked, which may be smaller than your photos: {error.what}")
         return {}
-    return {source.id: source.image for source in (*found.labeled, *found.pool)}

@@ -150,9 +150,9 @@ def build_folder(folder: Path, name: str, given: Given, progress: Progress, befo
     """
     annotated = is_annotated(given.folders)
     if annotated:
-        masks = drawn(folder, given.folders, given.classes, given.told, progress)
+        masks = drawn(folder, given.folders, given.classes, given.told, progress, again=before is not None)
     else:
-        masks = Drawn(given.folders, read_classes(_needed(given.classes)), given.told, ())
+        masks = Drawn(given.folders, read_classes(_needed(given.classes, given.folders.masks)), given.told, ())
     meaning, sources = masks.classes, gather(masks.folders)
     tasks = [*sources.labeled, *sources.pool, *sources.val]
     how = _reading_masks(name, [*sources.labeled, *sources.val], meaning, masks.told, progress)
@@ -194,7 +194,7 @@ def build_folder(folder: Path, name: str, given: Given, progress: Progress, befo
     own = {f"not read in {path}:" for path in (given.folders.masks, given.folders.val_masks) if annotated}
     about = [line for line in sources.notes if not any(line.startswith(words) for words in own)]
     found = [*masks.notes, *how.notes[annotated:], *about, *ranged, *unread, *result.notes]
-    found += coverage(result.train, result.val, meaning.names)
+    found += coverage(result.train, result.val, meaning.names, annotated=annotated)
     kept = {record.id for record in (*result.train, *result.val)}
     left = sorted(task.id for task in tasks if task.id not in kept)
     if given.classes:
@@ -214,13 +214,16 @@ def _pascal(given: Given) -> Given:
         folders = replace(folders, masks=masks)
     if given.classes is None and not is_annotated(folders):
         places = (folders.masks / "labelmap.txt", folders.masks.parent / "labelmap.txt")
-        return replace(given, folders=folders, classes=_needed(next(filter(Path.is_file, places), None)))
+        found = _needed(next(filter(Path.is_file, places), None), given.folders.masks)
+        return replace(given, folders=folders, classes=found)
     return replace(given, folders=folders)
 
 
-def _needed(classes: Path | None) -> Path:
+def _needed(classes: Path | None, masks: Path) -> Path:
     if classes is None:
-        raise UsageError("--classes is missing", fix=f"{command('prepare', 'folder', '--help')} tells what it takes")
+        what, why = "--classes is missing", f"annotations name their classes, and {masks} holds none"
+        fix = f"--classes FILE, a class name per line; more: {command('prepare', 'folder', '--help')}"
+        raise UsageError(what, why=why, fix=fix)
     return classes
 
 

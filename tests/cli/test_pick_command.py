@@ -50,5 +50,6 @@ def test_exit_codes(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*words, "photos", "-n", "2"]) == 3
     said = capsys.readouterr()
     assert "photos: 2 of 3 photos" in said.out
-    assert "semiseg prepare folder --labeled photos --masks masks" in said.out
+    assert "then, with their masks: semiseg prepare folder --labeled photos --masks masks --name mine" in said.out
+    assert "draw them into masks/: annotations of LabelMe" in said.out
     assert "1 of 4 photos cannot be read" in said.err

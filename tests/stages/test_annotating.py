@@ -100,6 +100,33 @@ def test_yolo_counts_its_classes_from_zero(labels: np.ndarray, tmp_path: Path) -
     assert (folder / "labels" / "b.txt").read_text() == ""
 
 
+def test_ultralytics_finds_the_photos_beside_the_labels(labels: np.ndarray, tmp_path: Path) -> None:
+    """It looks for `train` beside data.yaml if that has no `path`; for labels where `images` is in a photo's path."""
+    (tmp_path / "photos" / "street").mkdir(parents=True)
+    Image.new("RGB", (80, 60), (7, 8, 9)).save(tmp_path / "photos" / "street" / "a.jpg")
+    for _ in range(2):  # what is there already is written anew
+        folder = write(tmp_path, "yolo", labels)
+    table = yaml.safe_load((folder / "data.yaml").read_text())
+    assert "path" not in table
+    photo = folder / table["train"] / "street" / "a.jpg"
+    assert photo.read_bytes() == (tmp_path / "photos" / "street" / "a.jpg").read_bytes()
+    assert Path(str(photo).replace("/images/", "/labels/")).with_suffix(".txt").is_file()
+
+
+def test_photos_are_copied_where_there_are_no_links(
+    labels: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*given: object) -> None:
+        raise OSError("no links here")
+
+    for name in ("street/a.jpg", "b.jpg"):
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "photos" / name).write_bytes(name.encode())
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    copied = write(tmp_path, "yolo", labels) / "images" / "street" / "a.jpg"
+    assert (copied.is_symlink(), copied.read_bytes()) == (False, b"street/a.jpg")
+
+
 def test_without_a_background_every_pixel_is_in_a_polygon(labels: np.ndarray, tmp_path: Path) -> None:
     names = ["road", "car", "tree"]
     table = json.loads((write(tmp_path, "coco", labels, names) / "annotations.json").read_text())

@@ -86,6 +86,9 @@ def test_a_classes_file_decides_about_order_and_what_counts(photos: Path, tmp_pa
     wanted = np.array([255, 1, 0], np.uint8)[scene(0)]
     assert np.array_equal(masks["a"], wanted)
     assert "count nowhere, for no class is called background" in " ".join(notes(dataset))
+    with pytest.raises(DataError, match="the labeled pixels are 'car'") as caught:
+        prepared(tmp_path, photos, folder, name="z", classes=classes(tmp_path, "car", "x"), told=Told(unknown="ignore"))
+    assert "a class called background" in caught.value.fix
     with pytest.raises(UsageError, match="how pixels of masks are read"):
         prepared(tmp_path, photos, folder, name="y", told=Told(first=1))
 
@@ -96,12 +99,21 @@ def test_an_update_takes_new_annotations(photos: Path, tmp_path: Path) -> None:
     (folder / "street" / "b.json").unlink()
     dataset, _ = prepared(tmp_path, photos, folder)
     assert len([*dataset.labeled, *dataset.val]) == 2
+    assert "1 image in photos without a mask: part of the unlabeled pool: street/b" in " ".join(
+        notes(dataset)
+    ).replace(f"{photos.parent}/", "")
     assert update_folder(tmp_path / "data", name="x")[1] == ["nothing changed in the folders of x"]
     (folder / "street" / "b.json").write_bytes(kept)
     dataset, said = update_folder(tmp_path / "data", name="x")
     assert {record.id for record in (*dataset.labeled, *dataset.val)} == {"a", "street/b", "street/c.d"}
     assert "images that have a mask now: street/b" in " ".join(said)
     assert dataset.classes == tuple(NAMES)
+    other = (folder / "a.json").read_text().replace('"tree"', '"bush"')
+    (folder / "a.json").write_text(other)
+    with pytest.raises(DataError, match="labels of no class") as caught:
+        update_folder(tmp_path / "data", name="x")
+    assert "'bush' (1 shapes); the classes are background, car, tree" in caught.value.why
+    assert "a new --name" in caught.value.fix
 
 
 def test_json_beside_the_photos(photos: Path, tmp_path: Path) -> None:

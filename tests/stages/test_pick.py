@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -180,20 +181,27 @@ def test_with_a_network(root: Path, photos: Path) -> None:
         run("shapes", 2, root, network=network)
 
 
-def test_the_users_own_files_are_what_is_picked(photos: Path, root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("annotated", [False, True])
+def test_the_users_own_files_are_what_is_picked(photos: Path, root: Path, tmp_path: Path, annotated: bool) -> None:
     masks = tmp_path / "masks"
+    masks.mkdir()
     for number in range(4):
-        masks.mkdir(exist_ok=True)
         mask = np.zeros((40, 60), np.uint8)
         mask[:, 30:] = 1
-        Image.fromarray(mask.T if number == 3 else mask).save(masks / f"{number}.png")
-    Path("classes.txt").write_text("a\nb\n")
+        if not annotated:
+            Image.fromarray(mask.T if number == 3 else mask).save(masks / f"{number}.png")
+        elif number < 3:
+            shape = {"label": "b", "points": [[30, 0], [60, 0], [60, 40], [30, 40]]}
+            (masks / f"{number}.json").write_text(json.dumps({"shapes": [shape]}))
+    Path("classes.txt").write_text("background\nb\n")
     prepare_folder(
         root, name="mine", labeled=photos / "near", masks=masks, unlabeled=photos / "far", classes=Path("classes.txt"),
         long_side=32,
     )  # fmt: skip
-    found = run("mine", 2, root)
-    assert all(Path(each["image"]).parent == photos / "far" for each in found["picked"])
+    found = run("mine", 4 + annotated, root)
+    wanted = {photos / "far" / f"{number}.png" for number in range(4, 8)} | {photos / "near" / "3.png"}
+    assert {Path(each["image"]) for each in found["picked"]} <= wanted
+    assert found["masks"] == str(masks)
     shutil.move(photos, tmp_path / "moved")
     said = list[str]()
     assert all("data/mine" in each["image"] for each in run("mine", 2, root, note=said.append)["picked"])

@@ -111,18 +111,26 @@ def usable(pool: Sequence[Copy | Refusal], asked: Sequence[Path]) -> tuple[list[
     return kept, [note + "; ".join(each.text for each in bad[:20]) + "; ..." * (len(bad) > 20)] if bad else []
 
 
-def coverage(train: Iterable[Record], val: Iterable[Record], classes: Sequence[str]) -> list[str]:
-    """Notes on classes that have no pixel. Raises DataError where all labeled pixels are of one class."""
+def coverage(
+    train: Iterable[Record], val: Iterable[Record], classes: Sequence[str], *, annotated: bool = False
+) -> list[str]:
+    """Notes on classes that have no pixel. Raises DataError where all labeled pixels are of one class.
+
+    annotated: the masks are drawn from annotations.
+    """
     notes = []
     for part, records in (("labeled", train), ("validation", val)):
         counts = [sum(column) for column in zip(*(record.pixels for record in records if record.mask), strict=True)]
         absent = [name for name, count in zip(classes, counts, strict=True) if not count]
         if part == "labeled" and len(absent) >= len(classes) - 1:
             there = "nothing" if len(absent) == len(classes) else next(name for name in classes if name not in absent)
+            fix = f"--map 255=1 if 255 stands for '{classes[1]}'; else look at the values in the masks"
+            if annotated:
+                fix = "a class called background in the classes file, which takes what lies in no shape"
             raise DataError(
                 f"the labeled pixels are {there if there == 'nothing' else repr(there)} and ignored ones only",
                 why=f"no pixel of {listed(absent)}{_of(absent, classes)}",
-                fix=f"--map 255=1 if 255 stands for '{classes[1]}'; else look at the values in the masks",
+                fix=fix,
             )
         if absent:
             notes.append(f"no pixel in the {part} images: {listed(absent)}{_of(absent, classes)}")

@@ -133,12 +133,7 @@ def gather(folders: Folders) -> Sources:
     if bare:
         notes.append(f"{images(bare)} in {folders.labeled} without a mask: part of the unlabeled pool: {listed(bare)}")
     taken = {source.id: source.image for source in labeled} | bare
-    pool, changed = dict[str, Path](), list[str]()
-    for number, folder in enumerate(folders.pools, 1):
-        role = f"unlabeled{number if number > 1 else ''}"
-        found, more = _distinct(taken | pool, folders.files(folder), role)
-        pool |= found
-        changed += more
+    pool, changed = _pool(folders, taken)
     val: list[Source] = []
     if folders.val and folders.val_masks:
         val, left, more = _with_masks(folders, folders.val, folders.val_masks)
@@ -151,6 +146,24 @@ def gather(folders: Folders) -> Sources:
     pool |= bare
     free = tuple(Source(id, path, None) for id, path in sorted(pool.items()))
     return Sources(tuple(labeled), free, tuple(val), (*notes, *changed, *folders.left_out()))
+
+
+def to_train(folders: Folders) -> dict[str, Path]:
+    """The images to train on by their ids, with a mask or without, of which no mask is looked for."""
+    annotated = annotation_files(folders.masks, folders.labeled)
+    found = folders.files(folders.labeled) if annotated else folders.images_and_masks(folders.labeled, folders.masks)[0]
+    return found | _pool(folders, found)[0]
+
+
+def _pool(folders: Folders, taken: dict[str, Path]) -> tuple[dict[str, Path], list[str]]:
+    """The images of the folders without masks, and what is worth a note. taken: those that are there before."""
+    pool, notes = dict[str, Path](), list[str]()
+    for number, folder in enumerate(folders.pools, 1):
+        role = f"unlabeled{number if number > 1 else ''}"
+        found, more = _distinct(taken | pool, folders.files(folder), role)
+        pool |= found
+        notes += more
+    return pool, notes
 
 
 def _with_masks(folders: Folders, images: Path, masks: Path) -> tuple[list[Source], dict[str, Path], list[str]]:

@@ -92,12 +92,15 @@ def _stamp(what: Ring | Stamp, fractions: bool, height: int, width: int, tally: 
     return filled(ring, height, width)
 
 
-def refuse_unknown(tally: Tally, names: Sequence[str]) -> None:
-    """Raise the DataError of labels that are no class."""
+def refuse_unknown(tally: Tally, names: Sequence[str], again: bool) -> None:
+    """Raise the DataError of labels that are no class. again: of a dataset that is there."""
     if tally.unknown:
         listed = ", ".join(f"'{label}' ({count} shapes)" for label, count in tally.unknown.most_common(12))
+        fix = "add them to the classes file, or --unknown ignore, so that their pixels count nowhere"
+        if again:
+            fix = "rename them in the annotations; or, as a dataset's classes stay, prepare a new one: a new --name"
         raise DataError(
             "annotations have labels of no class",
             why=f"{listed}; the classes are {', '.join(names[:12])}{', ...' * (len(names) > 12)}",
-            fix="add them to the classes file, or --unknown ignore, so that their pixels count nowhere",
+            fix=fix,
         )

@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from semiseg_cli.core.data.listing import look_below
+from semiseg_cli.core.data.listing import leads_to, look_below
 from semiseg_cli.core.data.names import decoded
 from semiseg_cli.core.errors import DataError
 from semiseg_cli.core.reading import TEXT, parse_json, read_bytes
 from semiseg_cli.core.sources import mistaken
 from semiseg_cli.core.sources.pairing import PHOTOS, parted
 from semiseg_cli.core.sources.polygons import coco, cvat, labelme, labelstudio, yolo
-from semiseg_cli.core.sources.polygons.shapes import Found
+from semiseg_cli.core.sources.polygons.shapes import Found, Shape
 
 SUFFIXES = (".json", ".xml", ".txt", ".yaml", ".yml")
 FORMATS = "COCO, LabelMe, CVAT for images 1.1, YOLO polygons, Label Studio"
-_YAML = (".yaml", ".yml")
+_MARKED, _YAML = (".json", ".xml"), (".yaml", ".yml")
 _TRIED = 100  # text files of a folder in which shapes are looked for
 _SORTED = ("LabelMe", "Label Studio")  # files without a list of classes
 
@@ -25,7 +25,7 @@ _SORTED = ("LabelMe", "Label Studio")  # files without a list of classes
 def annotation_files(masks: Path | None, images: Path | None) -> tuple[Path, ...]:
     """The files that may hold annotations where `masks` is one or holds some; none where image files are the masks.
 
-    A folder's image files are masks unless all are photos, or lie among the images and are no pairs with them.
+    A folder's image files are masks unless all are photos or lie in `images`, or both lie together and are no pairs.
     """
     if masks is None:
         return ()
@@ -33,21 +33,22 @@ def annotation_files(masks: Path | None, images: Path | None) -> tuple[Path, ...
         if masks.suffix.lower() not in SUFFIXES or not masks.is_file():
             return ()
         return (masks, *(sorted(masks.parent.rglob("*.txt")) if masks.suffix.lower() in _YAML else ()))
-    below = look_below(masks)
-    if images and masks.resolve() == images.resolve():
+    below, photos = look_below(masks).files, leads_to(images) if images else None
+    if photos == leads_to(masks):
         try:
-            parted(below.files, masks)
+            parted(below, masks)
             return ()
         except DataError:
             pass
-    elif any(path.suffix.lower() not in PHOTOS for path in below.files):
+    elif photos and not leads_to(masks).is_relative_to(photos):  # an export with its photos, or links to them
+        below = [path for path in below if not leads_to(path).is_relative_to(photos)]
+    if photos != leads_to(masks) and any(path.suffix.lower() not in PHOTOS for path in below):
         return ()
     found = (path for path in masks.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     visible = sorted(p for p in found if not any(part[0] == "." for part in p.relative_to(masks).parts))
-    marked = [path for path in visible if path.suffix.lower() in (".json", ".xml")]
-    if not marked and not any(_has_outlines(path) for path in visible[:_TRIED] if path.suffix.lower() == ".txt"):
-        return ()
-    return tuple(marked or visible)
+    texts = [path for path in visible if path.suffix.lower() == ".txt"]
+    marked = any(path.suffix.lower() in _MARKED for path in visible)
+    return tuple(visible) if marked or any(map(_has_outlines, texts[:_TRIED])) else ()
 
 
 def read_all(files: Sequence[Path], masks: Path) -> Found:
@@ -56,7 +57,7 @@ def read_all(files: Sequence[Path], masks: Path) -> Found:
     Raises DataError for files that are none, broken ones, files of several formats, and where there is no shape.
     """
     below = masks if masks.is_dir() else masks.parent
-    everything, wrong, strange = dict[str, Found](), list[str](), list[str]()
+    everything, wrong, strange = dict[str, Found](), list[str](), list[Path]()
     first, names = dict[str, Path](), list[str]()
     for path in files:
         try:
@@ -65,29 +66,37 @@ def read_all(files: Sequence[Path], masks: Path) -> Found:
             what = f"no entry {error}" if isinstance(error, KeyError) else str(error)
             wrong.append(f"{path}: {what}")
             continue
-        if found is None:
-            strange.append(str(path))
-            continue
-        first.setdefault(found.format, path)
-        everything.setdefault(found.format, Found(found.format)).add(found)
+        if found:
+            first.setdefault(found.format, path)
+            everything.setdefault(found.format, Found(found.format)).add(found)
+        elif path.suffix.lower() in _MARKED:
+            strange.append(path)
     if wrong:
         raise DataError(f"{len(wrong)} annotation files cannot be used", why="\n".join(wrong[:100]), fix="mend them")
+    if len(everything) > 1 and not _shapes_in(everything.get("YOLO")):
+        everything.pop("YOLO", None)  # empty text files say nothing
     if len(everything) > 1:
-        why = "; ".join(f"{format}: {path}" for format, path in first.items())
-        fix = f"--masks {next(iter(first.values()))}, or a folder of one format"
+        why = "; ".join(f"{format}: {first[format]}" for format in everything)
+        fix = f"--masks {first[next(iter(everything))]}, or a folder of one format"
         raise DataError(f"{masks} holds annotations of several formats", why=why, fix=fix)
     if not everything:
         fix = mistaken.of_json(masks) or f"export {FORMATS}"
-        raise DataError(f"{masks} holds no annotations that are read", why=", ".join(strange[:5]), fix=fix)
+        raise DataError(f"{masks} holds no annotations that are read", why=", ".join(map(str, files[:5])), fix=fix)
     (found,) = everything.values()
+    found.strange = strange
     if found.format == "YOLO":
         found.classes = names or _beside(below)
+        found.images = [yolo.named(image, found.classes) for image in found.images] if found.classes else found.images
     if found.format in _SORTED:
         found.classes.sort()
-    if not any(shape.label is not None for image in found.images for shape in image.shapes):
+    if not any(shape.label is not None for shape in _shapes_in(found)):
         why = "; ".join(f"{count} {what}" for what, count in found.left.items()) or "no image has a shape"
         raise DataError(f"{masks} holds no outlines", why=why, fix="export outlines (segmentation), not boxes")
     return found
+
+
+def _shapes_in(found: Found | None) -> list[Shape]:
+    return [shape for image in found.images for shape in image.shapes] if found else []
 
 
 def _read(path: Path, name: str, names: list[str]) -> Found | None:
@@ -95,7 +104,7 @@ def _read(path: Path, name: str, names: list[str]) -> Found | None:
     suffix = path.suffix.lower()
     if suffix in _YAML:
         names += [each for each in _yaml_names(path) if each not in names]
-        return Found("YOLO")
+        return None
     if suffix == ".xml":
         return cvat.read(path, cvat.parsed(read_bytes(path, TEXT)), name)
     text = decoded(read_bytes(path, 1 << 31))
@@ -124,8 +133,8 @@ def _yaml_names(path: Path) -> list[str]:
 
 
 def _beside(folder: Path) -> list[str]:
-    """Names of YOLO's classes from the first file of them in a folder or the one above; empty for none."""
-    for place in (folder, folder.parent):
+    """Names of YOLO's classes from the nearest file of them, in a folder or the two above; empty for none."""
+    for place in (folder, *list(folder.absolute().parents)[:2]):
         for name in ("data.yaml", "classes.txt", "obj.names"):
             if (file := place / name).is_file():
                 lines = decoded(read_bytes(file, 1 << 16)).splitlines()

@@ -1,4 +1,4 @@
-"""LabelMe's JSON, a file for each image: polygons, rectangles, circles and masks; lines and points have no area."""
+"""LabelMe's JSON, a file for each image: polygons, rectangles, turned or not, circles, masks; lines have no area."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def read(path: Path, table: dict[str, Any], name: str) -> Found:
                 shapes.append(Shape(label, ellipse(points[0][0], points[0][1], radius, radius)))
             elif kind == "rectangle" and len(points) == 2:
                 shapes.append(Shape(label, rectangle(*points.min(axis=0), *points.max(axis=0))))
-            elif kind in ("polygon", "rectangle"):
+            elif kind in ("polygon", "rectangle", "oriented_rectangle"):
                 shapes.append(Shape(label, points))
             else:
                 found.left[f"of kind {kind}"] += 1
-        except (ValueError, TypeError, OSError) as error:
+        except (ValueError, TypeError) as error:
             raise ValueError(f"shape {number}: {error}") from error
     names = [str(Path(name).with_suffix(""))]
     if table.get("imagePath"):
@@ -47,6 +47,9 @@ def read(path: Path, table: dict[str, Any], name: str) -> Found:
 
 def _mask(data: str, points: Any) -> Stamp:
     """A PNG that covers a box of pixels, the last included."""
-    left, top = (round(value) for value in points.min(axis=0))
-    with Image.open(io.BytesIO(base64.b64decode(data)), formats=["PNG"]) as image:
-        return Stamp(top, left, np.asarray(image.convert("L")) > 0)
+    left, top = (int(value) for value in points.min(axis=0))  # LabelMe cuts off what a mask was moved by
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(data)), formats=["PNG"]) as image:
+            return Stamp(top, left, np.asarray(image.convert("L")) > 0)
+    except Exception as error:  # Pillow's decoders raise anything on damaged files
+        raise ValueError(f"its mask is no PNG: {error}") from error

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 
+from semiseg_cli.core.data.listing import suffixes
 from semiseg_cli.core.sources.polygons import rle
 from semiseg_cli.core.sources.polygons.outlines import Stamp, ellipse, rectangle, rotated
 from semiseg_cli.core.sources.polygons.shapes import Annotated, Found, Shape, ring, size
@@ -25,17 +28,23 @@ def read(path: Path, tasks: list[dict[str, Any]], name: str) -> Found:
     for number, task in enumerate(tasks):
         try:
             data, regions = _regions(task, found)
-            photo = next((value for value in data.values() if isinstance(value, str) and "." in value), "")
             shapes, there = list[Shape](), None
             for region in regions:
                 there = size(region.get("original_height"), region.get("original_width")) or there
                 shapes += _shapes(region, there, found)
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"task {task.get('id', number)}: {error}") from error
-        file = photo.split("?d=")[-1].split("?")[0].rpartition("/")[2]
-        uploaded = file[9:] if file[8:9] == "-" and all(letter in "0123456789abcdef" for letter in file[:8]) else file
-        found.images.append(Annotated(tuple(dict.fromkeys((file, uploaded))), there, shapes, path))
+        found.images.append(Annotated(_names(data), there, shapes, path))
     return found
+
+
+def _names(data: dict[str, Any]) -> tuple[str, ...]:
+    """The path of a task's photo in its address, or below the storage that `?d=` names; and as it was before Label
+    Studio set eight digits before the name of a file that was uploaded."""
+    texts = [unquote(each.split("?d=")[-1].split("?")[0]) for each in data.values() if isinstance(each, str)]
+    photos = [text for text in texts if Path(text).suffix.lower() in suffixes()]
+    photo = next(iter(photos or [text for text in texts if "." in text]), "").replace("\\", "/")
+    return tuple(dict.fromkeys((photo, re.sub(r"(^|/)[0-9a-f]{8}-(?=[^/]+$)", r"\1", photo))))
 
 
 def _regions(task: dict[str, Any], found: Found) -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -45,9 +45,9 @@ def filled(ring: Ring, height: int, width: int) -> Stamp:
     row = np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count) + first[edge]
     part = (row + 0.5 - y1[edge]) / (y2[edge] - y1[edge])
     column = np.clip(np.ceil(x1[edge] + part * (x2[edge] - x1[edge]) - 0.5), left, right).astype(np.int64)
-    wide = right - left + 1
-    flips = np.bincount((row - top) * wide + column - left, minlength=(bottom - top) * wide).reshape(-1, wide)
-    return Stamp(top, left, np.bitwise_xor.accumulate(flips % 2 == 1, axis=1)[:, :-1])
+    flips = np.zeros((bottom - top, right - left + 1), bool)
+    np.logical_xor.at(flips, (row - top, column - left), True)
+    return Stamp(top, left, np.logical_xor.accumulate(flips, axis=1)[:, :-1])
 
 
 def rectangle(left: float, top: float, right: float, bottom: float) -> Ring:

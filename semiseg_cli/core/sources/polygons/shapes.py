@@ -37,12 +37,14 @@ class Annotated:
 
 @dataclass
 class Found:
-    """All that files of one format say. left: shapes that have no area or no outline, by kind."""
+    """All that files of one format say. left: shapes that have no area or no outline, by kind. strange: JSON and XML
+    files beside them that are no annotations."""
 
     format: str
     images: list[Annotated] = field(default_factory=list)
     classes: list[str] = field(default_factory=list)
     left: Counter[str] = field(default_factory=Counter)
+    strange: list[Path] = field(default_factory=list)
 
     def add(self, other: Found) -> None:
         self.images += other.images
@@ -52,7 +54,10 @@ class Found:
 
 def ring(points: Any) -> Ring:
     """Corners (N, 2) from pairs or a flat list of numbers. Raises ValueError for anything else."""
-    corners = np.asarray(points, np.float64)
+    try:
+        corners = np.asarray(points, np.float64)
+    except (ValueError, TypeError):
+        corners = np.full((), np.nan)
     if corners.ndim == 1 and len(corners) % 2 == 0:
         corners = corners.reshape(-1, 2)
     if corners.ndim != 2 or corners.shape[1] != 2 or not (np.abs(corners) < 1e7).all():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -122,10 +123,14 @@ def cvat(folder: Path, classes: Classes) -> Iterator[Write]:
 
 @contextmanager
 def yolo(folder: Path, classes: Classes) -> Iterator[Write]:
-    """`labels/<image>.txt`, a polygon a line in fractions of the image's sides, and `data.yaml` with the names."""
+    """`labels/<image>.txt`, a polygon a line in fractions of the image's sides, and `data.yaml` with the names.
+
+    Ultralytics looks for labels beside `images/`, where links to the photos lie, or copies on a disk without links; and
+    for that folder beside `data.yaml`, for want of a `path`, which it would take from where it runs.
+    """
     places = {label: place for place, label in enumerate(classes.names)}
     names = "".join(f"  {places[label]}: {_json(name)}\n" for label, name in classes.names.items())
-    write_text(folder / "data.yaml", f"path: .\ntrain: images\nval: images\nnames:\n{names}")
+    write_text(folder / "data.yaml", f"train: images\nval: images\nnames:\n{names}")
 
     def write(drawn: Drawn) -> None:
         lines = [
@@ -135,8 +140,18 @@ def yolo(folder: Path, classes: Classes) -> Iterator[Write]:
         path = (folder / "labels" / drawn.name).with_suffix(".txt")
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, "".join(lines))
+        _place(drawn.photo, folder / "images" / drawn.name)
 
     yield write
+
+
+def _place(photo: Path, there: Path) -> None:
+    there.parent.mkdir(parents=True, exist_ok=True)
+    there.unlink(missing_ok=True)
+    try:
+        there.symlink_to(photo.resolve())
+    except OSError:
+        shutil.copyfile(photo, there)
 
 
 WRITERS: Mapping[str, Callable[[Path, Classes], AbstractContextManager[Write]]] = {

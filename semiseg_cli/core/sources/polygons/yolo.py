@@ -3,7 +3,8 @@ by number and its corners in fractions of the image's sides. Names stand in `dat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,17 @@ def read(path: Path, text: str, name: str) -> Found:
             shapes.append(Shape(int(words[0]), values))
     found.images.append(Annotated((str(Path(name).with_suffix("")),), None, shapes, path, fractions=True))
     return found
+
+
+def named(image: Annotated, names: Sequence[str]) -> Annotated:
+    """With the names of `data.yaml` in place of numbers; a number beyond them stays, as a name of no class."""
+    shapes = [
+        replace(shape, label=names[shape.label] if shape.label < len(names) else str(shape.label))
+        if isinstance(shape.label, int)
+        else shape
+        for shape in image.shapes
+    ]
+    return replace(image, shapes=shapes)
 
 
 def names_in(table: Any) -> list[str]:

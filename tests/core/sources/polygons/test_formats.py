@@ -100,9 +100,7 @@ def labelstudio_min() -> dict[str, str]:
 
 
 def drawn(folder: Path, files: dict[str, str]) -> tuple[list[str], np.ndarray]:
-    for name, text in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text, encoding="utf-8")
+    written(folder, files)
     found = read_all(annotation_files(folder, None), folder)
     matched, lone = match(found.images, ["a", "b"])
     assert not lone
@@ -114,6 +112,58 @@ def test_every_format_gives_the_same(files: Callable[[], dict[str, str]], wanted
     classes, mask = drawn(tmp_path, files())
     assert classes == NAMES
     assert np.array_equal(mask, wanted)
+
+
+def written(folder: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_numbers_of_yolo_are_what_its_own_file_names(tmp_path: Path, wanted: np.ndarray) -> None:
+    """Whatever the order of the classes that are asked for; and so in an export whose names lie two folders up."""
+    lines = yolo()["labels/a.txt"]
+    written(tmp_path, {"data.yaml": "names: [car, tree]\n", "train/labels/a.txt": f"7 0 0 1 0 1 1\n{lines}\n"})
+    found = read_all(annotation_files(tmp_path / "train" / "labels", None), tmp_path / "train" / "labels")
+    mask, tally = draw(found.images[0], (HEIGHT, WIDTH), ["tree", "car", *"cdefgh"])
+    assert tally.unknown == {"7": 1}
+    assert np.array_equal(mask[wanted != EMPTY], 1 - wanted[wanted != EMPTY])
+
+
+def test_what_lies_beside_yolos_files(tmp_path: Path, wanted: np.ndarray) -> None:
+    """Label Studio exports notes with them; photos are no masks."""
+    files = yolo() | {"notes.json": '{"categories": [], "info": {}}', "classes.txt": "car\ntree\n"}
+    assert np.array_equal(drawn(tmp_path, files)[1], wanted)
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "images" / "a.png")
+    assert annotation_files(tmp_path, None) == ()
+    found = read_all(annotation_files(tmp_path, tmp_path / "images"), tmp_path)
+    assert [path.name for path in found.strange] == ["notes.json"]
+    assert np.array_equal(draw(found.images[0], (HEIGHT, WIDTH), NAMES)[0], wanted)
+
+
+def test_formats_that_are_mixed(tmp_path: Path, wanted: np.ndarray) -> None:
+    for number, files in enumerate((labelme() | {"b.txt": ""}, cvat() | {"x.yaml": "names: [a, b]"})):
+        assert np.array_equal(drawn(tmp_path / str(number), files)[1], wanted)  # an empty file says nothing
+    for number, files in enumerate((labelme() | yolo(), cvat() | yolo(), coco() | labelstudio())):
+        with pytest.raises(DataError, match="several formats"):
+            drawn(tmp_path / f"mixed{number}", files)
+
+
+@pytest.mark.parametrize(
+    ("address", "photo"),
+    [
+        ("/data/local-files/?d=my%20photos/x/a.jpg", "x/a"), ("s3://bucket/x/a.jpg?token=b.c", "x/a"),
+        ("/data/upload/1/0123abcd-b.jpg", "b"), ("photos\\x\\a.jpg", "x/a"), ("feedcafe-a.jpg", "feedcafe-a"),
+    ],
+)  # fmt: skip
+def test_the_photo_of_a_task(address: str, photo: str, tmp_path: Path) -> None:
+    (task,) = json.loads(labelstudio()["x.json"])
+    task["data"] = {"by": "Dr. Who", "image": address}
+    written(tmp_path, {"x.json": json.dumps([task])})
+    found = read_all(annotation_files(tmp_path, None), tmp_path)
+    assert list(match(found.images, ["b", "x/a", "y/a", "feedcafe-a"])[0]) == [photo]
 
 
 def blob(seed: int = 0) -> np.ndarray:
@@ -219,6 +269,33 @@ def test_boxes_and_circles_that_people_draw(tmp_path: Path) -> None:
     assert np.array_equal(mask, np.where(inside, 0, EMPTY))
 
 
+def test_shapes_of_labelme_that_are_turned_or_broken(tmp_path: Path) -> None:
+    shape = {"label": "tree", "shape_type": "oriented_rectangle", "points": TREE[:2] + CAR[2:]}
+    table = {"shapes": [shape], "imageHeight": HEIGHT, "imageWidth": WIDTH}
+    y, x = np.mgrid[:HEIGHT, :WIDTH] + 0.5
+    inside = shapely.contains_xy(shapely.Polygon(shape["points"]), x, y)
+    assert np.array_equal(drawn(tmp_path / "a", {"a.json": json.dumps(table)})[1], np.where(inside, 1, EMPTY))
+    file = io.BytesIO()
+    Image.new("L", (4, 4)).save(file, "PNG")
+    for number, data in enumerate((file.getvalue()[:30], file.getvalue()[:42], b"GIF89a", b"")):
+        mask = {"label": "tree", "shape_type": "mask", "points": [[3, 3], [6, 6]]}
+        table["shapes"] = [shape, mask | {"mask": base64.b64encode(data).decode()}]
+        with pytest.raises(DataError) as caught:
+            drawn(tmp_path / str(number), {"a.json": json.dumps(table)})
+        assert "a.json: shape 1: its mask is no PNG" in caught.value.why
+
+
+@pytest.mark.parametrize(
+    "points", [[[1, 2], [3]], [[1, 2, 3]], "corners", [["a", "b"]], None, [[1, 2], [3, None]], [1e9, 2]]
+)
+def test_what_is_no_corner(points: Any, tmp_path: Path) -> None:
+    table = {"shapes": [{"label": "tree", "points": points}], "imageHeight": HEIGHT, "imageWidth": WIDTH}
+    with pytest.raises(DataError) as caught:
+        drawn(tmp_path, {"a.json": json.dumps(table)})
+    assert "a.json: shape 0: " in caught.value.why
+    assert "are no corners" in caught.value.why
+
+
 def image(*names: str) -> Annotated:
     return Annotated(names, None, (), Path("x.json"))
 
@@ -241,6 +318,6 @@ def test_a_folder_of_masks_holds_no_annotations(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("drawn by Ann\n")
     assert annotation_files(tmp_path, None) == ()
     (tmp_path / "a.json").write_text("{}")
-    assert len(annotation_files(tmp_path, None)) == 1
+    assert annotation_files(tmp_path, None)[0] == tmp_path / "a.json"
     Image.new("L", (4, 4)).save(tmp_path / "a.png")
     assert annotation_files(tmp_path, None) == ()
