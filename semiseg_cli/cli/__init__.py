@@ -40,6 +40,7 @@ from semiseg_cli.cli import (
     train,
     viz,
 )
+from semiseg_cli.core.errors import UsageError
 
 IN_USE = (
     "demo", "prepare", "check", "pick", "split", "pair", "probe", "train", "compare", "runs", "eval", "viz", "report",
@@ -55,14 +56,15 @@ class Commands(TyperGroup):
 
 
 class Command(TyperCommand):
-    """A command that says so where an option of one value is given twice: the first would be lost without a word."""
+    """A command that refuses an option of one value that is given twice: one of them would be lost."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not ctx.resilient_parsing:  # which completion does
             given = self.make_parser(ctx).parse_args(args=list(args))[2]
             for option in dict.fromkeys(each for each in given if isinstance(each, TyperOption)):
                 if given.count(option) > 1 and not (option.multiple or option.is_flag or option.count):
-                    console.warn(f"{option.opts[0]} is given {given.count(option)} times; the last one counts")
+                    what = f"{option.opts[0]} is given {given.count(option)} times, and takes one value"
+                    raise UsageError(what, fix=f"one of them, or {ctx.command_path} --help")
         return super().parse_args(ctx, args)
 
 

@@ -66,12 +66,17 @@ def _text(found: dict[str, Any]) -> list[str | Table]:
     lines = [
         f"{found['data']}: {images['labeled']} labeled and {images['unlabeled']} unlabeled images, "
         f"{images['val']} for validation{val[found['val_is_published']]}",
-        f"sizes: {found['sizes']['smallest']} to {found['sizes']['largest']} pixels",
+        f"sizes: {_range(found['sizes'])} pixels",
     ]
     if partition:
         lines.append(f"partition: {partition['name']}; {partition['unlabeled']} unlabeled")
     end = [] if found["problems"] else ["nothing is wrong"]
     return [*lines, table, *end]
+
+
+def _range(sizes: dict[str, str]) -> str:
+    least, most = sizes["smallest"], sizes["largest"]
+    return f"all {least}" if least == most else f"{least} to {most}"
 
 
 def _findings(findings: list[dict[str, str]]) -> list[str]:

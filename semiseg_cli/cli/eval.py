@@ -10,7 +10,7 @@ import typer
 from semiseg_cli.cli import console, options
 from semiseg_cli.cli.complete import complete_data
 from semiseg_cli.cli.options import DATA, HOW, OUTPUT
-from semiseg_cli.core.errors import CheckFailed
+from semiseg_cli.core.errors import CheckFailed, counted
 from semiseg_cli.core.finding import find_network
 from semiseg_cli.core.inference.metrics import HEADLINE, METRICS, Asked
 
@@ -124,6 +124,6 @@ def _percent(value: float | None) -> str:
 def _what(found: dict[str, Any]) -> str:
     window = f"windows of {found['window']} px" if found["window"] else "whole images"
     return (
-        f"{found['images']} images of {found['data']} {found['split']}, {window}\n"
+        f"{counted(found['images'], 'image')} of {found['data']} {found['split']}, {window}\n"
         f"{found['checkpoint']}: {found['method']}, step {found['step']}, {found['partition']}"
     )

@@ -9,6 +9,7 @@ import typer
 
 from semiseg_cli.cli import console, options
 from semiseg_cli.cli.options import DATA
+from semiseg_cli.core.errors import counted
 from semiseg_cli.core.partitions import WAYS
 from semiseg_cli.core.settings import DataConfig, ModelConfig, doc
 
@@ -59,7 +60,7 @@ def pair(
         progress=console.progress,
         note=console.note,
     )
-    done = "found before" if found["cached"] else f"{found['encoded']} images encoded"
+    done = "found before" if found["cached"] else f"{counted(found['encoded'], 'image')} encoded"
     lines = (
         f"{found['data']}: the {found['k']} nearest of {found['labeled']} labeled images for each of "
         f"{found['unlabeled']} unlabeled ones",

@@ -11,6 +11,7 @@ from semiseg_cli.cli import console, options
 from semiseg_cli.cli.options import DATA, OUTPUT, TRAIN
 from semiseg_cli.cli.screen import Screen, duration
 from semiseg_cli.core.commands import command
+from semiseg_cli.core.errors import counted
 from semiseg_cli.core.partitions import WAYS
 from semiseg_cli.core.settings import DataConfig, ModelConfig, TrainConfig, doc
 
@@ -91,7 +92,7 @@ def probe(
 
 def _summary(found: dict[str, Any], root: Path) -> str:
     features, last = found["features"], found["last"]
-    took = f"features of {features['computed']} images in {duration(features['seconds'])}"
+    took = f"features of {counted(features['computed'], 'image')} in {duration(features['seconds'])}"
     lines = [
         f"{found['run']}: {found['head']} on {found['encoder']}, {found['partition']}",
         f"{took}, the head in {duration(found['head_seconds'])}",

@@ -9,7 +9,7 @@ import typer
 
 from semiseg_cli.cli import console, options
 from semiseg_cli.cli.options import DATA, OUTPUT
-from semiseg_cli.core.errors import UsageError
+from semiseg_cli.core.errors import UsageError, counted
 from semiseg_cli.core.finding import find
 
 WHAT = "What to show"
@@ -74,5 +74,5 @@ def viz(
     found = visualize(
         source, asked[0], root=root, count=count, seed=seed, out=out, device=device, progress=console.progress
     )
-    shown = f"{len(found['images'])} images of {source}"
+    shown = f"{counted(len(found['images']), 'image')} of {source}"
     console.result("viz", found, "\n".join([shown, *found["sheets"], found["page"]]), json)

@@ -83,3 +83,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
     guess = f"did you mean '{close[0]}'? " if close else ""
     return f"{guess}(known: {', '.join(names)})"
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 mask`, `2 masks`, `1,024 masks`."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"

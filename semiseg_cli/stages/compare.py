@@ -15,7 +15,7 @@ from typing import Any
 
 from semiseg_cli.core import runs
 from semiseg_cli.core.data.cores import cores
-from semiseg_cli.core.errors import DataError, Interrupted
+from semiseg_cli.core.errors import DataError, Interrupted, counted
 from semiseg_cli.core.files import STATE, write_text
 from semiseg_cli.core.machine import free_memory
 from semiseg_cli.core.owner import NAME as OWNER
@@ -60,7 +60,7 @@ def compare(
         _await(every, note)
         open_cells = [cell for cell in every if result_of(cell.run) is None]
         if len(open_cells) < len(every):
-            note(f"{len(every) - len(open_cells)} of {len(every)} runs are done")
+            note(f"{len(every) - len(open_cells)} of {counted(len(every), 'run')} are done")
         if open_cells:
             costs = _costs(open_cells, progress)
             together = at_once or carried(max((x["peak_memory_bytes"] for x in costs.values()), default=0), cuda)
@@ -143,13 +143,14 @@ def _foretell(cells: Sequence[Cell], costs: dict[str, Any], together: int, note:
     for kind in dict.fromkeys(map(_kind, cells)):
         count = sum(_kind(cell) == kind for cell in cells)
         if kind not in costs:
-            note(f"{kind}: {count} runs of minutes")
+            note(f"{kind}: {counted(count, 'run')} of minutes")
             continue
         each, memory = costs[kind]["estimated_hours"], costs[kind]["peak_memory_bytes"]
         hours += count * each
-        note(f"{kind}: {count} runs of {60 * each:.1f} minutes and {memory / 2**30:.1f} GiB")
+        note(f"{kind}: {counted(count, 'run')} of {60 * each:.1f} minutes and {memory / 2**30:.1f} GiB")
     time = f"{60 * hours / together:.0f} minutes" if hours / together < 2 else f"{hours / together:.1f} hours"
-    note(f"{len(cells)} runs, {together} at a time: about {time} if they do not slow each other, without evaluations")
+    many = f"{counted(len(cells), 'run')}, {together} at a time"
+    note(f"{many}: about {time} if they do not slow each other, without evaluations")
 
 
 def _run(

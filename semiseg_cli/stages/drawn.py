@@ -11,7 +11,7 @@ from semiseg_cli.core.data.imaging import orientation, write_image
 from semiseg_cli.core.data.names import listed
 from semiseg_cli.core.data.photos import image_size
 from semiseg_cli.core.data.spec import IGNORE
-from semiseg_cli.core.errors import DataError, UsageError
+from semiseg_cli.core.errors import DataError, UsageError, counted
 from semiseg_cli.core.sources.classes import Classes, read_classes
 from semiseg_cli.core.sources.drawn import STORED
 from semiseg_cli.core.sources.folder import Folders
@@ -148,13 +148,14 @@ def _draw_all(
         more = [f"... and {len(wrong) - 100} more"] * (len(wrong) > 100)
         fix = "annotate each photo at its size, or bring the photos that were annotated"
         why = "\n".join([*wrong[:100], *more])
-        raise DataError(f"{len(wrong)} annotations do not fit their photos", why=why, fix=fix)
+        raise DataError(f"{counted(len(wrong), 'annotation')} do not fit their photos", why=why, fix=fix)
     tally = Tally(left=found.left)
     for each in done:
         assert isinstance(each, Tally)
         tally.add(each)
     shapes = sum(len(image.shapes) for _, image in tasks)
-    notes = [f"masks are drawn from {found.format} annotations in {masks}: {shapes} shapes in {len(tasks)} images"]
+    many = f"{counted(shapes, 'shape')} in {counted(len(tasks), 'image')}"
+    notes = [f"masks are drawn from {found.format} annotations in {masks}: {many}"]
     if empty:
         notes.append(f"{len(empty)} annotated images have no shape and are taken as not yet annotated: {listed(empty)}")
     if found.strange:
@@ -178,8 +179,8 @@ def _said(tally: Tally) -> list[str]:
     notes = []
     if tally.overlaps:
         notes.append(
-            f"shapes of different classes overlap in {tally.overlaps} images: the later in the file (of CVAT: the "
-            "higher z-order) covers the earlier"
+            f"shapes of different classes overlap in {counted(tally.overlaps, 'image')}: the later in the file (of CVAT: "
+            "the higher z-order) covers the earlier"
         )
     if tally.unknown:
         notes.append(f"labels of no class count nowhere: {', '.join(tally.unknown)}")

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from semiseg_cli.core.data.photos import reduced
-from semiseg_cli.core.errors import DataError, UsageError
+from semiseg_cli.core.errors import DataError, UsageError, counted
 from semiseg_cli.core.files import write_text
 from semiseg_cli.core.partitions.picking import Floats, Picks, squares
 from semiseg_cli.core.viz.palette import PAPER
@@ -89,5 +89,5 @@ def write_sheet(out: Path, pool: Pool, rows: Sequence[int], x_ND: Floats, picks:
         said = f"stands for {many}" if len(others) else "like no other"
         said += f"; {twins} of the same picture" * (twins > 0)
         shown.append(Row(f"{number + 1}. {pool.records[rows[row]].id}: {said}", tiles))
-    title = f"{len(shown)} photos to label next, of {pool.name}"
+    title = f"{counted(len(shown), 'photo')} to label next, of {pool.name}"
     return write(Gallery(title, rule, COLUMNS, shown, Legend((), np.zeros((0, 3), np.uint8), ""), BOX), out, "sheet")

@@ -155,7 +155,10 @@ def build_folder(folder: Path, name: str, given: Given, progress: Progress, befo
         masks = Drawn(given.folders, read_classes(_needed(given.classes, given.folders.masks)), given.told, ())
     meaning, sources = masks.classes, gather(masks.folders)
     tasks = [*sources.labeled, *sources.pool, *sources.val]
-    how = _reading_masks(name, [*sources.labeled, *sources.val], meaning, masks.told, progress)
+    told = masks.told
+    if before and told.first is None and not meaning.values:
+        told = replace(told, first=0)  # as was decided when there was nothing to update
+    how = _reading_masks(name, [*sources.labeled, *sources.val], meaning, told, progress)
     asked = before.levels if before else given.levels
     levels, ranged = range_of([task.image for task in tasks], asked, on_all_cores)
     earlier, made = Earlier(before), dict[str, tuple[str, bytes]]()

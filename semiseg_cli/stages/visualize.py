@@ -13,7 +13,7 @@ import numpy as np
 
 from semiseg_cli.core import runs
 from semiseg_cli.core.commands import command
-from semiseg_cli.core.errors import CheckpointError, DataError, UsageError, did_you_mean
+from semiseg_cli.core.errors import CheckpointError, DataError, UsageError, counted, did_you_mean
 from semiseg_cli.core.files import STATE, network_of, write_bytes, write_text
 from semiseg_cli.core.places import find_root
 from semiseg_cli.core.training.distributed import join
@@ -59,7 +59,7 @@ def visualize(
     if kind not in KINDS:
         raise UsageError(f"there are no pictures called '{kind}'", fix=did_you_mean(kind, KINDS))
     if count < 1:
-        raise UsageError(f"{count} images are not possible: at least 1", fix="--n 12")
+        raise UsageError(f"{counted(count, 'image')} are not possible: at least 1", fix="--n 12")
     folder = out or (source if source.is_dir() else source.parent) / "samples"
     _refuse_unwritable(folder)
     if kind in OF_NETWORK:
@@ -161,8 +161,8 @@ def _augment(session: Session, step: int, count: int, seed: int) -> tuple[Galler
     rows = [Row(record.id, list(tiles(views))) for record, views in found]
     columns = [name for view in found[0][1] for name in (f"{view.name} view", f"its {taught}")]
     plan = session.plan
-    subtitle = f"{session.dataset.name}: {len(rows)} images, crops of {plan.crop} px, scale {plan.scale[0]:g} to "
-    subtitle += f"{plan.scale[1]:g}; labels follow the crops, flips and CutMix"
+    subtitle = f"{session.dataset.name}: {counted(len(rows), 'image')}, crops of {plan.crop} px, "
+    subtitle += f"scale {plan.scale[0]:g} to {plan.scale[1]:g}; labels follow the crops, flips and CutMix"
     gallery = Gallery(f"Views that {session.config.title} trains on", subtitle, columns, rows, legend)
     images = [{"id": record.id, "views": [view.name for view in views]} for record, views in found]
     return gallery, {"method": session.config.title, "step": step, "images": images}

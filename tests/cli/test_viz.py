@@ -44,7 +44,7 @@ def test_no_argument_means_the_newest_run_and_its_pseudo_labels(
     assert main(["viz", "--runs-root", str(tmp_path)]) == 0
     assert (asked["source"], asked["kind"], asked["out"], asked["count"], asked["seed"]) == (run, "pseudo", None, 12, 0)
     said = capsys.readouterr()
-    assert said.out.splitlines() == [f"1 images of {run}", "s/pseudo-1.png", "s/pseudo.html"]
+    assert said.out.splitlines() == [f"1 image of {run}", "s/pseudo-1.png", "s/pseudo.html"]
     assert f"the newest run with a resume state: {run}" in said.err
 
 

@@ -205,7 +205,7 @@ def test_what_can_be_left_out_is_said(photos: Path, tmp_path: Path) -> None:
     (folder / "annotations.json").write_text(json.dumps(table))
     dataset, masks = prepared(tmp_path, photos, folder)
     said = " ".join(notes(dataset))
-    for words in ("1 of fewer than three corners", "1 outside of the image", "overlap in 1 images", "gone.jpg"):
+    for words in ("1 of fewer than three corners", "1 outside of the image", "overlap in 1 image:", "gone.jpg"):
         assert words in said
     wanted = scene(0)
     wanted[10:40, 10:30] = 2

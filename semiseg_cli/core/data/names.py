@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from semiseg_cli.core.errors import DataError, UsageError
+from semiseg_cli.core.errors import DataError, UsageError, counted
 from semiseg_cli.core.reading import read_bytes
 
 _ENDING = r"\.(?:jpe?g|png|bmp|tiff?|webp|ppm|pgm|gif|heic|heif|hif|avif|jfif|mat)"
@@ -108,4 +108,4 @@ def listed(ids: Collection[str], most: int = 5) -> str:
 
 def images(ids: Collection[Any]) -> str:
     """How many they are: `1 image`, `2 images`."""
-    return f"{len(ids)} image{'s' * (len(ids) != 1)}"
+    return counted(len(ids), "image")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from semiseg_cli.core.data.imaging import orientation
 from semiseg_cli.core.data.photos import opened
-from semiseg_cli.core.errors import DataError
+from semiseg_cli.core.errors import DataError, counted
 from semiseg_cli.core.sources.remedies import some
 from semiseg_cli.core.sources.survey import Seen
 
@@ -67,7 +67,7 @@ def turns(masks: Sequence[Turned], asked: str) -> tuple[Mapping[Path, int], list
         proofs = {mask.proof: mask for mask in group if mask.proof}
         if len(proofs) == 2 and open_ and not asked:
             raise DataError(
-                f"{len(open_)} masks of turned photos may be drawn on the stored or on the upright pixels",
+                f"{counted(len(open_), 'mask')} of turned photos may be drawn on the stored or on the upright pixels",
                 why=f"by its size {proofs[STORED].mask} is drawn on the stored ones, {proofs[UPRIGHT].mask} on the "
                 f"upright ones; it tells nothing of {some([str(mask.mask) for mask in open_])}",
                 fix="--mask-orientation upright if they are as photo programs show the photos, else stored",
@@ -77,8 +77,8 @@ def turns(masks: Sequence[Turned], asked: str) -> tuple[Mapping[Path, int], list
         result |= {mask.mask: mask.exif for mask in group if (mask.proof or drawn) == STORED}
         if asked and open_ and proofs and asked not in proofs:
             notes.append(
-                f"--mask-orientation {asked} is against the size of {len(group) - len(open_)} masks, such as "
-                f"{next(iter(proofs.values())).mask}, which are read as their size proves"
+                f"--mask-orientation {asked} is against the size of {counted(len(group) - len(open_), 'mask')}, "
+                f"such as {next(iter(proofs.values())).mask}, which are read as their size proves"
             )
         notes += _said(open_, drawn, len(group) - len(open_), asked, own) if group else []
     return result, notes
@@ -89,7 +89,8 @@ def _said(open_: Sequence[Turned], drawn: str, proven: int, asked: str, own: boo
     if not open_:
         return []
     count, other = len(open_), UPRIGHT if drawn == STORED else STORED
-    which = f"{count} masks {'with an EXIF orientation of their own' if own else 'of photos that EXIF turns'}"
+    what = "with an EXIF orientation of their own" if own else "of photos that EXIF turns"
+    which = f"{counted(count, 'mask')} {what}"
     how = {UPRIGHT: "the photo as it is shown", STORED: "the stored pixels"}[drawn]
     if asked:
         why = "as --mask-orientation says"

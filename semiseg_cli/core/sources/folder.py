@@ -19,7 +19,7 @@ from unicodedata import normalize
 
 from semiseg_cli.core.data.listing import leads_to, left_out, look_below
 from semiseg_cli.core.data.names import images, listed
-from semiseg_cli.core.errors import DataError, UsageError
+from semiseg_cli.core.errors import DataError, UsageError, counted
 from semiseg_cli.core.sources import mistaken
 from semiseg_cli.core.sources.copies import Source
 from semiseg_cli.core.sources.pairing import differing_in_case, pair, parted, several_kinds
@@ -184,7 +184,7 @@ def _with_masks(folders: Folders, images: Path, masks: Path) -> tuple[list[Sourc
         raise DataError(what, why=examples, fix=known or fix)
     notes = [f"{found.said}, all {len(pairs)}"] if found.said else []
     if orphans:
-        notes.append(f"{len(orphans)} masks in {masks} without an image: not used: {listed(orphans)}{hint}")
+        notes.append(f"{counted(len(orphans), 'mask')} in {masks} without an image: not used: {listed(orphans)}{hint}")
     sources = [Source(id, image_files[id], mask_files[mask]) for id, mask in pairs.items()]
     return sources, bare, notes
 

@@ -75,6 +75,8 @@ def decide(seen: Sequence[Seen], classes: Classes, told: Told) -> Meaning:
     if left := [code for code in unknown if code not in targets]:
         remedies.refuse_codes(left, total, seen, codes, table)
     remedies.refuse_binary(codes, table)
+    if any(reading.by != COLOUR_ITSELF for reading in readings.values()):
+        remedies.refuse_no_zero(total, table)
     label_map = Table(classes, told, targets, table.ignored, table.assumed).label_map
     return Meaning(readings, label_map, _said(seen, readings, total, unknown, near, targets, table))
 
@@ -137,6 +139,4 @@ def _said(
         (lacking,) = unseen
         meant = f"--map {IGNORE}={lacking} if {IGNORE} stands for it"
         parts.append(f"of all classes '{names[lacking]}' alone is in none: {meant}")
-    if by_value and table.told.first is None and not table.classes.values and 0 not in total:
-        parts.append("none shows 0: --first 1 if the classes are counted from 1")
     return "; ".join(parts)

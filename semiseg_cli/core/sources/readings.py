@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from semiseg_cli.core.errors import DataError
+from semiseg_cli.core.errors import DataError, counted
 from semiseg_cli.core.sources.codes import COLOUR, TRANSPARENT, Code, code_name, colour_of, plain
 from semiseg_cli.core.sources.rasters import COLOURS, PALETTE
 from semiseg_cli.core.sources.remedies import PALETTE_FILE, class_name
@@ -139,7 +139,7 @@ def _refuse_both(pixels: Sequence[Pixel], masks: Sequence[Seen], table: Table) -
     where = next(mask.path for mask in masks if pixel in mask.pixels)
     one, other = (class_name(table.targets[code], table.classes) for code in (pixel.value, pixel.colour))
     raise DataError(
-        f"{len(masks)} masks can be read by value and by colour, which gives different classes",
+        f"{counted(len(masks), 'mask')} can be read by value and by colour, which gives different classes",
         why=f"{count:,} pixels, the first in {where}, are {one} by their value {code_name(pixel.value)}, "
         f"and {other} by their colour {code_name(pixel.colour)}",
         fix="--mask-reading colour, or --mask-reading index",

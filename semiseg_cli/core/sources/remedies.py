@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from semiseg_cli.core.data.spec import IGNORE
-from semiseg_cli.core.errors import DataError
+from semiseg_cli.core.errors import DataError, counted
 from semiseg_cli.core.sources import mistaken
 from semiseg_cli.core.sources.classes import Classes
 from semiseg_cli.core.sources.codes import COLOUR, TRANSPARENT, Code, code_name, colour_of
@@ -146,9 +146,25 @@ def refuse_binary(codes: Sequence[Mapping[Code, int]], table: Table) -> None:
     others = sum(1 in each for each in shown)
     mixed = f", and in {others} others class 1 is drawn as another value" if others else ""
     raise DataError(
-        f"{len(white)} masks show 0 and 255 alone{mixed}, and nobody said what 255 is",
+        f"{counted(len(white), 'mask')} show 0 and 255 alone{mixed}, and nobody said what 255 is",
         why="pixels of 255 count nowhere unless something else is said",
         fix=f"--map 255=1 if 255 stands for '{names[1]}', or --ignore 255 if it stands for no class",
+    )
+
+
+def refuse_no_zero(total: Collection[Code], table: Table) -> None:
+    """Raise the DataError of masks that show 1 and never 0, where nobody said from where classes are counted.
+
+    Counted from 1 with a class that no mask shows, and counted from 0 without its first class, look the same; taken for
+    the other, every label is wrong.
+    """
+    names, told = table.classes.names, table.told
+    if told.first is not None or told.map or table.classes.values or 0 in total or 1 not in total:
+        return
+    raise DataError(
+        "no mask shows 0, and nobody said from where the classes are counted",
+        why=f"1 is '{names[1]}' if they are counted from 0, and '{names[0]}' if from 1",
+        fix=f"--first 0 if 1 is '{names[1]}', or --first 1 if 1 is '{names[0]}'",
     )
 
 

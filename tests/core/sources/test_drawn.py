@@ -127,6 +127,6 @@ def test_a_mask_that_turns_itself_is_taken_as_it_is_shown(tmp_path):
     done, notes = copied(tasks, tmp_path)
     assert right(done) == list("268")
     assert notes == (
-        "1 masks with an EXIF orientation of their own (2.png) taken as drawn on the stored pixels, "
+        "1 mask with an EXIF orientation of their own (2.png) taken as drawn on the stored pixels, "
         "as the size of 2 others proves; else --mask-orientation upright",
     )

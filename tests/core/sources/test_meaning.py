@@ -233,7 +233,10 @@ def test_counted_from_one(tmp_path):
     assert masks == [ALL.tolist(), [[255, 255, 2]]]
     assert said == "masks: 2 grey by value (1 is 'ground', 3 is 'lava'); 22 % of the pixels count nowhere: 0, 255"
     assert read(tmp_path, images, THREE, Told(first=1, map={0: 0}))[0][1] == [[0, 255, 2]]
-    assert "none shows 0: --first 1" in read(tmp_path, [grey(FEW + 1)], THREE)[1]
+    error = refused(tmp_path, [grey(FEW + 1)], THREE)
+    assert error.fix == "--first 0 if 1 is 'snow', or --first 1 if 1 is 'ground'"
+    assert read(tmp_path, [grey(FEW + 1)], THREE, Told(first=0))[0] == [(FEW + 1).tolist()]
+    assert read(tmp_path, [grey(FEW + 1)], THREE, Told(first=1))[0] == [FEW.tolist()]
 
 
 def test_values_of_the_classes_file(tmp_path):
