@@ -276,7 +276,7 @@ def truncate_metrics(run: Path, step: int, measured: int) -> None:
 
 def sweep(run: Path) -> None:
     """Remove what saves that were killed have left in a run that nobody else writes to."""
-    files.sweep(run, [*NETWORKS, *(path.name for path in run.iterdir() if path.suffix in (".toml", ".json", ".jsonl"))])
+    files.sweep(run, [*NETWORKS, "*.toml", "*.json", "*.jsonl", "*.html"])  # the file itself may not be there yet
     files.sweep((run / STATE).parent, [STATE.name])
 
 

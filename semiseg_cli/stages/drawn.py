@@ -179,8 +179,8 @@ def _said(tally: Tally) -> list[str]:
     notes = []
     if tally.overlaps:
         notes.append(
-            f"shapes of different classes overlap in {counted(tally.overlaps, 'image')}: the later in the file (of CVAT: "
-            "the higher z-order) covers the earlier"
+            f"shapes of different classes overlap in {counted(tally.overlaps, 'image')}: the later in the file (of "
+            "CVAT: the higher z-order) covers the earlier"
         )
     if tally.unknown:
         notes.append(f"labels of no class count nowhere: {', '.join(tally.unknown)}")

@@ -267,3 +267,14 @@ def test_a_run_stays_in_the_folder_of_runs(tmp_path: Path, name: str) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
     with pytest.raises(UsageError, match="is not possible"):
         runs.create_run(tmp_path / "runs", name)
+
+
+def test_a_killed_writer_of_a_first_file_is_swept_too(tmp_path: Path) -> None:
+    names = ("evaluation.json", "report.html", "metrics.jsonl", "best.safetensors", "resume/state.safetensors")
+    (tmp_path / "resume").mkdir()
+    for name in names:
+        path = tmp_path / name
+        (path.parent / f".{path.name}.ab12_xyz").touch()
+    (tmp_path / ".of somebody").touch()
+    runs.sweep(tmp_path)
+    assert [path.name for path in tmp_path.rglob(".*")] == [".of somebody"]
