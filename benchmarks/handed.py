@@ -74,6 +74,10 @@ def scenes() -> list[Scene]:
         Scene("dataset.toml", [f"{data}/dataset.toml"], [("check", "shapes"), evaluate, (*learn, *RUN)], [d.as_toml]),
         Scene("index.tsv", [f"{data}/index.tsv"], [("check", "shapes"), evaluate, (*learn, *RUN)], [d.lines], share=2),
         Scene(
+            "index.safetensors", [f"{data}/index.safetensors"],
+            [("check", "shapes"), ("split", "shapes", "--import", "lists"), evaluate], [d.as_tensors],
+        ),
+        Scene(
             "image of a dataset", [f"{data}/images/val_0000.png", f"{data}/masks/val_0000.png"],
             [("check", "shapes"), evaluate], [d.sized],
         ),

@@ -9,10 +9,13 @@ from __future__ import annotations
 import json
 import os
 import stat
+import threading
 import tomllib
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date, time
+from io import BufferedReader
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import IO, Annotated, Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
@@ -34,12 +37,38 @@ def regular(path: Path, most: int = WHOLE) -> os.stat_result:
 
 
 @contextmanager
-def opened(path: Path, most: int = WHOLE) -> Iterator[IO[bytes]]:
+def opened(path: Path, most: int = WHOLE) -> Iterator[BufferedReader]:
     """A regular file of at most `most` bytes, open; OSError for anything else. A pipe is not waited for."""
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with open(handle, "rb") as file:
         _checked(os.fstat(handle), most)
         yield file
+
+
+class At:
+    """An open file that is read at places, by threads and forked processes at once. It closes with its last user.
+
+    What was opened stays what is read, whatever takes its name meanwhile.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._handle, self._lock = os.dup(file.fileno()), threading.Lock()
+        self._size = os.fstat(self._handle).st_size
+        weakref.finalize(self, os.close, self._handle).atexit = False
+
+    def read(self, start: int, stop: int) -> bytes:
+        """The bytes from `start` up to `stop`. ValueError where it has, or now has, none there."""
+        if not 0 <= start <= stop <= self._size:
+            raise ValueError("nothing is there")
+        if hasattr(os, "pread"):
+            found = os.pread(self._handle, stop - start, start)
+        else:  # Windows
+            with self._lock:
+                os.lseek(self._handle, start, os.SEEK_SET)
+                found = os.read(self._handle, stop - start)
+        if len(found) != stop - start:
+            raise ValueError("it ends too early")
+        return found
 
 
 def _checked(found: os.stat_result, most: int) -> os.stat_result:

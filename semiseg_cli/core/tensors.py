@@ -5,11 +5,13 @@ The library's reader opens a path twice, once for the header and once for the nu
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import struct
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, TypedDict
+from typing import IO, TYPE_CHECKING, Any, TypedDict
 
 from semiseg_cli.core.reading import opened, parse_json, shaped
 
@@ -48,6 +50,20 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
                 raise error
             return found
     raise OSError("it is being written")
+
+
+def write_arrays(file: IO[bytes], arrays: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
+    """Write NumPy's arrays as such a file. The library would copy all of them in memory first."""
+    table: dict[str, Any] = {"__metadata__": dict(metadata)}
+    place = 0
+    for name, array in arrays.items():
+        kind = f"{array.dtype.kind.upper()}{8 * array.itemsize}"
+        table[name] = {"dtype": kind, "shape": array.shape, "data_offsets": (place, place := place + array.nbytes)}
+    head = json.dumps(table).encode()
+    head += b" " * (-len(head) % 8)
+    file.write(struct.pack("<Q", len(head)) + head)
+    for array in arrays.values():
+        file.write(array.data)
 
 
 def _parsed(file: IO[bytes], size: int) -> tuple[dict[str, Tensor], dict[str, str]]:

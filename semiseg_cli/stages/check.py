@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from semiseg_cli.core.commands import command
 from semiseg_cli.core.data.again import anew, bringing_back
@@ -12,6 +15,7 @@ from semiseg_cli.core.data.cores import on_all_cores
 from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.data.names import fingerprint
 from semiseg_cli.core.data.spec import Dataset, Record
+from semiseg_cli.core.data.view import Records
 from semiseg_cli.core.partitions.protocols import protocols
 from semiseg_cli.core.partitions.splits import resolve_partition
 from semiseg_cli.core.sources.checks import Look, histogram, look, same_pictures, similar_pictures
@@ -20,33 +24,31 @@ from semiseg_cli.stages.split import class_counts
 from semiseg_cli.stages.update import on_disk
 
 Finding = dict[str, str]
+SAMPLE = 1000  # images of a part whose files are looked for where no picture is opened
 
 
-def check(root: Path, data: str, *, labeled: str = "", progress: Progress = silent) -> dict[str, Any]:
+def check(
+    root: Path, data: str, *, labeled: str = "", fast: bool = False, progress: Progress = silent
+) -> dict[str, Any]:
     """What `semiseg check` reports, as plain values; the data are sound where `problems` is empty.
 
-    labeled: a partition, as for `train`, whose classes are counted too. Problems spoil a training or its measure:
-    files that cannot be read or do not fit, values that are no class, validation pictures that are also trained on.
-    Warnings are what somebody should know: classes without a pixel, pictures that are there twice.
+    labeled: a partition, as for `train`, whose classes are counted too. fast: no picture is opened; the index says
+    what is in them, and of SAMPLE, evenly spread, it is seen whether their files are there. Problems spoil a training
+    or its measure: files that cannot be read or do not fit, values that are no class, validation pictures that are also
+    trained on. Warnings are what somebody should know: classes without a pixel, pictures that are there twice.
     """
     dataset = load_dataset(root, data)
-    records = [*dataset.train, *dataset.val]
-    news = on_disk(dataset)
-    with progress(f"checking {data}", len(records)) as advance:
-
-        def one(record: Record) -> Look:
-            found = look(record, dataset)
-            advance()
-            return found
-
-        looks = on_all_cores(one, records)
-    train, val = looks[: len(dataset.train)], looks[len(dataset.train) :]
+    if fast:
+        train, val = _indexed(dataset.training), _indexed(Records.of(dataset.val))
+    else:
+        train, val = _read(dataset, progress)
+    news = [] if fast else on_disk(dataset)
+    looks = (*train, *val)
     problems = [{"what": what, "detail": detail} for each in looks for what, detail in each.problems]
     leaks, warnings = _twice(dataset, looks)
     problems += leaks + [
         {"what": "validation image without a mask", "detail": str(record.image)}
-        for record in dataset.val
-        if record.mask is None
+        for record in Records.of(dataset.val).unmasked
     ]
     classes = _classes(dataset, train, val)
     warnings += [{"what": f"on disk, and not in the dataset ({_updating(dataset)})", "detail": each} for each in news]
@@ -54,12 +56,13 @@ def check(root: Path, data: str, *, labeled: str = "", progress: Progress = sile
     result: dict[str, Any] = {
         "data": data,
         "kind": dataset.kind,
+        "fast": fast,
         "images": {
             "labeled": len(dataset.labeled),
-            "unlabeled": len(dataset.train) - len(dataset.labeled),
+            "unlabeled": len(dataset.pool),
             "val": len(dataset.val),
         },
-        "sizes": {"smallest": _extreme(records, min), "largest": _extreme(records, max)},
+        "sizes": {"smallest": _extreme(dataset, min), "largest": _extreme(dataset, max)},
         "classes": classes,
         "ignored_pixels": {"train": sum(each.ignored for each in train), "val": sum(each.ignored for each in val)},
         "val_is_published": _val_is_published(dataset),
@@ -71,6 +74,35 @@ def check(root: Path, data: str, *, labeled: str = "", progress: Progress = sile
     if labeled:
         result["partition"] = _partition(dataset, labeled, warnings)
     return result
+
+
+def _read(dataset: Dataset, progress: Progress) -> tuple[list[Look], list[Look]]:
+    """What is in the files of the training and the validation images."""
+    records = [*dataset.train, *dataset.val]
+    with progress(f"checking {dataset.name}", len(records)) as advance:
+
+        def one(record: Record) -> Look:
+            found = look(record, dataset)
+            advance()
+            return found
+
+        looks = on_all_cores(one, records)
+    return list(looks[: len(dataset.train)]), list(looks[len(dataset.train) :])
+
+
+def _indexed(records: Records) -> list[Look]:
+    """What the index says of images with a mask, and of SAMPLE of all whether they are there."""
+    some = [records[place] for place in np.linspace(0, len(records) - 1, min(SAMPLE, len(records))).round().astype(int)]
+    gone = [record for record in some if not (record.image.is_file() and (record.mask or record.image).is_file())]
+    wrong = [Look(record, b"", (), 0, (("file that is not there", _file(record)),)) for record in gone]
+    counted = [record for record in records.masked if record.pixels]
+    ignored = [record.height * record.width - sum(record.pixels) for record in counted]
+    return wrong + [Look(each, b"", each.pixels, rest, ()) for each, rest in zip(counted, ignored, strict=True)]
+
+
+def _file(record: Record) -> str:
+    """The one that is not there."""
+    return str(record.mask if record.mask and record.image.is_file() else record.image)
 
 
 def _fix(dataset: Dataset, looks: Sequence[Look]) -> str:
@@ -161,8 +193,9 @@ def _val_is_published(dataset: Dataset) -> bool | None:
     return fingerprint(record.id for record in dataset.val) in known if known else None
 
 
-def _extreme(records: Sequence[Record], pick: Any) -> str:
-    if not records:
-        return ""
-    record = pick(records, key=lambda record: record.height * record.width)
-    return f"{record.width}x{record.height}"
+def _extreme(dataset: Dataset, pick: Any) -> str:
+    sizes = list[list[int]]()
+    for records in (dataset.training, Records.of(dataset.val)):
+        sizes += records.sizes[records.size_counts() > 0].tolist()
+    height, width = pick(sizes, key=math.prod, default=(0, 0))
+    return f"{width}x{height}" if sizes else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from semiseg_cli.core.data.index import load_dataset
-from semiseg_cli.core.data.spec import Dataset, Partition, Record
+from semiseg_cli.core.data.spec import Dataset, Partition
+from semiseg_cli.core.data.view import Records
 from semiseg_cli.core.errors import DataError, UsageError
 from semiseg_cli.core.inference.features import Features
 from semiseg_cli.core.ops.similarity import Neighbours, chunk_rows
@@ -120,19 +121,16 @@ def _neighbours(
     device: torch.device, advance: Callable[..., Any],
 ) -> tuple[Any, Any]:  # fmt: skip
     """Index and distance of the nearest labeled images, a chunk of unlabeled ones at a time."""
-    places = {record.id: place for place, record in enumerate(dataset.train)}
-
-    def rows(records: Sequence[Record]) -> Any:
-        return np.array([places[record.id] for record in records], np.int64)
-
-    search = Neighbours(features.read(rows(partition.labeled)[known]).to(device), k, cosine=cosine)
-    unlabeled = rows(partition.unlabeled)
+    labeled, unlabeled = (
+        Records.of(records).places_in(dataset.training) for records in (partition.labeled, partition.unlabeled)
+    )
+    search = Neighbours(features.read(labeled.at(known)).to(device), k, cosine=cosine)
     index = np.empty((len(unlabeled), k), np.int64)
     distance = np.empty((len(unlabeled), k), np.float32)
     step = chunk_rows(len(known))
     for start in range(0, len(unlabeled), step):
-        part = slice(start, start + step)
-        found, away = search(features.read(unlabeled[part]).to(device))
+        part = slice(start, min(start + step, len(unlabeled)))
+        found, away = search(features.read(unlabeled.at(np.arange(part.start, part.stop))).to(device))
         index[part], distance[part] = known[found.cpu().numpy()], away.cpu().numpy()
         advance(len(found))
     return index, distance

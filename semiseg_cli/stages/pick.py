@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.errors import DataError, UsageError
 from semiseg_cli.core.inference.predictor import CPU_PIXELS, Predictor
 from semiseg_cli.core.inference.uncertainty import entropies
-from semiseg_cli.core.partitions.picking import Floats, Picks, doubt, unit_rows
+from semiseg_cli.core.partitions.picking import Floats, Picks, Places, doubt, unit_rows
 from semiseg_cli.core.partitions.picking import pick as choose
 from semiseg_cli.core.training.checkpoint import load_network
 from semiseg_cli.core.training.distributed import join
@@ -76,7 +76,7 @@ def pick(
     if count > len(free):
         what = f"{count} photos asked for, {len(free)} of {pool.name} can be read"
         raise DataError(what, why="\n".join(features.unreadable[:20]), fix=f"-n {len(free)} or fewer")
-    rows = [*known, *free]
+    rows = np.concatenate([known, free])
     x_ND = features.read(rows)
     doubt_N = net.doubt(pool, rows, len(known), progress) if net else None
     picks = choose(x_ND, np.arange(len(known)), count, seed=seed, weight_N=doubt_N)
@@ -119,7 +119,7 @@ class _Features:
         self.told: dict[str, Any] = {}
         self.unreadable = list(pool.unreadable)
 
-    def compute(self, progress: Progress) -> tuple[list[int], list[int]]:
+    def compute(self, progress: Progress) -> tuple[Places, Places]:
         """Places of the labeled and of the other photos that can be read. In a dataset all must be."""
         pool, began = self.pool, time.monotonic()
         with interruptible("computing features"), progress("features", len(pool.records)) as advance:
@@ -128,16 +128,15 @@ class _Features:
                 self.features, computed = self.pooling.compute(pool.records, pool.features, **how)
         seconds, path = round(time.monotonic() - began, 2), self.features.path
         self.told = {"computed": computed, "seconds": seconds, "file": str(path)}
-        first = self.features.column()
-        self.unreadable += [f"{pool.records[i].image}: cannot be decoded" for i in np.flatnonzero(np.isnan(first))]
-        readable = ~np.isnan(first)
-        known, free = ([place for place in places if readable[place]] for places in (pool.labeled, pool.free))
-        return known, free
+        readable = ~np.isnan(self.features.column())
+        broken = pool.records.only(np.flatnonzero(~readable))
+        self.unreadable += [f"{record.image}: cannot be decoded" for record in broken]
+        known, free = (places.at(np.arange(len(places))) for places in (pool.labeled, pool.free))
+        return known[readable[known]], free[readable[free]]
 
-    def read(self, rows: Sequence[int]) -> Floats:
+    def read(self, rows: Places) -> Floats:
         """Their features at length 1."""
-        places = np.asarray(rows)
-        return unit_rows(lambda part: self.features.read(places[part]).numpy(), len(places), self.features.width)
+        return unit_rows(lambda part: self.features.read(rows[part]).numpy(), len(rows), self.features.width)
 
 
 class _Network(NamedTuple):
@@ -159,9 +158,9 @@ class _Network(NamedTuple):
         take_threads(meta["config"].get("train.threads", 0), net, CPU_PIXELS, place)
         return cls(Predictor.of(net, meta, place), meta)
 
-    def doubt(self, pool: Pool, rows: Sequence[int], labeled: int, progress: Progress) -> Floats:
+    def doubt(self, pool: Pool, rows: Places, labeled: int, progress: Progress) -> Floats:
         """How unsure it is of every row; 1 for the first, labeled ones, which count nowhere."""
-        records = [pool.records[row] for row in rows[labeled:]]
+        records = pool.records.only(rows[labeled:])
         levels, data = levels_of(self.meta["data"]), self.meta["data"]
 
         def load(record: Record) -> tuple[Any, None]:
@@ -179,7 +178,7 @@ def _rule(encoder: str, labeled: int, network: Path | None) -> str:
     return f"medoids of k-means on pooled features of {encoder}{stays}{weighs if network else ''}"
 
 
-def _picked(pool: Pool, rows: Sequence[int], picks: Picks, doubt_N: Floats | None) -> list[dict[str, Any]]:
+def _picked(pool: Pool, rows: Places, picks: Picks, doubt_N: Floats | None) -> list[dict[str, Any]]:
     """Of every photo its id and file, how many others it stands for, and how many of these are the same picture."""
     return [
         {

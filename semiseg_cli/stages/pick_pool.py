@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ from numpy.typing import NDArray
 
 from semiseg_cli.core.data.index import load_dataset, manifest
 from semiseg_cli.core.data.photos import opened, read_image
+from semiseg_cli.core.data.spans import Spans
 from semiseg_cli.core.data.spec import Dataset, Record
+from semiseg_cli.core.data.view import Records
 from semiseg_cli.core.errors import DataError
 from semiseg_cli.core.inference.features import Load, prepared
 from semiseg_cli.core.partitions.pairs import folder_of
@@ -28,26 +31,26 @@ Note = Callable[[str], None]
 class Pool:
     """records: all images whose features are computed; labeled, free: places of some of them.
 
-    load: reads an image. features: the folder of their features. dataset: None for a folder. originals: the user's own
-    files by id, where `records` are copies of them. masks: where the user's masks lie; "": it is not known.
+    load: reads an image. features: the folder of their features. dataset: None for a folder. originals: finds the
+    user's own files by id, where `records` are copies of them. masks: where the user's masks lie; "": it is not known.
     unreadable: what is wrong, a line for each file.
     """
 
     name: str
-    records: tuple[Record, ...]
-    labeled: tuple[int, ...]
-    free: tuple[int, ...]
+    records: Records
+    labeled: Spans
+    free: Spans
     load: Load
     features: Path
     dataset: Dataset | None = None
-    originals: Mapping[str, Path] = field(default_factory=dict)
+    originals: Callable[[], Mapping[str, Path]] = dict
     masks: str = ""
     unreadable: tuple[str, ...] = ()
 
     def original(self, place: int) -> Path:
         """The user's file of an image."""
         record = self.records[place]
-        return self.originals.get(record.id, record.image)
+        return self.originals().get(record.id, record.image)
 
 
 def of_dataset(root: Path, name: str, labeled: str, note: Note) -> Pool:
@@ -55,16 +58,16 @@ def of_dataset(root: Path, name: str, labeled: str, note: Note) -> Pool:
     dataset = load_dataset(root, name)
     if labeled:
         partition = resolve_partition(dataset, labeled)
-        first, rest = partition.labeled, partition.unlabeled
+        first, rest = Records.of(partition.labeled), Records.of(partition.unlabeled)
     else:
-        first, rest = dataset.labeled, tuple(record for record in dataset.train if record.mask is None)
+        first, rest = dataset.labeled, dataset.pool
     if not rest:
         what = f"every training image of {name} is labeled"
         raise DataError(what, fix="name a folder of photos instead, or say which count as labeled: --labeled 6")
-    places = {record.id: place for place, record in enumerate(dataset.train)}
-    known, free = (tuple(places[record.id] for record in records) for records in (first, rest))
-    files, masks = _originals(dataset, note), manifest(dataset.root)["source"].get("masks", "")
-    return Pool(name, dataset.train, known, free, prepared, folder_of(dataset), dataset, files, masks)
+    known, free = (records.places_in(dataset.training) for records in (first, rest))
+    originals = cache(lambda: _originals(dataset, note))  # asked for when the photos are picked
+    masks = manifest(dataset.root).get("source", {}).get("masks", "")
+    return Pool(name, dataset.training, known, free, prepared, folder_of(dataset), dataset, originals, masks)
 
 
 def of_folder(folder: Path, root: Path, out: Path, note: Note, progress: Progress) -> Pool:
@@ -81,9 +84,9 @@ def of_folder(folder: Path, root: Path, out: Path, note: Note, progress: Progres
     if not records:
         what = f"none of the {len(files)} photos in {folder} can be read"
         raise DataError(what, why="\n".join(unreadable[:20]), fix="repair or convert them")
-    every = tuple(range(len(records)))
+    every = Spans([(0, len(records))])
     features = root / ".features"
-    return Pool(str(folder), tuple(records), (), every, read_photo, features, unreadable=tuple(unreadable))
+    return Pool(str(folder), Records.of(records), Spans(), every, read_photo, features, unreadable=tuple(unreadable))
 
 
 def read_photo(record: Record) -> NDArray[np.uint8]:

@@ -18,7 +18,7 @@ import numpy as np
 from semiseg_cli.core.data.photos import reduced
 from semiseg_cli.core.errors import DataError, UsageError, counted
 from semiseg_cli.core.files import write_text
-from semiseg_cli.core.partitions.picking import Floats, Picks, squares
+from semiseg_cli.core.partitions.picking import Floats, Picks, Places, squares
 from semiseg_cli.core.viz.palette import PAPER
 from semiseg_cli.core.viz.sheets import Gallery, Legend, Row
 from semiseg_cli.core.viz.tiles import Photo, Tile
@@ -71,7 +71,7 @@ def write_photos(out: Path, pool: Pool, places: Sequence[int], copy: bool) -> No
         raise DataError(f"cannot write into {out / IMAGES}", why=str(error), fix=fix) from error
 
 
-def write_sheet(out: Path, pool: Pool, rows: Sequence[int], x_ND: Floats, picks: Picks, rule: str) -> dict[str, Any]:
+def write_sheet(out: Path, pool: Pool, rows: Places, x_ND: Floats, picks: Picks, rule: str) -> dict[str, Any]:
     """The contact sheets. rows: the place in the pool of every row of x."""
 
     def tile(row: int) -> Tile:

@@ -10,6 +10,7 @@ from pathlib import Path
 from semiseg_cli.core.data.again import preparing
 from semiseg_cli.core.data.index import load_dataset, prepared
 from semiseg_cli.core.data.spec import Dataset, Partition
+from semiseg_cli.core.data.view import MANY
 from semiseg_cli.core.errors import DataError, UsageError, did_you_mean
 from semiseg_cli.core.files import write_text
 from semiseg_cli.core.partitions.protocols import Published, protocols, published, recognise, repositories
@@ -81,8 +82,15 @@ def make_recipes(root: Path, data: str, protocol: str) -> list[Split]:
 
 
 def write_lists(folder: Path, partition: Partition) -> None:
-    """`unlabeled.txt`, then `labeled.txt`: a folder that has the latter is complete."""
-    write_list(folder / "unlabeled.txt", [record.id for record in partition.unlabeled])
+    """`unlabeled.txt`, then `labeled.txt`: a folder that has the latter is complete.
+
+    More than MANY unlabeled images are not listed. They are all training images but the labeled ones, which a folder
+    without their list means.
+    """
+    if len(partition.unlabeled) > MANY:
+        (folder / "unlabeled.txt").unlink(missing_ok=True)
+    else:
+        write_list(folder / "unlabeled.txt", [record.id for record in partition.unlabeled])
     write_list(folder / "labeled.txt", [record.id for record in partition.labeled])
 
 

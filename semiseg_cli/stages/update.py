@@ -33,7 +33,8 @@ from semiseg_cli.stages.drawn import is_annotated
 from semiseg_cli.stages.prepare import Given, build_folder
 from semiseg_cli.stages.progress import Progress, silent
 
-MADE = ("images", "masks", "sources.tsv", "index.tsv", "dataset.toml")  # and the classes file: what is made anew
+# what is made anew, and the classes file
+MADE = ("images", "masks", "sources.tsv", "index.tsv", "index.safetensors", "dataset.toml")
 
 
 def update_folder(

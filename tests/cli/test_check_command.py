@@ -29,6 +29,24 @@ def test_sound_data(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "error" not in err
 
 
+def test_without_a_picture(root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert main(["check", "--root", str(root), "-l", "2", "--json"]) == 0
+    whole = json.loads(capsys.readouterr().out)["result"]
+    monkeypatch.setattr("semiseg_cli.stages.check.look", None)
+    assert main(["check", "--root", str(root), "-l", "2", "--fast", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["result"] == whole | {"fast": True}
+    assert main(["check", "--root", str(root), "--fast"]) == 0
+    assert "nothing is wrong, as far as the index says" in capsys.readouterr().out
+    for name in ("images/train_0004.png", "masks/train_0001.png", "images/val_0000.png"):
+        (root / "shapes" / name).unlink()
+    assert main(["check", "--root", str(root), "--fast", "--json"]) == 7
+    problems = json.loads(capsys.readouterr().out)["result"]["problems"]
+    assert {each["what"] for each in problems} == {"file that is not there"}
+    assert [each["detail"].split("/shapes/")[1] for each in problems] == [
+        "masks/train_0001.png", "images/train_0004.png", "images/val_0000.png"
+    ]  # fmt: skip
+
+
 def test_something_wrong(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (root / "shapes" / "images" / "val_0001.png").write_bytes((root / "shapes/images/train_0004.png").read_bytes())
     (root / "shapes" / "masks" / "train_0001.png").unlink()

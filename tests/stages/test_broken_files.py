@@ -12,7 +12,7 @@ import pytest
 from semiseg_cli.core import runs
 from semiseg_cli.core.config.layers import Resolved
 from semiseg_cli.core.data.index import load_dataset
-from semiseg_cli.core.data.loader import pick
+from semiseg_cli.core.data.order import pick
 from semiseg_cli.core.errors import DataError
 from semiseg_cli.core.training.checkpoint import read
 from semiseg_cli.stages.prepare import prepare_shapes

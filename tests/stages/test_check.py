@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,7 @@ def test_a_mask_of_nothing_and_no_validation(folder: Path) -> None:
     dataset = load_dataset(folder.parent, "park")
     write_image(folder / "t2_mask.png", np.full((10, 12), 255, np.uint8))
     record = Record("t2", folder / "t2.png", folder / "t2_mask.png", 10, 12, (0, 0, 0))
-    write_dataset(Dataset(**{**vars(dataset), "train": (record,), "val": ()}), {})
+    write_dataset(replace(dataset, train=(record,), val=()), {})
     found = check(folder.parent, "park")
     assert found["problems"] == []
     assert {"mask that ignores every pixel", "no validation image"} <= {each["what"] for each in found["warnings"]}

@@ -193,14 +193,18 @@ def test_the_users_own_files_are_what_is_picked(photos: Path, root: Path, tmp_pa
         elif number < 3:
             shape = {"label": "b", "points": [[30, 0], [60, 0], [60, 40], [30, 40]]}
             (masks / f"{number}.json").write_text(json.dumps({"shapes": [shape]}))
+    other = np.zeros((40, 60, 3), np.uint8)
+    other[:, ::2] = 0, 0, 255  # like none of the others
+    Image.fromarray(other).save(photos / "far" / "8.png")
     Path("classes.txt").write_text("background\nb\n")
     prepare_folder(
         root, name="mine", labeled=photos / "near", masks=masks, unlabeled=photos / "far", classes=Path("classes.txt"),
         long_side=32,
     )  # fmt: skip
     found = run("mine", 4 + annotated, root)
-    wanted = {photos / "far" / f"{number}.png" for number in range(4, 8)} | {photos / "near" / "3.png"}
+    wanted = {photos / "far" / f"{number}.png" for number in range(4, 9)} | {photos / "near" / "3.png"}
     assert {Path(each["image"]) for each in found["picked"]} <= wanted
+    assert found["picked"]
     assert found["masks"] == str(masks)
     shutil.move(photos, tmp_path / "moved")
     said = list[str]()

@@ -81,7 +81,7 @@ def test_vocs_own_labels(root: Path, tree: Path, below: str) -> None:
     assert data.classes[15] == "person"
     assert data.palette[15] == (192, 128, 128)
     assert data.train[0].image == tree / "VOC2012/JPEGImages" / f"{TRAIN[0]}.jpg", "photos stay where they are"
-    assert sorted(os.listdir(data.root)) == ["dataset.toml", "index.tsv", "lists", "masks"]
+    assert sorted(os.listdir(data.root)) == ["dataset.toml", "index.safetensors", "index.tsv", "lists", "masks"]
     without, counts = manifest(data.root)["notes"]
     assert without == "without SBD: 3 training images instead of 10,582"
     assert f"semiseg prepare voc --download --root {root}" in notes(data)[-1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -81,7 +82,7 @@ def test_lists_that_do_not_fit_are_left_aside_or_refused(root: Path, tmp_path: P
 
 
 def test_unlabeled_images_that_come_later_count_then(root: Path, small_voc: Dataset, tmp_path: Path) -> None:
-    write_dataset(Dataset(**{**vars(small_voc), "train": small_voc.train[:16]}), {})
+    write_dataset(replace(small_voc, train=small_voc.train[:16]), {})
     with pytest.warns(UserWarning, match="24 of 38 unlabeled images"):
         (found,) = import_lists(root, write(tmp_path / "x", LISTS["fine/2"])).imported
     assert len(found.partition.unlabeled) == 14

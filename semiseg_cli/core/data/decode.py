@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from semiseg_cli.core.data.photos import LARGEST, believe, read_image, reduced, reduced_size
 from semiseg_cli.core.data.spec import Record
+from semiseg_cli.core.data.view import Records
 from semiseg_cli.core.errors import BadFile, DataError
 from semiseg_cli.core.reading import read_bytes
 
@@ -86,15 +87,29 @@ class Pixels:
     """
 
     def __init__(self, records: Sequence[Record], limit_bytes: int, long_side: int = 0) -> None:
-        self.records, self.limit_bytes, self.long_side = tuple(records), limit_bytes, long_side
-        self.shapes = [reduced_size(r.height, r.width, long_side) for r in self.records]
-        channels = [4 if r.mask else 3 for r in self.records]
-        sizes = np.array([h * w * c for (h, w), c in zip(self.shapes, channels, strict=True)], np.int64)
-        ends = np.cumsum(sizes) + len(sizes)
-        self.fits = ends <= limit_bytes
-        self.starts = ends - sizes
-        held = int(ends[self.fits][-1]) if self.fits.any() else 0
+        self.records, self.limit_bytes, self.long_side = Records.of(records), limit_bytes, long_side
+        sizes = [reduced_size(height, width, long_side) for height, width in self.records.sizes.tolist()]
+        self._sizes = np.array(sizes, np.int64).reshape(-1, 2)  # as they are decoded, for each of `records.sizes`
+        self.ends = self._fitting()
+        held = int(self.ends[-1]) if len(self.ends) else 0
         self.block = mmap.mmap(-1, held) if held else None  # starts with one "filled" byte per record
+
+    def _fitting(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Where in the block each of the first records ends, as many as fit into it."""
+        end, found = len(self.records), list[np.ndarray[Any, np.dtype[np.int64]]]()
+        for place, shapes in self.records.shapes():
+            channels = np.where(self.records.have_masks(np.arange(place, place + len(shapes))), 4, 3)
+            ends = end + np.cumsum(self._sizes[shapes].prod(1) * channels)
+            found.append(ends[ends <= self.limit_bytes])
+            if len(found[-1]) < len(shapes):
+                break
+            end = int(ends[-1])
+        return np.concatenate(found or [np.zeros(0, np.int64)])
+
+    def shape(self, index: int) -> Size:
+        """Height and width of a decoded record."""
+        height, width = self._sizes[self.records.shape(index)].tolist()
+        return height, width
 
     def __reduce__(self) -> tuple[type[Pixels], tuple[Sequence[Record], int, int]]:
         """A spawned process cannot inherit the block: it starts its own."""
@@ -105,12 +120,12 @@ class Pixels:
 
     def __getitem__(self, index: int) -> tuple[Array, Array | None]:
         record = self.records[index]
-        if self.block is None or not self.fits[index]:
+        if self.block is None or not index < len(self.ends):
             return self._decode(record)
-        shape = self.shapes[index]
+        shape = self.shape(index)
         block, area = np.frombuffer(self.block, np.uint8), shape[0] * shape[1]
-        start = int(self.starts[index])
-        held = block[start : start + area * (4 if record.mask else 3)]
+        end = int(self.ends[index])
+        held = block[end - area * (4 if record.mask else 3) : end]
         if not block[index]:
             image, mask = self._decode(record)
             held[: 3 * area] = image.reshape(-1)

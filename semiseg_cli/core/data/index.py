@@ -6,24 +6,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from semiseg_cli.core.commands import data_root
 from semiseg_cli.core.data.again import anew, first_steps, preparing
 from semiseg_cli.core.data.depths import FULL, levels_of
+from semiseg_cli.core.data.indexing import Indexer
 from semiseg_cli.core.data.kinds import KINDS, USUAL
-from semiseg_cli.core.data.names import fingerprint, fit_for_a_file, unfit
-from semiseg_cli.core.data.spec import Dataset, Record
+from semiseg_cli.core.data.lines import HEADER, record_line
+from semiseg_cli.core.data.names import fingerprint, fit_for_a_file
+from semiseg_cli.core.data.spec import Dataset
 from semiseg_cli.core.data.swapped import put_all_right, put_right
+from semiseg_cli.core.data.table import INDEX, IndexTable
 from semiseg_cli.core.errors import DataError, UsageError, did_you_mean
-from semiseg_cli.core.files import toml_value, write_text
-from semiseg_cli.core.reading import WHOLE, Level, Side, read_text, read_toml, shaped
+from semiseg_cli.core.files import digest, toml_value, whole, write_text
+from semiseg_cli.core.reading import Level, Side, opened, read_toml, shaped
 
 SCHEMA = 1
-LONGEST = 1 << 20  # pixels of a side
-COLUMNS = ("id", "part", "image", "mask", "height", "width", "pixels")
 
 
 class Source(TypedDict, total=False):
@@ -77,30 +78,21 @@ def elsewhere(root: Path, name: str = "") -> str:
 
 
 def load_dataset(root: Path, name: str) -> Dataset:
-    """Read `<root>/<name>`. Raises DataError where it is absent, damaged or of another schema."""
+    """Open `<root>/<name>`. Raises DataError where it is absent, damaged or of another schema.
+
+    Its records are read from its index when they are asked for, and stay those of the moment in which it was opened.
+    """
     folder = root / fit_for_a_file(name, "the dataset's name")
     table = manifest(folder)
-    index, place = folder / "index.tsv", 1
-    try:
-        lines = read_text(index, most=WHOLE).split("\n")
-        if lines[0].split("\t") != list(COLUMNS) or lines[-1]:
-            raise ValueError("its header or its last line is not as written")
-        rows = list[tuple[str, Record]]()
-        for place, line in enumerate(lines[1:-1], 2):  # noqa: B007  (it names the line of an error)
-            rows.append(parse_record(line, folder, len(table["classes"])))
-        if len({record.id for _, record in rows}) < len(rows):
-            raise ValueError("ids stand there twice")
-    except (OSError, ValueError) as error:
-        what, where = f"the dataset in {folder} is damaged", f"{index.name}, line {place}"
-        raise DataError(what, why=f"{where}: {error}", fix=anew(folder)) from error
+    rows = IndexTable(folder, len(table["classes"]))
     return Dataset(
         name=name,
         kind=table["kind"],
         root=folder,
         classes=tuple(table["classes"]),
         palette=tuple((r, g, b) for r, g, b in table["palette"]),
-        train=tuple(record for part, record in rows if part == "train"),
-        val=tuple(record for part, record in rows if part == "val"),
+        train=rows.train,
+        val=rows.val,
         ignore=table["ignore"],
         licence=table["licence"],
         window=table["window"],
@@ -145,35 +137,58 @@ def write_dataset(dataset: Dataset, extra: Mapping[str, Any]) -> None:
     extra: further entries of `dataset.toml` (TOML types), such as where the dataset came from.
     """
     dataset.root.mkdir(parents=True, exist_ok=True)
-    rows = [(part, record) for part in ("train", "val") for record in getattr(dataset, part)]
-    ids = [record.id for _, record in rows]
-    if len(set(ids)) != len(ids):
-        twice = sorted({id for id in ids if ids.count(id) > 1})
-        raise DataError(f"{len(twice)} image ids are used twice in dataset '{dataset.name}'", why=", ".join(twice[:5]))
-    lines = ["\t".join(COLUMNS), *(record_line(part, record, dataset.root) for part, record in rows)]
-    _write_index(dataset.root, "\n".join(lines) + "\n")
+    _write_index(dataset)
     write_text(dataset.root / "dataset.toml", to_toml(_describe(dataset) | dict(extra)), settled=True)
     (dataset.root / ".dataset.toml.old").unlink(missing_ok=True)
 
 
-def _write_index(folder: Path, text: str) -> None:
-    """Write `index.tsv`; a description of another index is set aside first, so that they never stand side by side."""
-    index, description, old = folder / "index.tsv", folder / "dataset.toml", folder / ".dataset.toml.old"
-    if index.is_file() and index.read_bytes() == text.encode("utf-8"):
+def _write_index(dataset: Dataset) -> None:
+    """Write `index.tsv`, and beside it where its lines are.
+
+    A description of another index is set aside first, so that they never stand side by side.
+    """
+    found, folder = _indexed(dataset), dataset.root
+    index, description, old = folder / INDEX, folder / "dataset.toml", folder / ".dataset.toml.old"
+    if index.is_file() and digest(index) == found.sha256.hexdigest():
         return
     if description.is_file():
         os.replace(description, old)
     try:
-        write_text(index, text, settled=True)
+        with whole(index, settled=True) as new, new.open("wb") as text:
+            text.writelines(_lines(dataset))
     except OSError:
         if old.is_file():
             os.replace(old, description)
         raise
+    with opened(index) as written:
+        found.save(folder, written)
+
+
+def _lines(dataset: Dataset) -> Iterator[bytes]:
+    yield f"{HEADER}\n".encode()
+    for part, records in (("train", dataset.train), ("val", dataset.val)):
+        for record in records:
+            yield f"{record_line(part, record, dataset.root)}\n".encode()
+
+
+def _indexed(dataset: Dataset) -> Indexer:
+    """What the index says, before it is written. DataError for an id that is used twice."""
+    lines, found = _lines(dataset), Indexer(len(dataset.classes))
+    found.begin(next(lines))
+    for line in lines:
+        found.add(line)
+    train, val = dataset.train, dataset.val
+
+    def id_of(row: int) -> str:
+        return (train[row] if row < len(train) else val[row - len(train)]).id
+
+    if twice := sorted(found.twice(id_of)):
+        raise DataError(f"{len(twice)} image ids are used twice in dataset '{dataset.name}'", why=", ".join(twice[:5]))
+    return found
 
 
 def _describe(dataset: Dataset) -> dict[str, Any]:
-    labeled = dataset.labeled
-    pool = [record for record in dataset.train if record.mask is None]
+    labeled, pool = dataset.labeled, dataset.pool
     counted = [record.pixels for record in labeled if record.pixels]
     pixels = [sum(column) for column in zip(*counted, strict=True)] or [0] * len(dataset.classes)
     return {
@@ -194,50 +209,6 @@ def _describe(dataset: Dataset) -> dict[str, Any]:
             "val": fingerprint(record.id for record in dataset.val),
         },
     }
-
-
-def record_line(part: str, record: Record, folder: Path) -> str:
-    """A record as a line of `index.tsv`, without its end; DataError where a file name cannot stand in one."""
-    mask = _relative(record.mask, folder) if record.mask else "-"
-    pixels = " ".join(map(str, record.pixels)) if record.pixels else "-"
-    fields = (record.id, part, _relative(record.image, folder), mask, record.height, record.width, pixels)
-    line = "\t".join(map(str, fields))
-    if line.count("\t") != len(COLUMNS) - 1 or "\n" in line:
-        raise DataError(f"{record.image!s:.200} has a tab or a line break in its name", fix="rename the file")
-    return line
-
-
-def parse_record(line: str, folder: Path, classes: int = 0) -> tuple[str, Record]:
-    """The part and the record of a line. Raises ValueError for a line that is not as `record_line` writes it.
-
-    classes: so many pixels of a class there are; 0: it is not known.
-    """
-    id, part, image, mask, height, width, pixels = line.split("\t")
-    if wrong := unfit(id) or ("has no part train or val" if part not in ("train", "val") else ""):
-        raise ValueError(f"the image {id[:60]!r} {wrong}")
-    if "\0" in line:
-        raise ValueError(f"a path of {id[:60]!r} has a zero in it")
-    counts = () if pixels == "-" else tuple(map(int, pixels.split(" ")))
-    size = int(height), int(width)
-    if not (min(size) > 0 and max(size) <= LONGEST):
-        raise ValueError(f"{id[:60]!r} has {size[0]} x {size[1]} pixels")
-    if min(counts, default=0) < 0 or (classes and len(counts) not in (0, classes)):
-        raise ValueError(f"{id[:60]!r} has pixels of {len(counts)} classes: {pixels[:60]}")
-    path = None if mask == "-" else _absolute(mask, folder)
-    return part, Record(id, _absolute(image, folder), path, *size, counts)
-
-
-def _relative(path: Path, folder: Path) -> str:
-    """Relative below the dataset's folder or the data root, so that the data root can be moved; else absolute."""
-    if path.is_relative_to(folder):
-        return path.relative_to(folder).as_posix()
-    path, root = Path(os.path.abspath(path)), Path(os.path.abspath(folder)).parent
-    return f"../{path.relative_to(root).as_posix()}" if path.is_relative_to(root) else path.as_posix()
-
-
-def _absolute(name: str, folder: Path) -> Path:
-    base, name = (folder.parent, name[3:]) if name.startswith("../") else (folder, name)
-    return Path(os.path.join(base, name))  # half the time of base / name
 
 
 def to_toml(table: Mapping[str, Any], prefix: str = "") -> str:

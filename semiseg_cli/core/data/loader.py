@@ -11,7 +11,6 @@ import signal
 import threading
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Literal
 
 import cv2
@@ -22,6 +21,7 @@ from torch.utils.data import Dataset
 
 from semiseg_cli.core.data.cores import cores
 from semiseg_cli.core.data.decode import Pixels
+from semiseg_cli.core.data.order import STREAMS, pick
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.data.warp import Warp, apply_warp, draw_warp
 from semiseg_cli.core.data.workers import made
@@ -33,9 +33,6 @@ from semiseg_cli.core.stopping import asking
 # place of the first three, for crops that are cut on the device, _place (b,3) int64 and _inverse (b,2,3) float64
 HostBatch = dict[str, Tensor]
 MASKED = ("labeled", "labeled_partner", "paired")
-
-STREAMS = {"labeled": 1, "unlabeled": 2, "second": 3, "paired": 4}  # part of the seed: change one, every run changes
-
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -80,16 +77,6 @@ class Plan:
         slots = np.arange(self.batch)
         apart = (neighbours(slots, self.batch) // self.micro != slots // self.micro).any()
         return "loaded" if "mix" in self.inputs and apart else "own"
-
-
-@lru_cache(maxsize=8)
-def _order(seed: int, stream: int, epoch: int, count: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    return np.random.default_rng([seed, stream, epoch]).permutation(count)
-
-
-def pick(seed: int, stream: str, count: int, position: int) -> int:
-    """The image at a position of an endless stream: every one of `count` once per pass, in random order."""
-    return int(_order(seed, STREAMS[stream], position // count, count)[position % count])
 
 
 def images_of(plan: Plan, labeled: int, unlabeled: int, step: int) -> tuple[list[int], list[int]]:
@@ -146,7 +133,7 @@ class MicroBatches(Dataset[HostBatch | SemisegError]):
         plan, crops, name = self.plan, [], name or stream
         for slot, index in zip(slots, chosen, strict=True):
             rng = np.random.default_rng([plan.seed, STREAMS[stream], step, int(slot), 1])
-            warp = draw_warp(rng, *pixels.shapes[index], plan.crop, plan.scale, plan.rotation)
+            warp = draw_warp(rng, *pixels.shape(index), plan.crop, plan.scale, plan.rotation)
             crops.append(self.crop(pixels, index, warp))
         batch = {f"{name}_{key}": torch.from_numpy(np.stack([crop[key] for crop in crops])) for key in crops[0]}
         return batch | {f"{name}_index": torch.tensor(chosen)}

@@ -17,6 +17,7 @@ _ENDING = r"\.(?:jpe?g|png|bmp|tiff?|webp|ppm|pgm|gif|heic|heif|hif|avif|jfif|ma
 _SUFFIX = re.compile(f"{_ENDING}$", re.IGNORECASE)
 _PAIR = re.compile(rf"(.+?{_ENDING})[\s,;]+\S.*{_ENDING}", re.IGNORECASE)  # of an image and its mask
 _CITYSCAPES = re.compile(r"_(leftImg8bit|gtFine_\w+)$")
+_ODD = re.compile(r"[.\s\\]|/$|_leftImg8bit|_gtFine_")  # what makes a line more than folders and a stem
 
 
 def stem_of(line: str) -> str:
@@ -25,6 +26,8 @@ def stem_of(line: str) -> str:
     >>> stem_of("leftImg8bit/train/ulm/ulm_000009_000019_leftImg8bit.png gtFine/train/ulm/x.png")
     'ulm_000009_000019'
     """
+    if not _ODD.search(line):  # as most ids are: a fifth of the time
+        return line.rpartition("/")[2]
     return _CITYSCAPES.sub("", PurePosixPath(path_of(line)).name)
 
 

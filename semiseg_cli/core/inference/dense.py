@@ -141,7 +141,7 @@ def _mark(record: Record) -> str:
 def _content(file: Path, size: int, time: int) -> str:
     """sha256 of a file, read once in a process while its size and time stay."""
     with opened(file) as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()  # type: ignore[arg-type]
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def fingerprint(encoder: Encoder, backbone: str, side: int) -> str:

@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -23,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 from semiseg_cli.core.data.decode import decode_image
 from semiseg_cli.core.data.loader import begin_worker, workers_for
 from semiseg_cli.core.data.spec import Record
+from semiseg_cli.core.data.view import Records
 from semiseg_cli.core.errors import CheckpointError, DataError, SemisegError
 from semiseg_cli.core.files import write_text
 from semiseg_cli.core.networks import Encoder
@@ -103,21 +105,25 @@ def extract(
     image that cannot be read is NaN. advance: told the number of images just done.
     Raises DataError for an image that cannot be read, unless lenient, and a disk that is full.
     """
-    groups, begun = list(_groups(records)), features.done
+    images = Records.of(records)
+    groups = _groups(images)
+    done_before = [len(group) for group in islice(groups, features.done)]
+    before, left = sum(done_before), len(images) - sum(done_before)
     files = DataLoader(
-        _Files([[records[row] for row in group] for group in groups[begun:]], load),
+        _Files(images, load),
         batch_size=None,
-        num_workers=workers_for(-1, len(records), SIDE * SIDE * 3) if begun < len(groups) else 0,
+        sampler=groups,
+        num_workers=workers_for(-1, len(records), SIDE * SIDE * 3) if left else 0,
         generator=torch.Generator(),
         worker_init_fn=begin_worker,  # a forked process cannot use the threads that OpenCV has here
     )
     mean_311, std_311 = (torch.tensor(values, device=device)[:, None, None] for values in (mean, std))
-    advance(sum(map(len, groups[:begun])))
+    advance(before)
     try:
-        mapped = _map(features, fresh=begun == 0)
-        done, waiting, saved = begun, 0, time.monotonic()
+        mapped = _map(features, fresh=not done_before)
+        done, waiting, saved = len(done_before), 0, time.monotonic()
         try:
-            for group, (loaded, broken) in zip(groups[begun:], files, strict=True):
+            for group, loaded, broken in files:
                 if broken and not lenient:
                     raise next(iter(broken.values()))
                 pixels = loaded.shape[1] * loaded.shape[2]
@@ -127,7 +133,7 @@ def extract(
                     pooled = _pooled(encoder, loaded[part].to(device), mean_311, std_311)
                     if not pooled.isfinite().all():
                         raise CheckpointError(
-                            f"the encoder's features of {records[group[start]].image} are beyond float16",
+                            f"the encoder's features of {images[group[start]].image} are beyond float16",
                             fix="another --encoder or --weights",
                         )
                     mapped[group[part]] = pooled.cpu().numpy()
@@ -144,7 +150,7 @@ def extract(
                 features.save(done)
     except OSError as error:
         raise DataError(f"cannot write {features.path}", why=str(error), fix="free some disk space") from error
-    return sum(map(len, groups[begun:]))
+    return left
 
 
 @torch.inference_mode()
@@ -160,44 +166,55 @@ def _map(features: Features, fresh: bool = False) -> Any:
     return np.memmap(features.path, np.float16, mode, shape=(features.count, features.width))
 
 
-def _shape(record: Record) -> tuple[int, int]:
-    """Height and width at which a record's image is shown to the encoder."""
-    scale = min(1.0, SIDE / max(record.height, record.width))
-    return max(32, round(record.height * scale)), max(32, round(record.width * scale))
+def _shape(height: int, width: int) -> tuple[int, int]:
+    """Height and width at which an image of this size is shown to the encoder."""
+    scale = min(1.0, SIDE / max(height, width))
+    return max(32, round(height * scale)), max(32, round(width * scale))
 
 
-def _groups(records: Sequence[Record]) -> Iterator[list[int]]:
-    """Places of records that are read together: of one shape, in the order of the list."""
+def _groups(records: Records) -> Iterator[NDArray[np.int64]]:
+    """Places of records that are read together: of one shape, in the order of the list; first that of the first one.
+
+    They are found as they are asked for, in one pass over the list for every shape.
+    """
+    first = np.full(len(records.sizes), len(records))
+    for start, numbers in records.shapes():
+        first[numbers[::-1]] = np.minimum(first[numbers[::-1]], np.arange(start, start + len(numbers))[::-1])
     shapes: dict[tuple[int, int], list[int]] = {}
-    for place, record in enumerate(records):
-        shapes.setdefault(_shape(record), []).append(place)
-    for (height, width), places in shapes.items():
-        count = max(1, min(TOGETHER, PIXELS // (height * width)))
-        yield from (places[i : i + count] for i in range(0, len(places), count))
+    for number in first.argsort(kind="stable")[: int((first < len(records)).sum())].tolist():
+        shapes.setdefault(_shape(*records.sizes[number].tolist()), []).append(number)
+    for (height, width), members in shapes.items():
+        count, shown = max(1, min(TOGETHER, PIXELS // (height * width))), np.zeros(len(first), bool)
+        shown[members] = True
+        waiting = np.zeros(0, np.int64)
+        for start, numbers in records.shapes():
+            waiting = np.concatenate([waiting, start + np.flatnonzero(shown[numbers])])
+            whole = len(waiting) - len(waiting) % count
+            yield from waiting[:whole].reshape(-1, count)
+            waiting = waiting[whole:]
+        if len(waiting):
+            yield waiting
 
 
 class _Files(Dataset[Any]):
-    """Decoded groups, uint8 BxHxWx3, and by place in the group what is wrong with images that cannot be read.
+    """Of a group its places, its images decoded (uint8 BxHxWx3), and by number in it what is wrong with broken ones.
 
     Errors are returned, since DataLoader would build a raised one again from its text.
     """
 
-    def __init__(self, groups: list[list[Record]], load: Load) -> None:
-        self.groups, self.load = groups, load
+    def __init__(self, records: Records, load: Load) -> None:
+        self.records, self.load = records, load
 
-    def __len__(self) -> int:
-        return len(self.groups)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, dict[int, SemisegError]]:
-        images, broken = [], dict[int, SemisegError]()
-        for place, record in enumerate(self.groups[index]):
-            shape = _shape(record)
+    def __getitem__(self, group: NDArray[np.int64]) -> tuple[list[int], Tensor, dict[int, SemisegError]]:
+        images, broken, places = [], dict[int, SemisegError](), group.tolist()
+        for number, record in enumerate(self.records[place] for place in places):
+            shape = _shape(record.height, record.width)
             try:
                 images.append(_sized(self.load(record), shape))
             except SemisegError as error:
                 images.append(np.zeros((*shape, 3), np.uint8))
-                broken[place] = error
-        return torch.from_numpy(np.stack(images)), broken
+                broken[number] = error
+        return places, torch.from_numpy(np.stack(images)), broken
 
 
 def _sized(image: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from unicodedata import normalize
 
+import numpy as np
+
 from semiseg_cli.core.data.names import path_of, read_lines, stem_of
-from semiseg_cli.core.data.spec import Dataset, Record
+from semiseg_cli.core.data.spec import Dataset
+from semiseg_cli.core.data.view import Records
 from semiseg_cli.core.errors import DataError
 
 _HEADER = re.compile(
@@ -20,10 +24,18 @@ _HEADER = re.compile(
 
 @dataclass(frozen=True)
 class Lists:
-    """Ids of the labeled images, and of the unlabeled ones; None where only the former are listed."""
+    """The labeled training images, and the unlabeled ones; None where only the former are listed."""
 
-    labeled: frozenset[str]
-    unlabeled: frozenset[str] | None
+    labeled: Records
+    unlabeled: Records | None
+
+
+class Named(NamedTuple):
+    """An image that a line may mean: in which of the lists of records that were asked, where, and its id."""
+
+    part: int
+    place: int
+    id: str
 
 
 def read_lists(place: Path, dataset: Dataset) -> Lists:
@@ -39,30 +51,28 @@ def read_lists(place: Path, dataset: Dataset) -> Lists:
     labeled = names.labeled(file)
     pool = place / "unlabeled.txt"
     if not (place.is_dir() and pool.is_file()):
-        return Lists(labeled, None)
+        return Lists(dataset.training.only(list(labeled)), None)
     unlabeled = names.unlabeled(pool)
-    if both := sorted(labeled & unlabeled):
+    if both := sorted(labeled[place] for place in labeled.keys() & unlabeled.keys()):
         what = f"{len(both)} images of {place} are labeled and unlabeled"
         raise DataError(what, why=_some(both), fix=f"remove them from {pool.name}")
-    return Lists(labeled, unlabeled)
+    return Lists(dataset.training.only(list(labeled)), dataset.training.only(list(unlabeled)))
 
 
-def read_list(file: Path, records: Sequence[Record]) -> frozenset[str]:
-    """Ids of those of the records that a list names; lines that name none of them are left out."""
-    lines, found = read_lines(file), _by_name(records)
-    return frozenset(ids[0] for line in lines if len(ids := _matches(line, found)) == 1)
+def read_list(file: Path, records: Records) -> Records:
+    """Those of the records that a list names; lines that name none of them are left out."""
+    found = [_matches(line, [records]) for line in read_lines(file)]
+    return records.only([named[0].place for named in found if len(named) == 1])
 
 
 class _Names:
-    """Which images of a dataset the lines of a list name."""
+    """Which images of a dataset the lines of a list name: training images by their place, with their ids."""
 
     def __init__(self, dataset: Dataset) -> None:
-        self.known = _by_name([*dataset.train, *dataset.val])
-        self.train = {record.id for record in dataset.train}
-        self.masked = {record.id for record in dataset.labeled}
+        self.train, self.parts = dataset.training, [dataset.training, Records.of(dataset.val)]
 
-    def labeled(self, file: Path) -> frozenset[str]:
-        lines, ids, strange = self._read(file, self.masked)
+    def labeled(self, file: Path) -> dict[int, str]:
+        lines, ids, strange = self._read(file, masked=True)
         fix = "a line per labeled training image: its id as in index.tsv, or a path with the same name"
         if not lines:
             raise DataError(f"{file} names no image: it is empty", fix=fix)
@@ -71,9 +81,9 @@ class _Names:
             raise DataError(what, why=self._why(strange), fix=fix)
         return ids
 
-    def unlabeled(self, file: Path) -> frozenset[str]:
-        lines, ids, strange = self._read(file, self.train)
-        absent = [line for line in strange if not _matches(line, self.known)]
+    def unlabeled(self, file: Path) -> dict[int, str]:
+        lines, ids, strange = self._read(file, masked=False)
+        absent = [line for line, named in strange if not named]
         if len(absent) < len(strange) or (lines and not ids):
             raise DataError(
                 f"{len(strange)} of {len(lines)} lines of {file} name no training image, or several",
@@ -85,45 +95,50 @@ class _Names:
             warnings.warn(f"{what} and are left out: {_some(absent)}", stacklevel=2)
         return ids
 
-    def _read(self, file: Path, among: set[str]) -> tuple[list[str], frozenset[str], list[str]]:
-        """Lines, the ids that they name, and the lines that do not name exactly one image, or none of `among`."""
-        lines = read_lines(file)
-        if lines and _HEADER.fullmatch(lines[0]) and not _matches(lines[0], self.known):
-            del lines[0]
-        lines = [line for line in lines if line[0] != "#" or _matches(line, self.known)]
-        found = [_matches(line, self.known) for line in lines]
-        named = [len(ids) == 1 and ids[0] in among for ids in found]
-        ids = frozenset(ids[0] for ids, good in zip(found, named, strict=True) if good)
-        if twice := sum(named) - len(ids):
-            warnings.warn(f"{file} names {twice} images more than once", stacklevel=2)
-        return lines, ids, [line for line, good in zip(lines, named, strict=True) if not good]
+    def _read(self, file: Path, masked: bool) -> tuple[list[str], dict[int, str], list[tuple[str, list[Named]]]]:
+        """Lines; the training images that they name; and lines with what they may mean that do not name exactly one.
 
-    def _why(self, lines: list[str]) -> str:
+        masked: one that has a mask.
+        """
+        lines = read_lines(file)
+        if lines and _HEADER.fullmatch(lines[0]) and not _matches(lines[0], self.parts):
+            del lines[0]
+        found = [(line, _matches(line, self.parts)) for line in lines]
+        found = [(line, named) for line, named in found if line[0] != "#" or named]
+        places = [named[0].place if len(named) == 1 and named[0].part == 0 else -1 for _, named in found]
+        good = np.array(places) >= 0
+        if masked:
+            good[good] = self.train.have_masks(np.array(places)[good])
+        ids = {place: named[0].id for place, (_, named), fits in zip(places, found, good, strict=True) if fits}
+        if twice := int(good.sum()) - len(ids):
+            warnings.warn(f"{file} names {twice} images more than once", stacklevel=2)
+        return [line for line, _ in found], ids, [each for each, fits in zip(found, good, strict=True) if not fits]
+
+    def _why(self, lines: Sequence[tuple[str, list[Named]]]) -> str:
         groups: dict[str, list[str]] = {}
-        for line in lines:
-            ids = _matches(line, self.known)
-            kind = "without a mask" if ids and ids[0] in self.train else "in the validation set"
-            groups.setdefault({0: "not in the dataset", 1: kind}.get(len(ids), "several images"), []).append(line)
+        for line, named in lines:
+            kind = "without a mask" if named and named[0].part == 0 else "in the validation set"
+            groups.setdefault({0: "not in the dataset", 1: kind}.get(len(named), "several images"), []).append(line)
         return "; ".join(f"{kind}: {_some(some)}" for kind, some in groups.items())
 
 
-def _by_name(records: Sequence[Record]) -> dict[str, list[str]]:
-    """Ids by id and by stem, in Unicode's composed form."""
-    found: dict[str, list[str]] = {}
-    for record in records:
-        found.setdefault(normalize("NFC", stem_of(record.id)), []).append(record.id)
-    return found | {normalize("NFC", record.id): [record.id] for record in records}
+def _called(name: str, parts: Sequence[Records]) -> list[Named]:
+    """The images of this id, else those of this stem."""
+    found = [
+        Named(part, place, records[place].id) for part, records in enumerate(parts) for place in records.named(name)
+    ]
+    return [each for each in found if normalize("NFC", each.id) == name][-1:] or found
 
 
-def _matches(line: str, found: Mapping[str, list[str]]) -> list[str]:
-    """The ids that a line may mean: of several with its stem those whose folders are most of the end of its path."""
+def _matches(line: str, parts: Sequence[Records]) -> list[Named]:
+    """The images that a line may mean: of several with its stem those whose folders are most of the end of its path."""
     line = normalize("NFC", line)
-    ids = found.get(line) or found.get(stem_of(line), [])
-    if len(ids) < 2:
-        return ids
+    found = _called(line, parts) or _called(stem_of(line), parts)
+    if len(found) < 2:
+        return found
     folders = path_of(line).split("/")[-2::-1]
-    shared = [_shared(folders, normalize("NFC", id).split("/")[-2::-1]) for id in ids]
-    return [id for id, count in zip(ids, shared, strict=True) if count == max(shared)]
+    shared = [_shared(folders, normalize("NFC", each.id).split("/")[-2::-1]) for each in found]
+    return [each for each, count in zip(found, shared, strict=True) if count == max(shared)]
 
 
 def _shared(one: Sequence[str], other: Sequence[str]) -> int:

@@ -11,6 +11,7 @@ import hashlib
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from semiseg_cli.core.data.spec import Dataset, Partition, Record
+from semiseg_cli.core.data.view import MANY, Records
 from semiseg_cli.core.errors import DataError
 from semiseg_cli.core.files import whole
 from semiseg_cli.core.settings import Config
@@ -56,17 +58,26 @@ class Pairs:
 
 
 def order_of(records: Sequence[Record]) -> str:
-    """sha256 of the ids in their order, a line each: places in the list mean the same images."""
+    """sha256 of the ids in their order, a line each: places in the list mean the same images.
+
+    Of more than MANY images the index that they are in and their rows stand for them.
+    """
+    records = Records.of(records)
+    if len(records) > MANY and records.mark:
+        return records.mark
     return hashlib.sha256("".join(f"{record.id}\n" for record in records).encode()).hexdigest()
 
 
-def files_of(records: Sequence[Record]) -> str:
+def files_of(*lists: Sequence[Record]) -> str:
     """sha256 of the ids, sizes and times of image files: another file of the same name is another image.
 
-    Raises DataError for a file that is not there.
+    Of more than MANY images the index stands for them: so many files are not asked. Raises DataError for a file that
+    is not there.
     """
-    digest = hashlib.sha256()
-    for record in records:
+    digest, marks = hashlib.sha256(), [Records.of(records).mark for records in lists if records]
+    if sum(map(len, lists)) > MANY and all(marks):
+        return hashlib.sha256("\n".join(marks).encode()).hexdigest()
+    for record in chain(*lists):
         try:
             found = record.image.stat()
         except OSError as error:
@@ -82,7 +93,7 @@ def describe_lists(partition: Partition) -> dict[str, str]:
         "partition": partition.name,
         "labeled": order_of(partition.labeled),
         "unlabeled": order_of(partition.unlabeled),
-        "images": files_of((*partition.labeled, *partition.unlabeled)),
+        "images": files_of(partition.labeled, partition.unlabeled),
     }
 
 

@@ -9,7 +9,7 @@ smaller one.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from semiseg_cli.core.data.again import adding, completing
 from semiseg_cli.core.data.decode import decode_mask
 from semiseg_cli.core.data.names import draw_key, fingerprint
 from semiseg_cli.core.data.spec import Dataset, Partition, Record
+from semiseg_cli.core.data.view import Records
 from semiseg_cli.core.errors import DataError, UsageError
 from semiseg_cli.core.partitions import WAYS
 from semiseg_cli.core.partitions.lists import read_list, read_lists
@@ -43,7 +44,7 @@ def resolve_partition(dataset: Dataset, labeled: str, *, balance: str = "classes
         fix = f"{adding(dataset, '--labeled DIR --masks DIR')}another --data"
         raise DataError(f"dataset '{dataset.name}' has no labeled image", fix=fix)
     if not labeled:
-        return _partition(dataset, {record.id for record in pool}, f"all {len(pool)} labeled images")
+        return _partition(dataset, pool, f"all {len(pool)} labeled images")
     if place := _list_at_hand(dataset, labeled):
         return from_lists(dataset, place)
     asked = ask(dataset, labeled)
@@ -58,7 +59,7 @@ class Asked:
     """A count or a fraction, and the protocol and its recipe where it means those."""
 
     size: str
-    source: tuple[Record, ...] | None  # images that an own partition is drawn from; None: not all of them are here
+    source: Records | None  # images that an own partition is drawn from; None: not all of them are here
     protocol: Protocol | None = None
     recipe: Recipe | None = None
 
@@ -111,8 +112,8 @@ def draw(dataset: Dataset, asked: Asked, *, balance: str, seed: int) -> Partitio
         what = f"{count} labeled images asked for, dataset '{dataset.name}' has {len(source)}"
         raise DataError(what, fix=f"--labeled {len(source)} or fewer")
     if count == len(dataset.labeled):
-        return _partition(dataset, {record.id for record in source}, f"all {count} labeled images")
-    chosen = set(choose(source, len(dataset.classes), count, balance=balance, seed=seed))
+        return _partition(dataset, source, f"all {count} labeled images")
+    chosen = _of_ids(source, choose(source, len(dataset.classes), count, balance=balance, seed=seed))
     name = f"own partition, seed {seed}, {count} of {len(source)} ({balance})"
     protocol = asked.protocol.name if asked.protocol else ""
     own = _partition(dataset, chosen, f"{name}, {protocol}" if protocol else name, protocol)
@@ -156,25 +157,29 @@ def nothing_known(labeled: int) -> DataError:
     )
 
 
+def _of_ids(records: Records, ids: Iterable[str]) -> Records:
+    wanted = set(ids)
+    return records.only(place for place, record in enumerate(records) if record.id in wanted)
+
+
 def _partition(
-    dataset: Dataset,
-    chosen: set[str] | frozenset[str],
-    name: str,
-    protocol: str = "",
-    unlabeled: frozenset[str] | None = None,
+    dataset: Dataset, chosen: Records, name: str, protocol: str = "", unlabeled: Records | None = None
 ) -> Partition:
-    """The images with these ids labeled, and all others (or those of `unlabeled`) not. A published set has its name."""
-    mark = fingerprint(chosen)
+    """Some images of the dataset labeled, and all others (or those of `unlabeled`) not. A published set has its name.
+
+    chosen, unlabeled: among the training images.
+    """
+    mark = fingerprint(record.id for record in chosen)
     known = recognise(mark)
-    pool = [r for r in dataset.train if r.id not in chosen and (unlabeled is None or r.id in unlabeled)]
+    pool = (dataset.training if unlabeled is None else unlabeled).without(chosen)
     kind = known.data if known else dataset.kind if protocol else ""
-    whole = fingerprint([*chosen, *(record.id for record in pool)]) if kind else ""
+    whole = fingerprint(record.id for records in (chosen, pool) for record in records) if kind else ""
     short = shortfall(kind, len(chosen), len(pool), whole)
     name = title(name, known, short)
     return Partition(
         name=name,
-        labeled=tuple(record for record in dataset.train if record.id in chosen),
-        unlabeled=tuple(replace(record, mask=None, pixels=()) for record in pool),
+        labeled=chosen,
+        unlabeled=pool.shown_bare(),
         fingerprint=mark,
         protocol=known.protocol if known else protocol,
         hint=incomplete(dataset, name) if short else "",
@@ -198,13 +203,12 @@ def _named(dataset: Dataset, protocol: Protocol, size: str) -> Asked:
     return Asked(size, _source(dataset, protocol), protocol, recipe)
 
 
-def _source(dataset: Dataset, protocol: Protocol) -> tuple[Record, ...] | None:
+def _source(dataset: Dataset, protocol: Protocol) -> Records | None:
     """The images that a protocol draws from; None unless the dataset has exactly those, with masks."""
     records = dataset.labeled
     if protocol.source:
         file = dataset.root / protocol.source
-        ids = read_list(file, records) if file.is_file() else frozenset()
-        records = tuple(record for record in records if record.id in ids)
+        records = read_list(file, records) if file.is_file() else records.only([])
     fits = len(records) == protocol.images and fingerprint(record.id for record in records) == protocol.sha256
     return records if fits else None
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from semiseg_cli.core.data.index import parse_record, record_line
+from semiseg_cli.core.data.lines import parse_line, record_line
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.files import write_bytes
 from semiseg_cli.core.reading import SMALL, opened, parse_json, read_bytes
@@ -48,7 +48,7 @@ class Journal:
             data = first
         for line in data.decode("utf-8", "replace").split("\n")[1:-1]:
             try:
-                _, record = parse_record(line, folder)
+                record = parse_line(line).record(folder)
             except ValueError:
                 continue  # a full disk took the rest of the line
             if record.mask and record.mask.is_file() and record.mask.stat().st_size:

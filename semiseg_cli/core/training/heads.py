@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from semiseg_cli.core.data.loader import pick
+from semiseg_cli.core.data.order import pick
 from semiseg_cli.core.errors import Diverged
 from semiseg_cli.core.methods.base import Group
 from semiseg_cli.core.models.decoders.heads import Linear

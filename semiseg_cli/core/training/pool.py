@@ -38,7 +38,7 @@ class Pool:
     ) -> None:
         self.labeled, self.unlabeled = labeled, unlabeled
         images = [(pixels, index) for pixels in (labeled, unlabeled) if pixels for index in range(len(pixels))]
-        areas = [math.prod(pixels.shapes[index]) for pixels, index in images]
+        areas = [math.prod(pixels.shape(index)) for pixels, index in images]
         self.starts = np.cumsum([0, *areas])
         count, masked = int(self.starts[-1]), int(self.starts[len(labeled)])
         _check_room(3 * count + masked, len(images), device)
@@ -63,7 +63,7 @@ class Pool:
     def place(self, pixels: Pixels, index: int) -> tuple[int, int, int]:
         """First pixel, height and width of an image of one of the lists."""
         before = 0 if pixels is self.labeled else len(self.labeled)
-        return int(self.starts[before + index]), *pixels.shapes[index]
+        return int(self.starts[before + index]), *pixels.shape(index)
 
     def cut(self, host: HostBatch, side: int) -> HostBatch:
         """A micro-batch of `Placed` as the loader would have brought it, but on the device."""

@@ -165,8 +165,10 @@ def view_settings(train: TrainConfig) -> ViewSettings:
 
 def usual_side(dataset: Dataset) -> int:
     """The median of the training images' long sides in pixels, as they are shown."""
-    sides = [max(reduced_size(r.height, r.width, dataset.long_side)) for r in dataset.train]
-    return int(np.median(sides))
+    images, sizes = dataset.training.size_counts(), dataset.training.sizes.tolist()
+    sides = np.array([max(reduced_size(height, width, dataset.long_side)) for height, width in sizes])
+    order, middle = sides.argsort(), [(images.sum() - 1) // 2, images.sum() // 2]
+    return int(sides[order][np.searchsorted(images[order].cumsum(), middle, "right")].mean())
 
 
 def narrow_view(dataset: Dataset, crop: int, note: Callable[[str], None]) -> None:

@@ -55,7 +55,7 @@ def test_writing_again_touches_nothing(tmp_path):
         os.utime(file, (1, 1))
     write_dataset(dataset(tmp_path), {})
     assert [file.stat().st_mtime for file in files] == [1, 1]
-    assert sorted(os.listdir(tmp_path / "d")) == ["dataset.toml", "index.tsv"]
+    assert sorted(os.listdir(tmp_path / "d")) == ["dataset.toml", "index.safetensors", "index.tsv"]
 
 
 def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
@@ -68,7 +68,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="no space"):
         write_dataset(replace(dataset(tmp_path), val=()), {})
     assert load_dataset(tmp_path, "d") == dataset(tmp_path)
-    assert sorted(os.listdir(tmp_path / "d")) == ["dataset.toml", "index.tsv"]
+    assert sorted(os.listdir(tmp_path / "d")) == ["dataset.toml", "index.safetensors", "index.tsv"]
 
 
 def test_an_absent_dataset_says_how_to_make_it(tmp_path):

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from semiseg_cli.core.data import decode
 from semiseg_cli.core.data.index import load_dataset
-from semiseg_cli.core.data.loader import HostBatch, Plan, begin_worker, close, loader, pick, workers_for
+from semiseg_cli.core.data.loader import HostBatch, Plan, begin_worker, close, loader, workers_for
+from semiseg_cli.core.data.order import pick
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.errors import BadFile
 from semiseg_cli.core.partitions.splits import resolve_partition

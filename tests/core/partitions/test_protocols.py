@@ -139,7 +139,7 @@ def test_any_other_count_is_drawn_from_all_and_named_after_what_that_is(small_vo
 
 
 def test_a_dataset_without_all_images_follows_no_protocol(small_voc: Dataset) -> None:
-    part = Dataset(**{**vars(small_voc), "train": small_voc.train[:16]})
+    part = replace(small_voc, train=small_voc.train[:16])
     found = resolve_partition(part, "5")
     name = "own partition, seed 0, 5 of 16 (classes), fine, with 11 of 35 unlabeled"
     assert (found.name, found.protocol) == (name, "fine")
@@ -151,7 +151,7 @@ def test_a_dataset_without_all_images_follows_no_protocol(small_voc: Dataset) ->
     with pytest.raises(DataError, match="mixed is drawn from 40 images that 'voc' does not have") as caught:
         resolve_partition(part, "mixed/5")
     assert "16 images with a mask" in caught.value.why
-    few = Dataset(**{**vars(small_voc), "train": small_voc.train[1:9]})
+    few = replace(small_voc, train=small_voc.train[1:9])
     assert resolve_partition(few, "1/8").name == "own partition, seed 0, 1 of 8 (classes)"
     bring(part, "mixed/5", LISTS["mixed/5"])
     assert len(resolve_partition(part, "mixed/5").labeled) == 5
@@ -159,7 +159,7 @@ def test_a_dataset_without_all_images_follows_no_protocol(small_voc: Dataset) ->
 
 def test_a_published_name_means_the_unlabeled_images_too(small_voc: Dataset) -> None:
     bring(small_voc, "fine/2", LISTS["fine/2"])
-    part = Dataset(**{**vars(small_voc), "train": small_voc.train[:16]})
+    part = replace(small_voc, train=small_voc.train[:16])
     found = resolve_partition(part, "fine/2")
     assert found.name == "fine 2, with 14 of 38 unlabeled"
     assert found.hint.startswith("fine 2, with 14 of 38 unlabeled: not the published setting; SBD's labels")
@@ -167,7 +167,7 @@ def test_a_published_name_means_the_unlabeled_images_too(small_voc: Dataset) -> 
     pool.write_text("\n".join(ALL[20:30]))
     assert resolve_partition(small_voc, "fine/2").name == "fine 2, with 10 of 38 unlabeled"
     other = replace(small_voc.train[39], id="2009_000001")
-    odd = Dataset(**{**vars(small_voc), "train": (*small_voc.train[:39], other)})
+    odd = replace(small_voc, train=(*small_voc.train[:39], other))
     pool.unlink()
     assert resolve_partition(odd, "fine/2").name == "fine 2, with other unlabeled images than published"
 

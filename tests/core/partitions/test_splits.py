@@ -1,7 +1,9 @@
 import hashlib
 import random
+import re
 import unicodedata
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semiseg_cli.core.data.imaging import write_image
-from semiseg_cli.core.data.names import fingerprint, stem_of
+from semiseg_cli.core.data.names import fingerprint, path_of, stem_of
 from semiseg_cli.core.data.spec import Dataset, Record
 from semiseg_cli.core.errors import DataError, UsageError
 from semiseg_cli.core.partitions.splits import choose, resolve_partition
@@ -123,6 +125,11 @@ def test_stem_of(line, stem):
     assert stem_of(line) == stem
 
 
+@given(st.text("aé /.\\_\n", max_size=6) | st.sampled_from(["a_leftImg8bit", "b/a_gtFine_x", "\x1fa", "/", ""]))
+def test_the_short_way_to_a_stem_is_the_long_one(line):
+    assert stem_of(line) == re.sub(r"_(leftImg8bit|gtFine_\w+)$", "", PurePosixPath(path_of(line)).name)
+
+
 def test_fingerprint_of_a_published_list():
     """As the field's lists are recognised: sorted unique stems, joined by newline, whatever the layout."""
     expected = hashlib.sha256(b"2007_000032\n2007_000039").hexdigest()
@@ -154,7 +161,7 @@ def test_lists_in_other_encodings(tmp_path, encoding):
 
 
 def test_a_line_means_the_image_whose_folders_are_the_end_of_its_path(tmp_path):
-    data = Dataset(**{**vars(dataset(2, 0)), "train": tuple(map(record, ["a/x/1", "b/x/1", "x/1", "pré/2", "b/2"]))})
+    data = replace(dataset(2, 0), train=tuple(map(record, ["a/x/1", "b/x/1", "x/1", "pré/2", "b/2"])))
     file = tmp_path / "list.txt"
     file.write_text(f"/home/me/b/x/1.jpg masks/1.png\nphotos/{unicodedata.normalize('NFD', 'pré')}/2.jpg\n")
     assert [r.id for r in resolve_partition(data, str(file)).labeled] == ["b/x/1", "pré/2"]
@@ -217,7 +224,7 @@ def test_unlabeled_images_that_are_absent_are_left_out_aloud(tmp_path):
 def test_lists_that_contradict_themselves_or_leak(tmp_path):
     data = dataset()
     val = [record("frankfurt/0001"), record("frankfurt/0002")]
-    data = Dataset(**{**vars(data), "val": tuple(val)})
+    data = replace(data, val=tuple(val))
     with pytest.raises(DataError, match=r"1 images of .* are labeled and unlabeled") as caught:
         resolve_partition(data, listed(tmp_path, ["street/0001"], ["pool/1", "street/0001"]))
     assert caught.value.why == "street/0001"
