@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
+from xml.sax.saxutils import escape
 
 Damage = Callable[[bytes, Random], bytes]
 
@@ -97,7 +99,8 @@ def tree(found: Any, draw: Random) -> Any:
 
 def as_json(data: bytes, draw: Random) -> bytes:
     text = json.dumps(tree(json.loads(data), draw), ensure_ascii=False)
-    text = draw.choice([text] * 8 + [text.replace("1", "1" * 5000, 1), text[:1] + DEEP + text[1:]])
+    long = text.replace("1", "1" * draw.choice([400, 5000]), 1)
+    text = draw.choice([text] * 8 + [long, text[:1] + DEEP + text[1:]])
     return text.encode("utf-8", "surrogatepass")
 
 
@@ -115,7 +118,8 @@ def as_toml(data: bytes, draw: Random) -> bytes:
     places = [place for place, row in enumerate(rows) if " = " in row]
     place = draw.choice(places)
     value = strange(draw)
-    new = draw.choice([json.dumps(value), json.dumps(value), DEEP, "1" * 5000, "{}", '"""', "-inf", "1979-05-27"])
+    odd = [DEEP, "1" * 5000, f"0x{'f' * 5000}", "{}", '"""', "-inf", "1979-05-27"]
+    new = draw.choice([json.dumps(value), json.dumps(value), *odd])
     rows[place] = f"{rows[place].partition(' = ')[0]} = {new.replace('null', '[]')}"
     return "\n".join(rows).encode("utf-8", "surrogatepass")
 
@@ -131,6 +135,44 @@ def as_tensors(data: bytes, draw: Random) -> bytes:
         head = tree(head, draw)
     text = json.dumps(head).encode()
     return struct.pack("<Q", draw.choice([len(text)] * 9 + [2**62])) + text + data[8 + length :]
+
+
+def words(data: bytes, draw: Random) -> bytes:
+    """A word of a text, between spaces or commas, is another, very long, or far from the next one."""
+    parts = re.split(rb"([\s,:=]+)", data)
+    place = 2 * draw.randrange(len(parts) // 2 + 1)
+    far = f"a{' ' * 9000}b"
+    value = draw.choice([str(strange(draw)), str(strange(draw)), "9" * 5000, '"' + "a" * 200_000, far])
+    parts[place] = value.encode("utf-8", "replace")
+    return b"".join(parts)
+
+
+def as_yaml(data: bytes, draw: Random) -> bytes:
+    """A value of a line is another, or what YAML has beside text and numbers."""
+    rows = data.decode().rstrip().split("\n")
+    place = draw.randrange(len(rows))
+    bomb = "".join(f"x{k}: &x{k} [{', '.join([f'*x{k - 1}' if k else 'lol'] * 9)}]\n" for k in range(9))
+    odd = ["0x" + "f" * 5000, "9" * 5000, "1979-05-27", "2001-13-45", "!!python/object:os.system x", "!!set {a, b}"]
+    odd += ["[" * 500, "{? [a] : b}", "&a [*a]", "12:30:45", ".inf", "~", "*x8", "!!binary x"]
+    odd.append(json.dumps(strange(draw)))
+    key, colon, _ = rows[place].partition(": ")
+    rows[place] = f"{key}{colon or ': '}{draw.choice(odd)}"
+    return (bomb * draw.randrange(2) + "\n".join(rows)).encode("utf-8", "surrogatepass")
+
+
+def as_xml(data: bytes, draw: Random) -> bytes:
+    """An attribute or an element is another, absent, or refers to entities."""
+    text = data.decode()
+    found = draw.choice(list(re.finditer(r'"[^"]*"|<(\w+)', text)))
+    odd = [strange(draw), strange(draw), "9" * 5000, "inf", "1e400", "3,4;5"]
+    value = escape(str(draw.choice(odd))).replace('"', "'")
+    value = re.sub("[\0-\x08\x0b-\x1f]", "\ufffd", value)
+    new = f'"{value}"' if found[0][0] == '"' else draw.choice(["<track", "<polygon", "<mask", "<box", "<ellipse"])
+    text = text[: found.start()] + new + text[found.end() :]
+    lol = "".join(f'<!ENTITY l{k} "{f"&l{k - 1};" * 10 if k else "lol" * 99}">' for k in range(9))
+    file = '<!DOCTYPE a [<!ENTITY l8 SYSTEM "/etc/passwd">]>'
+    head = draw.choice([""] * 6 + [f"<!DOCTYPE a [{lol}]>", file, "<a>" * 99_999])
+    return f"{head}{text.replace('car', '&l8;', 1) if head else text}".encode()
 
 
 # Of pictures

@@ -7,8 +7,8 @@ import json
 import shutil
 import tarfile
 import zipfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Container
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
-from benchmarks import damages
-from benchmarks.damages import ANY, Damage
+from benchmarks import annotated, damages, kept
+from benchmarks.damages import Damage
+from benchmarks.scene import RUN, Call, Scene
 from semiseg_cli.cli import main
 from semiseg_cli.core import models
 from semiseg_cli.core.config.layers import resolve
@@ -26,27 +27,9 @@ from semiseg_cli.core.sources.sbd import read_mat
 from semiseg_cli.stages.prepare import prepare_shapes
 from semiseg_cli.stages.train import train
 
-RUN = ("--device", "cpu")
 OWN = ("prepare", "folder", "--labeled", "own/images", "--masks", "own/masks", "--name", "own")
 ARCHIVES = ("tar", "tar.gz", "tar.xz", "zip")
 PHOTOS = ("jpg", "png", "tif", "webp", "bmp", "gif", "pgm")
-Call = Callable[[], object]
-
-
-@dataclass(frozen=True)
-class Scene:
-    """A kind of file, the files of that kind, what reads them (a command line, or a call), and how they are damaged."""
-
-    kind: str
-    files: Sequence[str]
-    reads: Sequence[tuple[str, ...] | Call]
-    damages: Sequence[Damage] = ()
-    special: bool = True  # whether a pipe, a device, a folder may lie in their place
-    share: int = 1  # of all cases, for its weight
-    all: list[Damage] = field(init=False, default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.all.extend([*ANY, *self.damages, *self.damages, *self.damages])
 
 
 def scenes() -> list[Scene]:
@@ -99,11 +82,13 @@ def scenes() -> list[Scene]:
         ),
         *(Scene(f"archive, {end}", [f"own.{end}"], [_Unpack(end)], [_archive(end)]) for end in ARCHIVES),
         Scene("SBD label", ["label.mat"], [_mat]),
+        *annotated.scenes(),
+        *kept.scenes(),
     ]  # fmt: skip
 
 
-def build(root: Path) -> None:
-    """The good files below `root`."""
+def build(root: Path, kinds: Container[str]) -> None:
+    """The good files below `root`, of those that take long these kinds alone."""
     prepare_shapes(root / "data", labeled=3, unlabeled=3, val=2, size=48)
     quick = {
         "method.name": "supervised", "data.name": "shapes", "model.backbone": "tiny", "model.weights": "none",
@@ -141,6 +126,8 @@ def build(root: Path) -> None:
     files = {f"images/{name}.png": (root / "own" / "images" / f"{name}.png").read_bytes() for name in "abc"}
     for end in ARCHIVES:
         (root / f"own.{end}").write_bytes(packed(end, files))
+    annotated.build(root)
+    kept.build(root, kinds)
 
 
 def packed(end: str, files: dict[str, bytes], **odd: Any) -> bytes:

@@ -18,6 +18,7 @@ FILES = sorted((ROOT / PACKAGE).rglob("*.py"))
 EVERYONE = (
     "", "core.commands", "core.errors", "core.escape", "core.files", "core.owner", "core.places", "core.types",
     "core.networks", "core.settings", "core.registry", "core.reading", "core.tensors", "core.web",
+    "core.download",
 )  # fmt: skip
 
 # What a part of the package may import from it, besides EVERYONE. The longest part that fits a module counts.
@@ -64,6 +65,7 @@ ALLOWED = {
     "core.reading": (),
     "core.tensors": (),
     "core.web": (),
+    "core.download": (),
     "core.registry": (),
     "core.stopping": (),
     "core.spread": (),

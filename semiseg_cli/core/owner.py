@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from semiseg_cli.core.errors import UsageError
+from semiseg_cli.core.reading import read_json
 
 NAME = ".owner"
 BEAT, DEAD = 20.0, 180.0  # seconds from one touch to the next; without one after which an owner elsewhere is dead
@@ -125,11 +126,10 @@ def _started(pid: int) -> str:
 def _read(lock: Path) -> dict[str, Any]:
     """Who has it; empty where that cannot be read."""
     try:
-        with lock.open(encoding="utf-8") as file:
-            found = json.loads(file.read(4096))
-    except (OSError, ValueError, RecursionError):
+        found: dict[str, Any] = read_json(lock, dict[str, Any], 4096)
+    except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return found
 
 
 def _age(lock: Path) -> float:

@@ -24,6 +24,8 @@ from semiseg_cli.core.settings import Range, ranges
 
 SMALL, TEXT, WHOLE = 1 << 20, 1 << 28, 1 << 36  # bytes: of a description; of a list or log; of anything
 
+DIGITS = 300  # of a whole number
+
 Level = Annotated[int, Range(0, 255)]  # of a colour
 Side = Annotated[int, Range(0, 1 << 20)]  # pixels
 
@@ -100,25 +102,38 @@ def read_toml(path: Path, hint: Any = dict[str, Any], most: int = SMALL) -> Any:
 
 
 def parse_toml(text: str, hint: Any = dict[str, Any]) -> Any:
-    """Nothing of ours holds a date, and JSON has none: TOML's are refused wherever they stand."""
+    """Nothing of ours holds a date, and JSON has none: TOML's are refused wherever they stand, and so are numbers that
+    64 bits cannot hold, which TOML has not."""
     try:
         tables = tomllib.loads(text)
-        _without_dates(tables)
+        _plain_values(tables)
         return shaped(tables, hint)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
 
-def _without_dates(value: Any, place: str = "") -> None:
+def _plain_values(value: Any, place: str = "") -> None:
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, item in inner:
-        _without_dates(item, f"{place}.{key}" if place else str(key))
+        _plain_values(item, f"{place}.{key}" if place else str(key))
     _demand(not isinstance(value, date | time), value, "text or a number", place)  # a datetime is a date
+    _demand(not isinstance(value, int) or _fits(value), value, "a number of 64 bits", place)
+
+
+def _fits(number: int) -> bool:
+    return number.bit_length() < 64
+
+
+def _digits(text: str) -> int:
+    """A whole number of JSON. ValueError for one that is beyond what a float can be: no file means that."""
+    if len(text) > DIGITS:
+        raise ValueError(f"it has a number of {len(text):,} digits")
+    return int(text)
 
 
 def parse_json(text: str, hint: Any = Any) -> Any:
     try:
-        return shaped(json.loads(text), hint)
+        return shaped(json.loads(text, parse_int=_digits), hint)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
@@ -163,7 +178,7 @@ def shaped(value: Any, hint: Any, place: str = "") -> Any:
     elif kind is not Any:
         number = kind is float and isinstance(value, int) and not isinstance(value, bool)
         good = number or (isinstance(value, kind) and (kind is bool or not isinstance(value, bool)))
-        _demand(good, value, WORDS[kind], place)
+        _demand(good and (kind is not int or _fits(value)), value, WORDS[kind], place)
     return value
 
 
@@ -177,4 +192,5 @@ def _plain(hint: Any) -> Any:
 
 def _demand(good: bool, value: Any, allowed: str, place: str) -> None:
     if not good:
-        raise ValueError(f"{place or 'it'} is {str(value)[:60]!r}, not {allowed}")
+        shown = hex(value) if isinstance(value, int) and not _fits(value) else str(value)  # of many digits str fails
+        raise ValueError(f"{place or 'it'} is {shown[:60]!r}, not {allowed}")

@@ -66,6 +66,8 @@ class Logged(TypedDict):
 
     step: int
     miou: NotRequired[float]
+    pixel_accuracy: NotRequired[float]
+    iou: NotRequired[dict[str, float | None]]
 
 
 class Scores(TypedDict):

@@ -141,7 +141,7 @@ def unpack(file: Path, root: Path, wanted: Callable[[str], bool], progress: Prog
 def made_of(folder: Path, kind: str) -> dict[str, Any]:
     """What a prepared dataset of this kind was made of; empty where there is none."""
     table = manifest(folder) if (folder / "dataset.toml").is_file() else {}
-    return dict(table["source"]) if table.get("kind") == kind else {}
+    return dict(table.get("source", {})) if table.get("kind") == kind else {}
 
 
 def place(path: Path | None, root: Path) -> str:

@@ -138,7 +138,10 @@ def _draw_all(
                 return str(error)
             if isinstance(size, str):
                 return size
-            mask, tally = draw(image, size, names)
+            try:
+                mask, tally = draw(image, size, names)
+            except ValueError as error:
+                return f"{image.file}, {image.names[0]}: {error}"
             write_image(folder / f"{id}.png", mask)
             advance()
             return tally

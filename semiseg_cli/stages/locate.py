@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from semiseg_cli.core.data.again import preparing
+from semiseg_cli.core.download import Published, download
 from semiseg_cli.core.errors import DataError
 from semiseg_cli.core.sources import archives, cityscapes, sbd, voc
 from semiseg_cli.core.sources.around import Seen, Sought, look_around
-from semiseg_cli.core.sources.download import Published, download
 from semiseg_cli.stages.building import unpack
 from semiseg_cli.stages.progress import Progress, silent
 

@@ -106,7 +106,7 @@ def _originals(dataset: Dataset, note: Note) -> dict[str, Path]:
     if dataset.kind != "folder":
         return {}
     try:
-        return to_train(Folders.of(manifest(dataset.root)["source"]))
+        return to_train(Folders.of(manifest(dataset.root).get("source", {})))
     except DataError as error:
         note(f"the dataset's copies are picked, which may be smaller than your photos: {error.what}")
         return {}

@@ -7,14 +7,14 @@ import shlex
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from semiseg_cli import __version__
 from semiseg_cli.core import runs
 from semiseg_cli.core.commands import command
 from semiseg_cli.core.errors import CheckpointError, DataError, SemisegError, UsageError
 from semiseg_cli.core.files import write_text
-from semiseg_cli.core.reading import read_json
+from semiseg_cli.core.reading import read_json, shaped
 from semiseg_cli.core.report.page import page
 from semiseg_cli.core.report.pictures import Case
 from semiseg_cli.stages import report_comparison, report_run
@@ -81,8 +81,43 @@ def _runs_in(source: Path) -> list[Path]:
     return found
 
 
+class Spread(TypedDict):
+    mean: float
+    deviation: float | None
+
+
+class Gain(Spread):
+    half: float | None
+    over: str
+
+
+class Group(TypedDict):
+    """A row of `compared.grouped`."""
+
+    labeled: str
+    method: str
+    backbone: str
+    runs: int
+    asked: int
+    last: NotRequired[Spread]
+    best: NotRequired[Spread]
+    gain: NotRequired[Gain]
+    seconds: NotRequired[float]
+    peak_memory_bytes: NotRequired[int | None]
+
+
+class Printed(TypedDict):
+    """A row of a paper's table, as `published_rows` has it."""
+
+    row: str
+    labeled: str
+    published: float | None
+    differs: list[str]
+    last: NotRequired[Spread]
+
+
 class Compared(TypedDict):
-    """compare.json. rows: as `compare` returns them; runs: names of directories beside it."""
+    """compare.json. rows: as `compare` returns them, all of a kind; runs: names of directories beside it."""
 
     rows: list[dict[str, Any]]
     failed: dict[str, str]
@@ -93,6 +128,8 @@ def _comparison(folder: Path) -> dict[str, Any]:
     file = folder / COMPARISON
     try:
         found: dict[str, Any] = read_json(file, Compared) if file.exists() else {}
+        rows = found.get("rows", [])
+        shaped(rows, list[Printed] if rows and "published" in rows[0] else list[Group], "rows")
     except (OSError, ValueError) as error:
         raise CheckpointError(f"cannot read {file}", why=str(error), fix=f"rm {shlex.quote(str(file))}") from error
     return found

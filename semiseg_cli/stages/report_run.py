@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from semiseg_cli.core.commands import command
@@ -65,8 +66,9 @@ def _tiles(found: Recorded) -> list[tuple[str, str, str]]:
     if found.last and found.best:
         tiles.append(("mIoU, last step", f"{found.last['miou']:.2f} %", f"step {found.last['step']:,}"))
         tiles.append(("mIoU, best step", f"{found.best['miou']:.2f} %", f"step {found.best['step']:,}"))
-        tiles.append(("pixel accuracy", f"{found.last['pixel_accuracy']:.1f} %", "last step"))
-    if "labeled" in found.partition:
+        if "pixel_accuracy" in found.last:
+            tiles.append(("pixel accuracy", f"{found.last['pixel_accuracy']:.1f} %", "last step"))
+    if {"labeled", "unlabeled"} <= found.partition.keys():
         tiles.append(("labeled images", f"{found.partition['labeled']:,}", ""))
         tiles.append(("unlabeled images", f"{found.partition['unlabeled']:,}", _unused(found)))
     if "seconds" in found.result:
@@ -191,6 +193,8 @@ def duration(seconds: float) -> str:
     >>> duration(725)
     '12 min 5 s'
     """
+    if not math.isfinite(seconds):
+        return "not known"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

@@ -26,6 +26,7 @@ from semiseg_cli.core.errors import DataError, SemisegError, UsageError
 from semiseg_cli.core.partitions.splits import from_lists
 from semiseg_cli.core.sources.classes import read_classes
 from semiseg_cli.core.sources.codes import parse_codes
+from semiseg_cli.core.sources.earlier import check_made
 from semiseg_cli.core.sources.folder import Folders, gather
 from semiseg_cli.core.sources.told import REFUSE, Told, tabulate
 from semiseg_cli.stages.building import building
@@ -60,6 +61,7 @@ def update_folder(
     if before.kind != "folder":
         fix = command("prepare", "folder", "--help")
         raise UsageError(f"{name} was not prepared from folders of images, but from {before.kind}", fix=fix)
+    check_made(table, root / name)
     folders = Folders.of(table["source"] | {key: str(path) for key, path in (moved or {}).items() if path})
     if unlabeled and leads_to(unlabeled) not in {leads_to(path) for path in folders.all}:
         more = (*folders.more, unlabeled)

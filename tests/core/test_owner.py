@@ -91,6 +91,12 @@ def test_what_cannot_be_read_is_somebodys_until_it_is_old(tmp_path: Path, text: 
         pass
 
 
+def test_a_pipe_in_its_place_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / ".owner")
+    with pytest.raises(UsageError, match="in use"), owned(tmp_path / ".owner", "it"):
+        pass
+
+
 def test_an_owner_elsewhere_is_told_with_its_age_and_the_way_to_remove_it(tmp_path: Path) -> None:
     lock = tmp_path / ".owner"
     lock.write_text(json.dumps(owner._me() | {"host": "node7", "pid": 12}))

@@ -118,3 +118,14 @@ def test_a_date_has_no_place_in_a_table(text: str, tmp_path: Path) -> None:
     path.write_text(f"[pixels]\nsky = [1, {text}]\n")
     with pytest.raises(ValueError, match=r"pixels\.sky\.1 is .*, not text or a number"):
         read_toml(path)
+
+
+def test_numbers_that_nothing_can_hold(tmp_path: Path) -> None:
+    (path := tmp_path / "a.toml").write_text(f"[train]\nsteps = 0x{'f' * 5000}\n")
+    with pytest.raises(ValueError, match=r"train\.steps is '0xfff.*, not a number of 64 bits"):
+        read_toml(path)
+    with pytest.raises(ValueError, match="a number of 400 digits"):
+        parse_json(f'{{"a": {"1" * 400}}}')
+    with pytest.raises(ValueError, match=r"a is '0x.*, not a whole number"):
+        parse_json(f'{{"a": {2**63}}}', dict[str, int])
+    assert parse_json(f'{{"a": {2**63}}}') == {"a": 2**63}  # an id may be long

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -177,6 +178,39 @@ def test_a_comparison_has_its_own_table_and_what_failed(fake_run: FakeRun, tmp_p
     page = read(found["page"])
     assert page.after("c/two") == "error: <disk> full"
     assert (page.after("43.4"), page.after("1/2")) == ("43.4", "")
+
+
+@pytest.mark.parametrize(
+    ("odd", "said"),
+    [
+        ({"rows": [7]}, r"rows\[0\] is '7'"),
+        ({"rows": [{"labeled": "6"}]}, "lacks 'method'"),
+        ({"rows": [{"published": 1}]}, "lacks 'row'"),
+        ({"rows": [{"labeled": "6", "method": 7}]}, r"rows\[0\].method is '7'"),
+        ({"runs": "one"}, "runs is 'one'"),
+    ],
+)
+def test_a_damaged_comparison_is_told(fake_run: FakeRun, tmp_path: Path, odd: dict[str, Any], said: str) -> None:
+    fake_run("c/one", "supervised")
+    (tmp_path / "c" / "compare.json").write_text(json.dumps({"rows": [], "failed": {}, "runs": ["one"]} | odd))
+    with pytest.raises(CheckpointError, match=r"compare\.json") as caught:
+        report([tmp_path / "c"])
+    assert re.search(said, caught.value.why)
+
+
+@pytest.mark.usefixtures("worst_images")
+def test_what_a_log_lacks_and_what_is_no_time(fake_run: FakeRun) -> None:
+    """Numbers that no run has, in files that somebody handed on, are left out; the page is made."""
+    run = fake_run("one")
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    rows = [{key: value for key, value in row.items() if key != "pixel_accuracy"} for row in rows]
+    (run / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    result = json.loads((run / "result.json").read_text()) | {"seconds": float("inf")}
+    (run / "result.json").write_text(json.dumps(result))
+    (run / "partition.json").write_text('{"labeled": 6}')
+    page = read(report([run])["page"])
+    assert page.after("training").startswith("not known")
+    assert "pixel accuracy" not in page.text
 
 
 def test_an_unfinished_run_of_before_and_one_without_any_evaluation(fake_run: FakeRun, tmp_path: Path) -> None:

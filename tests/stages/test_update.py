@@ -171,6 +171,29 @@ def test_nothing_changes_where_something_is_wrong(base: Path) -> None:
     assert {path: path.read_bytes() for path in (base / "data").rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.parametrize(
+    ("line", "odd", "said"),
+    [
+        ("masks = ", "masks = 7", "source.masks is '7'"),
+        ("long_side = ", "long_side = -1", "source.long_side is '-1'"),
+        ("long_side = ", "long_side = 0xfffffffffffffffff", "64 bits"),
+        ("ignore = ", "", "lacks 'ignore'"),
+        ("classes_file = ", 'classes_file = "../other.txt"', "leads out of its folder"),
+    ],
+)
+def test_a_dataset_that_does_not_tell_how_it_was_made(base: Path, line: str, odd: str, said: str) -> None:
+    file = base / "data" / "mine" / "dataset.toml"
+    head, source, rest = file.read_text().partition("[source]")
+    where = head if line.startswith("classes_file") else rest
+    damaged = "\n".join(odd if row.startswith(line) else row for row in where.split("\n"))
+    assert damaged != where
+    file.write_text(head.replace(where, damaged) + source + rest.replace(where, damaged))
+    save(base / "more" / "u3.png", 103)
+    with pytest.raises(DataError) as caught:
+        update_folder(base / "data", name="mine")
+    assert said in f"{caught.value.what} {caught.value.why}"
+
+
 def test_folders_that_were_moved_and_a_dataset_of_before(base: Path) -> None:
     """One that holds no copy of its classes file is asked for it."""
     shutil.move(base / "photos", base / "elsewhere")

@@ -29,7 +29,7 @@ from semiseg_cli.core.errors import CheckpointError, DataError, SemisegError
 from semiseg_cli.core.files import write_text
 from semiseg_cli.core.networks import Encoder
 from semiseg_cli.core.ops.sizes import fit_image
-from semiseg_cli.core.reading import read_json
+from semiseg_cli.core.reading import read_json, regular
 
 SIDE = 512
 TOGETHER, PIXELS = 32, 2**22  # images and pixels of a group; no device's, so that another one can go on
@@ -162,6 +162,9 @@ def _pooled(encoder: Encoder, image_BHW3: Tensor, mean_311: Tensor, std_311: Ten
 
 
 def _map(features: Features, fresh: bool = False) -> Any:
+    """The file, to be written to. OSError where something else than a file has its name."""
+    if features.path.exists():
+        regular(features.path)
     mode: Any = "w+" if fresh else "r+"
     return np.memmap(features.path, np.float16, mode, shape=(features.count, features.width))
 

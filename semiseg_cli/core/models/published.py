@@ -5,19 +5,29 @@ This module imports torch and timm where it needs them, so that importing `core.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from semiseg_cli.core.errors import CheckpointError
+from semiseg_cli.core import download
+from semiseg_cli.core.errors import CheckpointError, DataError
+from semiseg_cli.core.files import whole
 from semiseg_cli.core.models import hub
 from semiseg_cli.core.models.names import DINOV3, Backbone, known
-from semiseg_cli.core.web import ask, body
 
 OFFLINE = "`--weights FILE` with a safetensors file of the backbone, or `--weights none` to train from scratch"
+# The weights of the original recipe (V1), which the field's papers start from. torchvision itself says eight digits of
+# the sha256; the whole of it is what everybody has who packs the file: OpenEmbedded's recipe of torchvision, a wheel on
+# PyPI that holds it.
+TORCHVISION = {
+    "mobilenet_v2": download.Published(
+        "mobilenet_v2-b0353104.pth",
+        14_212_972,
+        "b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889",
+        ("https://download.pytorch.org/models/mobilenet_v2-b0353104.pth",),
+    )
+}
 
 
 class Published(NamedTuple):
@@ -85,10 +95,9 @@ def published_file(backbone: str, note: Callable[[str], None] = lambda line: Non
 def to_download(backbone: str) -> str:
     """What `published_file` would download, from where; empty where nothing. Nobody is asked over the network."""
     if (known(backbone) or Backbone()).torchvision:
-        url = torchvision_url(backbone)
+        url, size = torchvision_url(backbone), TORCHVISION[backbone].size / 1e6
         there = _cached(url).exists()
-        megabytes = _torchvision(backbone).meta["num_params"] * 4 / 1e6
-        return "" if there else f"ImageNet weights of {backbone} ({megabytes:.0f} MB) from {url} to {_cached(url)}"
+        return "" if there else f"ImageNet weights of {backbone} ({size:.0f} MB) from {url} to {_cached(url)}"
     there_is = published(backbone)
     if there_is is None or there_is.licence == DINOV3:
         return ""
@@ -110,14 +119,7 @@ def _downloaded_before(backbone: str) -> Path | None:
 
 def torchvision_url(backbone: str) -> str:
     """Where torchvision keeps the ImageNet weights of a backbone."""
-    return str(_torchvision(backbone).url)
-
-
-def _torchvision(backbone: str) -> Any:
-    """torchvision's description of the original recipe's weights (V1), which the field's papers start from."""
-    import torchvision.models
-
-    return torchvision.models.get_model_weights((known(backbone) or Backbone()).torchvision).IMAGENET1K_V1
+    return TORCHVISION[backbone].urls[0]
 
 
 def _cached(url: str) -> Path:
@@ -125,37 +127,25 @@ def _cached(url: str) -> Path:
 
 
 def _torchvisions(backbone: str, note: Callable[[str], None]) -> Path:
+    """torchvision's state dict as safetensors, which appears whole or not at all.
+
+    The one place where a pickle is read: with `weights_only=True`, of which no code is run, and only of this sha256.
+    """
+    import torch
     from safetensors import SafetensorError
+    from safetensors.torch import save_file
 
     url = torchvision_url(backbone)
     cached = _cached(url)
     if what := to_download(backbone):
         note(f"downloading {what}")
         try:
-            _download(url, cached, most=8 * int(_torchvision(backbone).meta["num_params"]))
-        except (OSError, SafetensorError) as error:  # the network, the hash, or the disk
-            raise CheckpointError(f"cannot download {url} to {cached}", why=str(error), fix=OFFLINE) from error
+            pickled = download.download(TORCHVISION[backbone], cached.parent)
+            state = torch.load(pickled, map_location="cpu", weights_only=True)
+            with whole(cached) as new:
+                save_file({name: tensor.contiguous() for name, tensor in state.items()}, new, {"source": url})
+            pickled.unlink()
+        except (DataError, OSError, SafetensorError) as error:  # the network, the hash, or the disk
+            why = error.why if isinstance(error, DataError) else str(error)
+            raise CheckpointError(f"cannot download {url} to {cached}", why=why, fix=OFFLINE) from error
     return cached
-
-
-def _download(url: str, target: Path, most: int) -> None:
-    """Fetch a pickled state dict of at most `most` bytes, and write it as safetensors. It appears whole or not at all.
-
-    The one place where a pickle is read, with `weights_only=True`, of which no code is run. torchvision publishes the
-    first digits of its sha256 alone, in its name: they tell damage, and that it is torchvision's, https does.
-    """
-    import torch
-    from safetensors.torch import save_file
-
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        pickled, converted = Path(folder, "download"), Path(folder, "converted")
-        with ask(url, timeout=3) as answer:
-            data = body(answer, most)
-        digest, expected = hashlib.sha256(data).hexdigest(), Path(url).stem.rsplit("-", 1)[1]
-        if not digest.startswith(expected):
-            raise OSError(f"its sha256 begins with {digest[:8]} instead of {expected}")
-        pickled.write_bytes(data)
-        state = torch.load(pickled, map_location="cpu", weights_only=True)
-        save_file({name: tensor.contiguous() for name, tensor in state.items()}, converted, {"source": url})
-        converted.replace(target)

@@ -21,9 +21,9 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+from semiseg_cli.core.download import room
 from semiseg_cli.core.errors import DataError
 from semiseg_cli.core.files import write_text
-from semiseg_cli.core.sources.download import room
 
 CHUNK = 1 << 20
 # What an archive may unpack to: its bytes that many times, and some more; a file of it; and how many.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from semiseg_cli.core.sources.rows import VOID, Row, from_lines, parse_colour
 
 LARGEST = 1 << 20  # bytes of a classes file
 DEEPEST = 20  # brackets in brackets
+FARTHEST = 1 << 53  # from 0: a value in a mask; those of floating-point masks are exact so far
 FORMATS = (
     'a class name per line; lines "0: road", "road,128,64,128" or CVAT\'s label map; CSV with a header; JSON or YAML: '
     '{"names": ["road", "car"], "palette": [[128, 64, 128], [0, 0, 142]]}, a list of names, {"0": "road"} or id2label'
@@ -53,12 +55,12 @@ def read_classes(path: Path) -> Classes:
         if suffix == ".json" or (suffix in _LINES and text.lstrip()[:1] in ("{", "[")):
             classes = _from_table(parse_json(text))
         elif suffix in (".yaml", ".yml"):
-            classes = _from_table(_yaml(text))
+            classes = _from_table(parse_yaml(text))
         elif suffix in _LINES:
             classes = _collected(from_lines(text, suffix))
         else:
             raise ValueError(f"{suffix} files are not read")
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, KeyError, ArithmeticError, RecursionError) as error:
         why = f"no entry {error}" if isinstance(error, KeyError) else str(error)
         raise DataError(f"{path} is not a classes file that is read", why=why, fix=FORMATS) from error
     if not 2 <= len(classes.names) <= 255:
@@ -79,7 +81,11 @@ def default_palette(classes: int) -> tuple[Colour, ...]:
     return tuple((level(k, 0), level(k, 1), level(k, 2)) for k in range(classes))
 
 
-def _yaml(text: str) -> Any:
+def parse_yaml(text: str) -> Any:
+    """The document of a YAML text. Raises ValueError for what is none, or nested too deeply.
+
+    It may hold one thing in many places, so that it is small, and endless once it is written out.
+    """
     import yaml
 
     depths = accumulate((char in "[{") - (char in "]}") for char in text)
@@ -89,6 +95,10 @@ def _yaml(text: str) -> Any:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ValueError(f"it is no YAML: {error}") from error
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:  # of its dates and numbers
+        raise ValueError(f"it is no YAML that is read: {error}") from error
 
 
 def _collected(rows: Sequence[Row], ignore: int | None = None, licence: str = "") -> Classes:
@@ -101,6 +111,9 @@ def _collected(rows: Sequence[Row], ignore: int | None = None, licence: str = ""
         if given and len(given) < len(rows):
             lacking = next(row for row in rows if getattr(row, entry) is None)
             raise ValueError(f"'{lacking.name}' has no {entry}, unlike {len(given)} others")
+    for row in rows:
+        if row.value is not None and abs(row.value) > FARTHEST:
+            raise ValueError(f"'{row.name[:60]}' has a value that no pixel has")
     ordered = sorted(rows, key=lambda row: row.value if row.value is not None else 0)
     values = tuple(row.value for row in ordered if row.value is not None)
     palette = tuple(row.colour for row in ordered if row.colour is not None)
@@ -125,8 +138,12 @@ def _from_table(table: Any) -> Classes:
         if len(palette) != len(rows):
             raise ValueError(f"{len(rows)} names, but {len(palette)} colours")
         rows = [Row(row.name, row.value, _colour(colour)) for row, colour in zip(rows, palette, strict=True)]
-    ignore = table.get("ignore_index")
-    return _collected(rows, None if ignore is None else int(ignore), str(table.get("licence", "")))
+    ignore, licence = table.get("ignore_index"), table.get("licence", "")
+    if ignore is not None and not (_is_whole(ignore) and abs(int(ignore)) <= FARTHEST):
+        raise ValueError(f"ignore_index is {_said(ignore)}, which no pixel has")
+    if not isinstance(licence, str):
+        raise ValueError(f"licence is {_said(licence)}, which is no text")
+    return _collected(rows, None if ignore is None else int(ignore), licence)
 
 
 def _entries(entries: Any) -> list[Row]:
@@ -139,9 +156,9 @@ def _entries(entries: Any) -> list[Row]:
             return [Row(_name(name), int(value)) for name, value in entries.items()]
         if all(isinstance(value, Sequence) and len(value) in (3, 7) for value in entries.values()):
             return [Row(_name(name), None, _colour(colour)) for name, colour in entries.items()]
-        raise ValueError(f"none of {', '.join(_LISTS)} is in it, and {str(keys[:3])[:80]} are no classes")
+        raise ValueError(f"none of {', '.join(_LISTS)} is in it, and {_said(keys[:3])} are no classes")
     if isinstance(entries, str) or not isinstance(entries, Sequence):
-        raise ValueError(f"{str(entries)[:40]!r} is no list of names")
+        raise ValueError(f"{_said(entries)!r} is no list of names")
     return [_object(entry) if isinstance(entry, Mapping) else Row(_name(entry)) for entry in entries]
 
 
@@ -156,13 +173,18 @@ def _object(entry: Mapping[str, Any]) -> Row:
 
 def _is_whole(value: Any) -> bool:
     whole = isinstance(value, int) and not isinstance(value, bool)
-    return whole or (isinstance(value, str) and re.fullmatch(r"-?\d+", value) is not None)
+    return whole or (isinstance(value, str) and re.fullmatch(r"-?\d{1,18}", value) is not None)
 
 
 def _name(name: Any) -> str:
     if not isinstance(name, str) or not name.strip():
-        raise ValueError(f"names are not all strings: {str(name)[:40]!r} (a name like no or 1 stands in quotes)")
+        raise ValueError(f"names are not all strings: {_said(name)!r} (a name like no or 1 stands in quotes)")
     return name.strip()
+
+
+def _said(value: Any) -> str:
+    """Some of a value in words, whatever it is."""
+    return (value if isinstance(value, str) else reprlib.repr(value))[:80]
 
 
 def _colour(colour: Any) -> Colour:

@@ -13,17 +13,51 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, NotRequired, TypedDict
 
+from semiseg_cli.core.data.again import anew
 from semiseg_cli.core.data.depths import Levels
+from semiseg_cli.core.data.names import below
 from semiseg_cli.core.data.spec import Dataset
+from semiseg_cli.core.errors import DataError
 from semiseg_cli.core.files import write_text
-from semiseg_cli.core.reading import WHOLE, read_bytes, read_text
+from semiseg_cli.core.reading import WHOLE, Side, read_bytes, read_text, shaped
+from semiseg_cli.core.settings import Natural
 from semiseg_cli.core.sources.copies import Copy, Source
 from semiseg_cli.core.sources.masks import Masks
 
 _FILE = "sources.tsv"
 _LINE = re.compile(r"([^\t]+)\t([0-9a-f]{64})\t([0-9a-f]{64})")
 _VERSION = 1  # goes up when the same files give another copy
+
+
+class How(TypedDict):
+    """What `source` says of how the dataset was made, beside its folders (`Folders`)."""
+
+    map: dict[str, Natural]
+    ignore: int
+    long_side: Side
+    classes: str
+    first: NotRequired[Natural]
+    unknown: NotRequired[str]
+    reading: NotRequired[str]
+    orientation: NotRequired[str]
+    levels: NotRequired[tuple[Natural, Natural]]
+
+
+class Made(TypedDict):
+    source: How
+    classes_file: NotRequired[str]
+
+
+def check_made(table: Mapping[str, Any], folder: Path) -> None:
+    """Raise DataError where `dataset.toml` does not tell how the dataset was made, or its classes lie elsewhere."""
+    try:
+        shaped(dict(table), Made)
+        below(folder, table.get("classes_file", ""))
+    except ValueError as error:
+        why = error.what if isinstance(error, DataError) else str(error)
+        raise DataError(f"{folder / 'dataset.toml'} is damaged", why=why, fix=anew(folder)) from error
 
 
 def mark(source: Source, masks: Masks, long_side: int, levels: Levels) -> str:

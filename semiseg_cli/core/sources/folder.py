@@ -14,16 +14,29 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 from unicodedata import normalize
 
 from semiseg_cli.core.data.listing import leads_to, left_out, look_below
 from semiseg_cli.core.data.names import images, listed
 from semiseg_cli.core.errors import DataError, UsageError, counted
+from semiseg_cli.core.reading import shaped
 from semiseg_cli.core.sources import mistaken
 from semiseg_cli.core.sources.copies import Source
 from semiseg_cli.core.sources.pairing import differing_in_case, pair, parted, several_kinds
 from semiseg_cli.core.sources.polygons.files import annotation_files
+
+
+class Described(TypedDict):
+    """What `source` of a dataset says of its folders."""
+
+    labeled: str
+    masks: str
+    unlabeled: str
+    val: str
+    val_masks: str
+    more: NotRequired[list[str]]
+
 
 SINGLE = ("labeled", "masks", "unlabeled", "val", "val_masks")
 
@@ -60,7 +73,12 @@ class Folders:
 
     @classmethod
     def of(cls, source: Mapping[str, Any]) -> Folders:
-        """The same back from `source`."""
+        """The same back from `source`. DataError where that is damaged."""
+        try:
+            shaped(source, Described, "source")
+        except ValueError as error:
+            what = "a dataset does not tell where it was prepared from"
+            raise DataError(what, why=f"dataset.toml: {error}") from error
         single = {name: Path(source[name]) if source[name] else None for name in SINGLE}
         return cls(**single, more=tuple(map(Path, source.get("more", ()))))  # type: ignore[arg-type]
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from semiseg_cli.core.sources.codes import Colour
 
 VOID = ("ignore", "ignored", "void", "unlabeled", "unlabelled", "don't care")  # names that make no class of 255
+LONGEST = 2000  # characters of a line
 _CVAT = re.compile(r"([^:]*):(\d+),(\d+),(\d+):[^:]*:[^:]*")
 _COMMENT = re.compile(r"(^|\s)(#(?![0-9a-fA-F]{6}\b)|//).*$")
 _HEX = re.compile(r"#?[0-9a-fA-F]{6}")
@@ -57,6 +58,8 @@ def from_lines(text: str, suffix: str) -> list[Row]:
     """The rows of a text file. Raises ValueError, which names a line, for a table that is not understood."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     lines = [_COMMENT.sub("", line).strip() for line in lines]
+    if long := next((line for line in lines if len(line) > LONGEST), ""):
+        raise ValueError(f"'{long[:60]}...' has {len(long):,} characters, more than the line of a table")
     lines = [line for line in lines if line and line != "__ignore__"]  # LabelMe's name of what is no class
     if not lines:
         return []
@@ -93,13 +96,15 @@ def _named(line: str) -> Row:
 
 def _spaced(lines: Sequence[str]) -> list[Row]:
     """Rows of lines that all fit one pattern, or are `0 name` with numbers that count up; else none."""
+    lines = [" ".join(line.split()) for line in lines]  # in many spaces the patterns would look for ever
     for pattern in _PATTERNS:
         found = [match for line in lines if (match := pattern.fullmatch(line))]
         if len(found) == len(lines):
             return [_row(match) for match in found]
     found = [match for line in lines if (match := _COUNTED.fullmatch(line))]
     numbers = [int(match["value"]) for match in found]
-    counted = len(found) == len(lines) and numbers[0] in (0, 1) and numbers == [*range(numbers[0], numbers[-1] + 1)]
+    counted = len(found) == len(lines) and numbers[0] in (0, 1)
+    counted = counted and numbers == [*range(numbers[0], numbers[0] + len(numbers))]
     return [_row(match) for match in found] if counted else []
 
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from semiseg_cli.core.download import Published
 from semiseg_cli.core.errors import DataError
 from semiseg_cli.core.reading import read_bytes
-from semiseg_cli.core.sources.download import Published
 
 ARCHIVE = Published(
     name="benchmark.tgz",

@@ -15,11 +15,11 @@ from pathlib import Path
 
 from semiseg_cli.core.data.names import read_lines, stem_of
 from semiseg_cli.core.data.spec import IGNORE
+from semiseg_cli.core.download import Published
 from semiseg_cli.core.errors import DataError
 from semiseg_cli.core.sources.benchmark import Task, demand, names
 from semiseg_cli.core.sources.classes import Classes, default_palette
 from semiseg_cli.core.sources.codes import colour_code, declared, saved_as_colour
-from semiseg_cli.core.sources.download import Published
 
 CLASSES = Classes(
     names=(

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import torchvision
 from safetensors.torch import load_file, save_file
 from serve import serving
 
+from semiseg_cli.core.download import Published
 from semiseg_cli.core.errors import CheckpointError, UsageError
 from semiseg_cli.core.models import BACKBONES, build_encoder, build_segmenter, load_encoder, published, starts_random
 from semiseg_cli.core.networks import Origin
@@ -182,8 +184,11 @@ def test_nobody_has_weights_for_tiny():
 
 @pytest.mark.parametrize("backbone", [name for name, of in BACKBONES.items() if of.torchvision])
 def test_urls_carry_a_hash(backbone):
-    url = published.torchvision_url(backbone)
-    assert re.fullmatch(r"https://download\.pytorch\.org/models/\w+-[0-9a-f]{8}\.pth", url)
+    there = published.TORCHVISION[backbone]
+    assert there.urls == (torchvision.models.get_model_weights(backbone).IMAGENET1K_V1.url,)
+    assert re.fullmatch(r"[0-9a-f]{64}", there.sha256)
+    assert there.name == f"{backbone}-{there.sha256[:8]}.pth"
+    assert there.urls[0].startswith("https://download.pytorch.org/")
 
 
 @pytest.fixture
@@ -195,7 +200,8 @@ def server(tmp_path, monkeypatch, state) -> Iterator[Path]:
     digest = hashlib.sha256(pickled.read_bytes()).hexdigest()
     served = pickled.rename(pickled.with_name(f"mobilenet_v2-{digest[:8]}.pth"))
     with serving(served.parent) as address:
-        monkeypatch.setattr(published, "torchvision_url", lambda backbone: f"{address}/{served.name}")
+        there = Published(served.name, served.stat().st_size, digest, (f"{address}/{served.name}",))
+        monkeypatch.setitem(published.TORCHVISION, "mobilenet_v2", there)
         monkeypatch.setenv("SEMISEG_CACHE", str(tmp_path / "cache"))
         yield served
 
@@ -218,8 +224,28 @@ def test_a_download_is_announced_converted_and_kept(server, tmp_path, state):
     assert len(notes) == 1
 
 
+def test_a_download_whose_digest_begins_alike(server, tmp_path, monkeypatch):
+    """Eight digits of a sha256 are no check."""
+    there = published.TORCHVISION["mobilenet_v2"]
+    monkeypatch.setitem(published.TORCHVISION, "mobilenet_v2", replace(there, sha256=there.sha256[:8] + "0" * 56))
+    with pytest.raises(CheckpointError, match="cannot download") as caught:
+        load_encoder(make().encoder, "mobilenet_v2", "imagenet")
+    assert f"its sha256 is {there.sha256} instead of {there.sha256[:8]}0000" in caught.value.why
+    assert list((tmp_path / "cache" / "weights").iterdir()) == []
+
+
+def test_a_download_goes_on_where_it_stopped(server, tmp_path):
+    cache = tmp_path / "cache" / "weights"
+    cache.mkdir(parents=True)
+    (cache / f"{server.name}.part").write_bytes(server.read_bytes()[:1000])
+    load_encoder(make().encoder, "mobilenet_v2", "imagenet")
+    assert [path.name for path in cache.iterdir()] == [f"{server.stem}.safetensors"]
+
+
 def test_a_download_that_is_not_what_its_name_says(server, tmp_path):
-    server.write_bytes(server.read_bytes() + b"x")
+    data = bytearray(server.read_bytes())
+    data[len(data) // 2] ^= 1
+    server.write_bytes(data)
     with pytest.raises(CheckpointError, match="cannot download") as caught:
         load_encoder(make().encoder, "mobilenet_v2", "imagenet")
     assert "sha256" in caught.value.why

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import time
 
 import pytest
 
@@ -136,3 +137,38 @@ def test_annotations_are_no_table_of_classes(tmp_path):
     with pytest.raises(DataError) as caught:
         read_classes(tmp_path / "a.json")
     assert "annotations" in caught.value.why
+
+
+BOMB = "".join(f"x{k}: &x{k} [{', '.join([f'*x{k - 1}' if k else 'lol'] * 9)}]\n" for k in range(9))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("c.yaml", f"{BOMB}names: *x8", "not all strings"),
+        ("c.yaml", f"{BOMB}names: [a, *x8]", "not all strings"),
+        ("c.yaml", f"{BOMB}0: *x8\n1: b", "are no classes"),
+        ("c.yaml", f"{BOMB}names: [a, b]\nlicence: *x8", "no text"),
+        ("c.yaml", "names: 2001-13-45", "no YAML"),
+        ("c.yaml", "names: {0x" + "f" * 900 + ": a, 1: b}", "value that no pixel has"),
+        ("c.json", '{"names": ["a", "b"], "ignore_index": Infinity}', "which no pixel has"),
+        ("c.json", '{"a": 1' + "0" * 200 + ', "b": 2}', "value that no pixel has"),
+        ("c.json", '{"names": ["a", "b"], "palette": [[1, 2, Infinity], [1, 2, 3]]}', "infinity"),
+        ("c.csv", 'name,value\n"' + "a" * 200_000 + '",1\nb,2', "200,004 characters"),
+    ],
+)
+def test_a_file_made_to_do_harm_is_refused_at_once(tmp_path, name, text, said):
+    (tmp_path / name).write_text(text)
+    began = time.process_time()
+    with pytest.raises(DataError, match=name) as caught:
+        read_classes(tmp_path / name)
+    assert said in f"{caught.value.what} {caught.value.why}"
+    assert time.process_time() - began < 2
+
+
+@pytest.mark.parametrize("text", ["1" + " " * 1900 + "x\n2 y", "0 a\n99999999999999 b"])
+def test_a_line_that_could_take_for_ever_does_not(tmp_path, text):
+    (tmp_path / "c.txt").write_text(text)
+    began = time.process_time()
+    assert len(read_classes(tmp_path / "c.txt").names) == 2
+    assert time.process_time() - began < 2

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from semiseg_cli.core.sources.polygons import rle
 from semiseg_cli.core.sources.polygons.outlines import Stamp, rectangle
-from semiseg_cli.core.sources.polygons.shapes import Annotated, Found, Shape, ring, size
+from semiseg_cli.core.sources.polygons.shapes import UNFIT, Annotated, Found, Shape, named, ring, said, size
 
 
 def read(path: Path, table: dict[str, Any], name: str) -> Found:
@@ -28,29 +30,29 @@ def read(path: Path, table: dict[str, Any], name: str) -> Found:
                 raise ValueError(f"there is no image {each['image_id']}")
             if each["category_id"] not in categories:
                 raise ValueError(f"there is no category {each['category_id']}")
-            label, there = categories[each["category_id"]], images[each["image_id"]].size
-            shapes[each["image_id"]] += _shapes(each, label, there, found)
-        except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(f"annotation {each.get('id', number)}: {_said(error)}") from error
+            shapes[each["image_id"]] += _shapes(each, categories[each["category_id"]], found)
+        except UNFIT as error:
+            raise ValueError(f"annotation {named(each, number)}: {said(error)}") from error
     found.images = list(images.values())
     return found
 
 
-def _shapes(each: dict[str, Any], label: str, there: tuple[int, int] | None, found: Found) -> list[Shape]:
+def _shapes(each: dict[str, Any], label: str, found: Found) -> list[Shape]:
     outline = each.get("segmentation")
     if isinstance(outline, dict):
         height, width = outline["size"]
-        if there and (height, width) != there:
-            raise ValueError(f"its mask is {width}x{height}, its image {there[1]}x{there[0]}")
         counts = outline["counts"]
-        inside = rle.runs(rle.unpacked(counts) if isinstance(counts, str) else counts, height, width, columns=True)
-        return [Shape(label, Stamp(0, 0, inside))]
+        lengths = np.asarray(rle.unpacked(counts) if isinstance(counts, str) else counts, np.int64)
+
+        def drawing(high: int, wide: int) -> Stamp:
+            if (height, width) != (high, wide):
+                raise ValueError(f"its mask is {width}x{height}, its image {wide}x{high}")
+            return Stamp(0, 0, rle.runs(lengths, high, wide, columns=True))
+
+        return [Shape(label, drawing)]
     if not outline:
         found.left["boxes without an outline, whose pixels count nowhere"] += 1
         left, top, width, height = each["bbox"]
         return [Shape(None, rectangle(left, top, left + width, top + height))]
     return [Shape(label, ring(part)) for part in outline]
 
-
-def _said(error: Exception) -> str:
-    return f"no entry {error}" if isinstance(error, KeyError) else str(error)

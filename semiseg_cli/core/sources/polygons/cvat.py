@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 from semiseg_cli.core.sources.polygons import rle
 from semiseg_cli.core.sources.polygons.outlines import Stamp, ellipse, rectangle, rotated
-from semiseg_cli.core.sources.polygons.shapes import Annotated, Found, Shape, ring, size
+from semiseg_cli.core.sources.polygons.shapes import UNFIT, Annotated, Found, Shape, ring, size
 
 
 class _Builder(ElementTree.TreeBuilder):
@@ -40,7 +40,7 @@ def read(path: Path, root: ElementTree.Element, name: str) -> Found:
             try:
                 if (shape := _shape(each, found)) is not None:
                     shapes.append((int(each.get("z_order") or 0), shape))
-            except (ValueError, TypeError) as error:
+            except UNFIT as error:
                 raise ValueError(f"image {image.get('name')}, shape {number} ({each.tag}): {error}") from error
         ordered = [shape for _, shape in sorted(shapes, key=lambda pair: pair[0])]
         there = size(image.get("height"), image.get("width"))
@@ -69,7 +69,13 @@ def _shape(each: ElementTree.Element, found: Found) -> Shape | None:
     if each.tag == "mask":
         left, top, width, height = (int(value) for value in numbers("left", "top", "width", "height"))
         counts = [int(word) for word in (each.get("rle") or "").split(",")]
-        return Shape(label, Stamp(top, left, rle.runs(counts, height, width, columns=False)))
+
+        def drawing(high: int, wide: int) -> Stamp:
+            if height > high or width > wide:
+                raise ValueError(f"its mask is {width}x{height}, its image {wide}x{high}")
+            return Stamp(top, left, rle.runs(counts, height, width, columns=False))
+
+        return Shape(label, drawing)
     if each.tag in ("polyline", "points", "cuboid", "skeleton"):
         found.left[f"of kind {each.tag}"] += 1
     return None

@@ -13,7 +13,7 @@ from semiseg_cli.core.data.spec import IGNORE
 from semiseg_cli.core.errors import DataError
 from semiseg_cli.core.sources.polygons.labels import counts_nowhere
 from semiseg_cli.core.sources.polygons.outlines import Ring, Stamp, filled
-from semiseg_cli.core.sources.polygons.shapes import Annotated, Label
+from semiseg_cli.core.sources.polygons.shapes import Annotated, Drawing, Label
 
 EMPTY = 254  # pixels in no shape, until it is known what they are
 MOST = 253  # classes
@@ -53,7 +53,7 @@ def draw(image: Annotated, size: tuple[int, int], names: Sequence[str]) -> tuple
     """The label map of an image of this (height, width): class indices, `EMPTY`, `IGNORE`.
 
     Unknown labels count nowhere. Later shapes cover earlier ones. A shape without three corners, or wholly outside, is
-    left out.
+    left out. Raises ValueError for pixels that are not of this size.
     """
     height, width = size
     mask, tally, overlap = np.full(size, EMPTY, np.uint8), Tally(pixels=height * width), False
@@ -74,11 +74,12 @@ def draw(image: Annotated, size: tuple[int, int], names: Sequence[str]) -> tuple
     return mask, tally
 
 
-def _stamp(what: Ring | Stamp, fractions: bool, height: int, width: int, tally: Tally) -> Stamp | None:
+def _stamp(what: Ring | Drawing, fractions: bool, height: int, width: int, tally: Tally) -> Stamp | None:
     """A shape's pixels within the image; None where there is no area."""
-    if isinstance(what, Stamp):
-        top, left = max(what.top, 0), max(what.left, 0)
-        inside = what.inside[top - what.top :, left - what.left :][: max(height - top, 0), : max(width - left, 0)]
+    if callable(what):
+        whole = what(height, width)
+        top, left = max(whole.top, 0), max(whole.left, 0)
+        inside = whole.inside[top - whole.top :, left - whole.left :][: max(height - top, 0), : max(width - left, 0)]
         if not inside.size:
             tally.left["outside of the image"] += 1
         return Stamp(top, left, inside) if inside.size else None

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from semiseg_cli.core.data.listing import leads_to, look_below
-from semiseg_cli.core.data.names import decoded
+from semiseg_cli.core.data.names import decoded, read_lines
 from semiseg_cli.core.errors import DataError
 from semiseg_cli.core.reading import TEXT, parse_json, read_bytes
 from semiseg_cli.core.sources import mistaken
+from semiseg_cli.core.sources.classes import parse_yaml
 from semiseg_cli.core.sources.pairing import PHOTOS, parted
 from semiseg_cli.core.sources.polygons import coco, cvat, labelme, labelstudio, yolo
-from semiseg_cli.core.sources.polygons.shapes import Found, Shape
+from semiseg_cli.core.sources.polygons.shapes import UNFIT, Found, Shape, said
 
 SUFFIXES = (".json", ".xml", ".txt", ".yaml", ".yml")
 FORMATS = "COCO, LabelMe, CVAT for images 1.1, YOLO polygons, Label Studio"
@@ -62,9 +63,8 @@ def read_all(files: Sequence[Path], masks: Path) -> Found:
     for path in files:
         try:
             found = _read(path, path.relative_to(below).as_posix(), names)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            what = f"no entry {error}" if isinstance(error, KeyError) else str(error)
-            wrong.append(f"{path}: {what}")
+        except UNFIT as error:
+            wrong.append(f"{path}: {said(error)}")
             continue
         if found:
             first.setdefault(found.format, path)
@@ -72,7 +72,7 @@ def read_all(files: Sequence[Path], masks: Path) -> Found:
         elif path.suffix.lower() in _MARKED:
             strange.append(path)
     if wrong:
-        raise DataError(f"{len(wrong)} annotation files cannot be used", why="\n".join(wrong[:100]), fix="mend them")
+        raise _unusable(wrong)
     if len(everything) > 1 and not _shapes_in(everything.get("YOLO")):
         everything.pop("YOLO", None)  # empty text files say nothing
     if len(everything) > 1:
@@ -85,7 +85,7 @@ def read_all(files: Sequence[Path], masks: Path) -> Found:
     (found,) = everything.values()
     found.strange = strange
     if found.format == "YOLO":
-        found.classes = names or _beside(below)
+        found.classes = names or _named_beside(below)
         found.images = [yolo.named(image, found.classes) for image in found.images] if found.classes else found.images
     if found.format in _SORTED:
         found.classes.sort()
@@ -124,19 +124,18 @@ def _has_outlines(path: Path) -> bool:
 
 
 def _yaml_names(path: Path) -> list[str]:
-    import yaml
-
-    try:
-        return yolo.names_in(yaml.safe_load(decoded(read_bytes(path, 1 << 16))))
-    except yaml.YAMLError as error:
-        raise ValueError(f"it is no YAML: {error}") from error
+    return yolo.names_in(parse_yaml(decoded(read_bytes(path, 1 << 16))))
 
 
-def _beside(folder: Path) -> list[str]:
+def _named_beside(folder: Path) -> list[str]:
     """Names of YOLO's classes from the nearest file of them, in a folder or the two above; empty for none."""
-    for place in (folder, *list(folder.absolute().parents)[:2]):
-        for name in ("data.yaml", "classes.txt", "obj.names"):
-            if (file := place / name).is_file():
-                lines = decoded(read_bytes(file, 1 << 16)).splitlines()
-                return _yaml_names(file) if name == "data.yaml" else [line.strip() for line in lines if line.strip()]
-    return []
+    folders, names = (folder, *list(folder.absolute().parents)[:2]), ("data.yaml", "classes.txt", "obj.names")
+    file = next((place / name for place in folders for name in names if (place / name).is_file()), None)
+    try:
+        return [] if file is None else _yaml_names(file) if file.suffix == ".yaml" else read_lines(file)
+    except (OSError, ValueError) as error:
+        raise _unusable([f"{file}: {error}"]) from error
+
+
+def _unusable(wrong: Sequence[str]) -> DataError:
+    return DataError(f"{len(wrong)} annotation files cannot be used", why="\n".join(wrong[:100]), fix="mend them")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from semiseg_cli.core.sources.polygons.outlines import Stamp, ellipse, rectangle
-from semiseg_cli.core.sources.polygons.shapes import Annotated, Found, Shape, ring, size
+from semiseg_cli.core.sources.polygons.shapes import UNFIT, Annotated, Drawing, Found, Shape, ring, said, size
 
 
 def read(path: Path, table: dict[str, Any], name: str) -> Found:
@@ -35,8 +37,8 @@ def read(path: Path, table: dict[str, Any], name: str) -> Found:
                 shapes.append(Shape(label, points))
             else:
                 found.left[f"of kind {kind}"] += 1
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"shape {number}: {error}") from error
+        except UNFIT as error:
+            raise ValueError(f"shape {number}: {said(error)}") from error
     names = [str(Path(name).with_suffix(""))]
     if table.get("imagePath"):
         names.append(str(table["imagePath"]).replace("\\", "/"))
@@ -45,11 +47,26 @@ def read(path: Path, table: dict[str, Any], name: str) -> Found:
     return found
 
 
-def _mask(data: str, points: Any) -> Stamp:
+def _mask(data: str, points: Any) -> Drawing:
     """A PNG that covers a box of pixels, the last included."""
     left, top = (int(value) for value in points.min(axis=0))  # LabelMe cuts off what a mask was moved by
-    try:
-        with Image.open(io.BytesIO(base64.b64decode(data)), formats=["PNG"]) as image:
+    packed = base64.b64decode(data)
+
+    @contextmanager
+    def opened() -> Iterator[Image.Image]:
+        try:
+            with Image.open(io.BytesIO(packed), formats=["PNG"]) as image:
+                yield image
+        except Exception as error:  # Pillow's decoders raise anything on damaged files
+            raise ValueError(f"its mask is no PNG: {error}") from error
+
+    with opened() as image:
+        width, height = image.size
+
+    def drawing(high: int, wide: int) -> Stamp:
+        if height > high or width > wide:
+            raise ValueError(f"its mask is {width}x{height}, its image {wide}x{high}")
+        with opened() as image:
             return Stamp(top, left, np.asarray(image.convert("L")) > 0)
-    except Exception as error:  # Pillow's decoders raise anything on damaged files
-        raise ValueError(f"its mask is no PNG: {error}") from error
+
+    return drawing

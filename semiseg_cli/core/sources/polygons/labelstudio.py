@@ -12,7 +12,7 @@ import numpy as np
 from semiseg_cli.core.data.listing import suffixes
 from semiseg_cli.core.sources.polygons import rle
 from semiseg_cli.core.sources.polygons.outlines import Stamp, ellipse, rectangle, rotated
-from semiseg_cli.core.sources.polygons.shapes import Annotated, Found, Shape, ring, size
+from semiseg_cli.core.sources.polygons.shapes import UNFIT, Annotated, Found, Shape, named, ring, said, size
 
 KINDS = ("polygonlabels", "brushlabels", "rectanglelabels", "ellipselabels")
 
@@ -32,8 +32,8 @@ def read(path: Path, tasks: list[dict[str, Any]], name: str) -> Found:
             for region in regions:
                 there = size(region.get("original_height"), region.get("original_width")) or there
                 shapes += _shapes(region, there, found)
-        except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(f"task {task.get('id', number)}: {error}") from error
+        except UNFIT as error:
+            raise ValueError(f"task {named(task, number)}: {said(error)}") from error
         found.images.append(Annotated(_names(data), there, shapes, path))
     return found
 
@@ -65,11 +65,19 @@ def _shapes(region: dict[str, Any], there: tuple[int, int] | None, found: Found)
         found.left[f"of kind {region.get('type', 'unknown')}"] += 1
         return []
     height, width = there
+    labels = [str(label) for label in labels]
     found.classes += [label for label in labels if label not in found.classes]
     share = np.array([width, height]) / 100
     turn = float(region.get("rotation") or 0)
     if "rle" in region:
-        what: Any = Stamp(0, 0, rle.brushed(region["rle"], height, width))
+        packed = np.asarray(region["rle"], np.uint8)
+
+        def drawing(high: int, wide: int) -> Stamp:
+            if (height, width) != (high, wide):
+                raise ValueError(f"its brush is of {width}x{height}, its image {wide}x{high}")
+            return Stamp(0, 0, rle.brushed(packed, high, wide))
+
+        what: Any = drawing
     elif "points" in region:
         what = ring(region["points"]) * share
     elif "radiusX" in region:

@@ -63,7 +63,9 @@ def ellipse(x: float, y: float, radius_x: float, radius_y: float) -> Ring:
 
 
 def rotated(ring: Ring, degrees: float, x: float, y: float) -> Ring:
-    """Turned about a point, clockwise as it is seen."""
+    """Turned about a point, clockwise as it is seen. ValueError for what is no angle."""
+    if not math.isfinite(degrees):
+        raise ValueError(f"{degrees} is no angle")
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     about = np.array([x, y], np.float64)
     away = ring - about

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 MOST = 1 << 28  # pixels of a mask
 
 
-def runs(counts: Sequence[int], height: int, width: int, *, columns: bool) -> NDArray[np.bool_]:
+def runs(counts: Sequence[int] | NDArray[np.int64], height: int, width: int, *, columns: bool) -> NDArray[np.bool_]:
     """A mask HxW from lengths of runs outside, inside, outside, ... the shape, down its columns or along its rows.
 
     Raises ValueError where they are not as many as the pixels.
@@ -45,7 +45,7 @@ def unpacked(text: str) -> list[int]:
     return counts
 
 
-def brushed(data: Sequence[int], height: int, width: int) -> NDArray[np.bool_]:
+def brushed(data: Sequence[int] | NDArray[np.uint8], height: int, width: int) -> NDArray[np.bool_]:
     """A mask HxW from Label Studio's brush: runs, packed by bits, of the bytes of an RGBA image; where alpha is not 0.
 
     The head holds the number of words (32 bits), the bits of a word less one (5), and four times the bits of a length

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,19 @@ import numpy as np
 
 from semiseg_cli.core.sources.polygons.outlines import Ring, Stamp
 
+# What is raised where something in a document is of another type, or lacks, or is beyond all bounds.
+UNFIT = (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
+Drawing = Callable[[int, int], Stamp]  # pixels of an image of this height and width; ValueError where they are not
 Label = str | int | None  # a class by name, by number where the file names none; None: its pixels count nowhere
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Either an outline, in pixels of the image, or the pixels themselves."""
+    """Either an outline, in pixels of the image, or the pixels themselves, which are unpacked once they are drawn: a
+    few bytes may claim any number of them."""
 
     label: Label
-    what: Ring | Stamp
+    what: Ring | Drawing
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,16 @@ class Found:
         self.images += other.images
         self.classes += [name for name in other.classes if name not in self.classes]
         self.left.update(other.left)
+
+
+def said(error: Exception) -> str:
+    """What is wrong, of those in `UNFIT`."""
+    return f"no entry {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
+
+
+def named(entry: Any, number: int) -> Any:
+    """What an entry of a list is called in messages: by its id, else by its place."""
+    return entry.get("id", number) if isinstance(entry, dict) else number
 
 
 def ring(points: Any) -> Ring:

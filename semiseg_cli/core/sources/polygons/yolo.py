@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from semiseg_cli.core.sources.polygons.outlines import rectangle
-from semiseg_cli.core.sources.polygons.shapes import Annotated, Found, Shape, ring
+from semiseg_cli.core.sources.polygons.shapes import UNFIT, Annotated, Found, Shape, ring
 
 
 def is_one(text: str) -> bool:
@@ -24,17 +24,17 @@ def read(path: Path, text: str, name: str) -> Found:
         if not (words := line.split()):
             continue
         try:
-            values = ring(words[1:])
+            values, label = ring(words[1:]), int(words[0])
             if (abs(values) > 2).any():
                 raise ValueError("corners are no fractions of the image's sides")
-        except ValueError as error:
+        except UNFIT as error:
             raise ValueError(f"line {number}: {error}") from error
         if len(values) == 2:
             found.left["boxes without an outline, whose pixels count nowhere"] += 1
             (x, y), (width, height) = values
             shapes.append(Shape(None, rectangle(x - width / 2, y - height / 2, x + width / 2, y + height / 2)))
         else:
-            shapes.append(Shape(int(words[0]), values))
+            shapes.append(Shape(label, values))
     found.images.append(Annotated((str(Path(name).with_suffix("")),), None, shapes, path, fractions=True))
     return found
 
@@ -54,8 +54,10 @@ def names_in(table: Any) -> list[str]:
     """Class names of a `data.yaml`, by number; empty where it is none."""
     names = table.get("names") if isinstance(table, dict) else None
     if isinstance(names, Mapping):
-        names = [names[key] for key in sorted(names)] if sorted(names) == list(range(len(names))) else None
-    return [str(name) for name in names] if isinstance(names, list) else []
+        names = [names[key] for key in range(len(names))] if names.keys() == set(range(len(names))) else None
+    if not isinstance(names, list) or not all(isinstance(name, str | int | float) for name in names):
+        return []
+    return [str(name) for name in names]
 
 
 def _is_number(word: str) -> bool:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from semiseg_cli.core import download as module
+from semiseg_cli.core.download import Published, download
 from semiseg_cli.core.errors import DataError
-from semiseg_cli.core.sources import download as module
-from semiseg_cli.core.sources.download import Published, download
 
 DATA = bytes(range(256)) * 4000  # 1,024,000 bytes
 SHA256 = hashlib.sha256(DATA).hexdigest()
