@@ -176,7 +176,8 @@ def measure(number: int, seed: int, only: str = "", note: Any = print) -> list[C
         root = Path(name)
         good, folder, log = root / "good", root / "case", root / "log"
         chosen = list(cases(number, seed, only))
-        build(good, {case.kind for _, case, _ in chosen})
+        build(folder, {case.kind for _, case, _ in chosen})
+        folder.rename(good)  # what it holds knows the place where a case will be
         for directory in ("home", "temporary"):
             (good / directory).mkdir()
         for (scene, reads), case, draw in chosen:
