@@ -12,7 +12,8 @@ from pathlib import Path
 from benchmarks import damages as d
 from benchmarks.scene import RUN, Scene
 from semiseg_cli.cli import main
-from semiseg_cli.core.data.index import load_dataset, record_line
+from semiseg_cli.core.data.index import load_dataset
+from semiseg_cli.core.data.lines import record_line
 from semiseg_cli.core.owner import NAME
 from semiseg_cli.core.sources.journal import UNFINISHED, Journal
 
