@@ -13,7 +13,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 from typer.completion import get_completion_inspect_parameters
-from typer.core import TyperCommand, TyperGroup, TyperOption
+from typer.core import TyperGroup
 
 from semiseg_cli import __version__
 from semiseg_cli.cli import (
@@ -40,7 +40,7 @@ from semiseg_cli.cli import (
     train,
     viz,
 )
-from semiseg_cli.core.errors import UsageError
+from semiseg_cli.cli.given import Command
 
 IN_USE = (
     "demo", "prepare", "check", "pick", "split", "pair", "probe", "train", "compare", "runs", "eval", "viz", "report",
@@ -53,19 +53,6 @@ class Commands(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         return sorted(super().list_commands(ctx), key=IN_USE.index)
-
-
-class Command(TyperCommand):
-    """A command that refuses an option of one value that is given twice: one of them would be lost."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if not ctx.resilient_parsing:  # which completion does
-            given = self.make_parser(ctx).parse_args(args=list(args))[2]
-            for option in dict.fromkeys(each for each in given if isinstance(each, TyperOption)):
-                if given.count(option) > 1 and not (option.multiple or option.is_flag or option.count):
-                    what = f"{option.opts[0]} is given {given.count(option)} times, and takes one value"
-                    raise UsageError(what, fix=f"one of them, or {ctx.command_path} --help")
-        return super().parse_args(ctx, args)
 
 
 app = typer.Typer(

@@ -90,7 +90,7 @@ def drawn(
     classes = Classes(tuple(names), given.palette if given else (), IGNORE, given.licence if given else "", values)
     val_masks = folder / FOLDER / "val_masks" if folders.val_masks else None
     moved = replace(folders, masks=folder / FOLDER / "masks", val_masks=val_masks)
-    how = Told(map=mapping, ignore=IGNORE, reading="index", orientation=told.orientation)
+    how = Told(map=mapping, ignore=IGNORE, reading="index", orientation=told.orientation, first=None if values else 0)
     return Drawn(moved, classes, how, tuple(notes))
 
 
@@ -105,7 +105,8 @@ def _named(found: Sequence[Found]) -> list[str]:
         what = "YOLO's classes have numbers, and no data.yaml names them"
         raise UsageError(what, fix="--classes FILE, a name per line")
     if len(names) + (background_of(names) is None) < 2:
-        raise DataError("the annotations name no class")
+        fix = "label the shapes in the program that drew them, or --classes FILE, a class name per line"
+        raise DataError("the annotations name no class", fix=fix)
     return names
 
 

@@ -220,11 +220,3 @@ def test_the_module_passes_its_exit_code_on(tmp_path: Path) -> None:
     done = subprocess.run(line, capture_output=True, text=True, env={**os.environ, "COLUMNS": "40"}, check=False)
     assert done.returncode == 3
     assert done.stderr.startswith(f"error: no prepared dataset 'absent' in {tmp_path}\n")
-
-
-def test_an_option_that_is_given_twice_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    words = ["prepare", "folder", "--labeled", "photos", "--masks", "one", "--masks", "two", "--root", str(tmp_path)]
-    assert cli.main(words) == 2
-    assert "error: --masks is given 2 times, and takes one value" in capsys.readouterr().err
-    assert cli.main(["runs", "--runs-root", str(tmp_path), "--json", "--json"]) == 0  # a flag is no value
-    assert "given" not in capsys.readouterr().err

@@ -24,7 +24,7 @@ from semiseg_cli.core.reading import shaped
 from semiseg_cli.core.sources import mistaken
 from semiseg_cli.core.sources.copies import Source
 from semiseg_cli.core.sources.pairing import differing_in_case, pair, parted, several_kinds
-from semiseg_cli.core.sources.polygons.files import annotation_files
+from semiseg_cli.core.sources.polygons.files import annotation_files, labels_of
 
 
 class Described(TypedDict):
@@ -200,11 +200,28 @@ def _with_masks(folders: Folders, images: Path, masks: Path) -> tuple[list[Sourc
             fix = f"one mask for an image: put the others of {listed(several)} into another folder"
         known = mistaken.cityscapes(mask_files, masks) or mistaken.of_json(masks)
         raise DataError(what, why=examples, fix=known or fix)
+    if bare and (drawn := labels_of(bare, (masks, images))):
+        raise _labels_left(masks, drawn)
     notes = [f"{found.said}, all {len(pairs)}"] if found.said else []
     if orphans:
         notes.append(f"{counted(len(orphans), 'mask')} in {masks} without an image: not used: {listed(orphans)}{hint}")
     sources = [Source(id, image_files[id], mask_files[mask]) for id, mask in pairs.items()]
     return sources, bare, notes
+
+
+def _labels_left(masks: Path, drawn: Mapping[Path, Sequence[str]]) -> DataError:
+    """The error of photos without a mask that have annotations: they would count as unlabeled."""
+    ids = sorted({id for each in drawn.values() for id in each})
+    place = masks.with_name(f"{masks.name}-annotations")
+    kept = " ".join(shlex.quote(str(path)) for path in list(drawn)[:20])
+    rest = f"; then the same of {len(drawn) - 20:,} more" * (len(drawn) > 20)
+    return DataError(
+        f"{counted(len(ids), 'photo')} without a mask in {masks} would be unlabeled, and annotations label "
+        f"{'it' if len(ids) == 1 else 'them'}: {listed(ids)}",
+        why=f"image files and annotations are not mixed; {listed([str(path) for path in drawn], 3)}",
+        fix="export these annotations as PNG masks beside the others; or, if the photos are to be unlabeled, move them "
+        f"away: mkdir -p {shlex.quote(str(place))} && mv {kept} {shlex.quote(str(place))}{rest}",
+    )
 
 
 def _twins(folder: Path | None, twice: Sequence[tuple[Path, Path]]) -> DataError:

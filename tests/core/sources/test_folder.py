@@ -416,3 +416,25 @@ def test_files_of_one_name_are_all_named_and_one_is_renamed_as_is_said(tmp_path)
     subprocess.run(shlex.split(caught.value.fix.partition(": ")[2]), check=True)
     sources = gather(folders(tmp_path))
     assert [source.id for source in sources.pool] == ["1-png", "3"]
+
+
+def test_photos_without_a_mask_that_annotations_label_are_refused(given, tmp_path):
+    """They would be trained on as unlabeled; annotations of photos that have a mask, and files without a shape, say
+    nothing new."""
+    (given["masks"] / "3.png").unlink()
+    corners = [[0, 0], [9, 0], [9, 9]]
+
+    def annotate(folder, name, shapes):
+        table = {"shapes": shapes, "imagePath": f"{name}.png", "imageHeight": HEIGHT, "imageWidth": WIDTH}
+        (folder / f"{name}.json").write_text(json.dumps(table))
+
+    shape = {"label": "road", "points": corners, "shape_type": "polygon"}
+    annotate(given["masks"], "4", [shape])
+    annotate(given["labeled"], "3", [])
+    assert len(gather(Folders(given["labeled"], given["masks"])).labeled) == 9
+    for folder in (given["masks"], given["labeled"]):  # LabelMe saves beside the photo
+        annotate(folder, "3", [shape])
+        with pytest.raises(DataError, match=r"1 photo without a mask in .* and annotations label it: 3") as error:
+            prepare_folder(**given)
+        subprocess.run(error.value.fix.partition("move them away: ")[2], shell=True, check=True)
+    assert "3" in [record.id for record in prepare_folder(**given).train if record.mask is None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,12 @@ from semiseg_cli.core.sources import mistaken
 from semiseg_cli.core.sources.classes import parse_yaml
 from semiseg_cli.core.sources.pairing import PHOTOS, parted
 from semiseg_cli.core.sources.polygons import coco, cvat, labelme, labelstudio, yolo
+<<<<<<< HEAD
 from semiseg_cli.core.sources.polygons.shapes import UNFIT, Found, Shape, said
+=======
+from semiseg_cli.core.sources.polygons.matching import match
+from semiseg_cli.core.sources.polygons.shapes import Found, Shape
+>>>>>>> 54a2a2e (Words after a value are told with a remedy, two values of one option are both named; photos that annotations beside the masks label are refused, not unlabeled)
 
 SUFFIXES = (".json", ".xml", ".txt", ".yaml", ".yml")
 FORMATS = "COCO, LabelMe, CVAT for images 1.1, YOLO polygons, Label Studio"
@@ -92,6 +97,24 @@ def read_all(files: Sequence[Path], masks: Path) -> Found:
     if not any(shape.label is not None for shape in _shapes_in(found)):
         why = "; ".join(f"{count} {what}" for what, count in found.left.items()) or "no image has a shape"
         raise DataError(f"{masks} holds no outlines", why=why, fix="export outlines (segmentation), not boxes")
+    return found
+
+
+def labels_of(photos: Collection[str], folders: Collection[Path]) -> dict[Path, list[str]]:
+    """The annotation files below these folders that have shapes of these photos, with the ids of those.
+
+    photos: ids. What cannot be read is passed over: it is told as a file of its kind.
+    """
+    found = dict[Path, list[str]]()
+    for folder in {leads_to(each): each for each in folders}.values():
+        for path in sorted(each for each in folder.rglob("[!.]*") if each.suffix.lower() in _MARKED and each.is_file()):
+            try:
+                said = _read(path, path.relative_to(folder).as_posix(), [])
+                matched, _ = match(said.images, photos) if said else ({}, [])
+            except (OSError, ValueError, TypeError, KeyError, AttributeError, DataError):
+                continue
+            if ids := [id for id, image in matched.items() if image.shapes]:
+                found[path] = ids
     return found
 
 

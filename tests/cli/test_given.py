@@ -1,0 +1,42 @@
+"""No word of a command line is lost: options of one value that are given two, and words that belong to nothing."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from semiseg_cli import cli
+
+FOLDER = ["prepare", "folder", "--labeled", "photos", "--classes", "c.txt", "--masks", "one"]
+
+
+def _refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    assert cli.main(words) != 0
+    return capsys.readouterr().err
+
+
+def test_two_values_of_an_option_are_refused_with_both(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    told = _refused([*FOLDER, "--masks=two more", "--root", str(tmp_path)], capsys)
+    assert "--masks is given 2 times: one and two more" in told
+    assert "try: keep one: --masks one, or --masks 'two more'" in told
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_same_value_twice_flags_and_options_of_several_are_no_fault(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    root = ["--runs-root", str(tmp_path)]
+    assert cli.main(["runs", *root, *root, "--json", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["command"] == "runs"
+    told = _refused([*FOLDER, "--map", "7=1", "--map", "8=1"], capsys)
+    assert "times" not in told
+    assert "c.txt is not a classes file" in told
+
+
+def test_words_after_a_value_are_told_with_a_remedy(capsys: pytest.CaptureFixture[str]) -> None:
+    told = _refused([*FOLDER, "two"], capsys)
+    assert "--masks takes one value, and one is followed by two" in told
+    assert "--masks 'one two' if this is one name with spaces; else --masks one alone" in told
+    told = _refused([*FOLDER, "--map", "7=1", "8=1"], capsys)
+    assert "else --map 7=1 --map 8=1 for several" in told
+    assert "semiseg presets does not understand: a b" in _refused(["presets", "small", "a", "b"], capsys)
