@@ -83,7 +83,8 @@ def drawn(
         notes.append(f"{share}: '{names[ground]}'")
     elif given:
         mapping[EMPTY] = IGNORE
-        notes.append(f"{share} and count nowhere, for no class is called background")
+        lacking = f"for no class is called background; if they are one, a line of {file} names it so"
+        notes.append(f"{share} and count nowhere, {lacking}")
     elif tally.empty:
         names, values = ["background", *names], (EMPTY, *range(len(names)))
         notes.append(f"{share}: class 0, 'background'; a classes file without it makes them count nowhere")
