@@ -38,19 +38,20 @@ def run_jobs(
     code. One that fails stops no other. An exception, such as an interrupt, asks those at work to save, and waits.
     """
     waiting, codes = list(jobs), dict[str, int]()
-    active: dict[Job, subprocess.Popen[bytes]] = {}
+    active = list[tuple[Job, subprocess.Popen[bytes]]]()  # two jobs may be equal
     try:
         while waiting or active:
             while waiting and len(active) < at_once:
                 job = waiting.pop(0)
-                active[job] = _start(job, environment or {})
+                active.append((job, _start(job, environment or {})))
             time.sleep(POLL)
             watch()
-            for job in [job for job, process in active.items() if process.poll() is not None]:
-                codes[job.name] = active.pop(job).returncode
-                ended(job, codes[job.name])
+            for job, process in [pair for pair in active if pair[1].poll() is not None]:
+                active.remove((job, process))
+                codes[job.name] = process.returncode
+                ended(job, process.returncode)
     finally:
-        _stop(list(active.values()))
+        _stop([process for _, process in active])
     return codes
 
 

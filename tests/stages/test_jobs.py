@@ -30,7 +30,8 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_every_job_ends_with_its_code_and_its_words_in_its_log(program: Path) -> None:
-    every = [Job(f"j{code}", (str(code),), program / "logs" / f"{code}.txt") for code in (0, 3, 0, 5)]
+    every = [Job(f"j{code}", (str(code),), program / "logs" / f"{code}.txt") for code in (0, 0, 3, 5)]
+    assert every[0] == every[1]  # both at work at once
     told: list[tuple[str, int]] = []
     codes = run_jobs(every, 2, ended=lambda job, code: told.append((job.name, code)))
     assert codes == {"j0": 0, "j3": 3, "j5": 5}
