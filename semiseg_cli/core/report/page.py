@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,17 @@ def page(template: str, **told: Any) -> str:
 
     A browser is told to load nothing, and to run the page's own script alone, by its hash.
     """
-    environment = Environment(
+    style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
+    mark = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    filled = _environment().get_template(template)
+    text = filled.render(style=style, script=script, script_mark=f"sha256-{mark}", **told)
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")  # file names that are not UTF-8
+
+
+@cache
+def _environment() -> Environment:
+    """It keeps the templates that it has compiled, which takes longer than to fill them in."""
+    return Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
-    mark = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    text = environment.get_template(template).render(style=style, script=script, script_mark=f"sha256-{mark}", **told)
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")  # file names that are not UTF-8
