@@ -63,8 +63,8 @@ def test_a_held_stride_changes_no_value(name):
     """The network of stride 32 has every second value of one held at 16, every fourth of one at 8; the border's too."""
     strided = trained(build_encoder(name, output_stride=32)).double()
     for output_stride in STRIDES[1:]:
-        held = build_encoder(name, output_stride=output_stride).eval().double()
-        held.load_state_dict(strided.state_dict())
+        held = stated(name, output_stride).eval()
+        held.load_state_dict(strided.state_dict(), assign=True)
         for image in shown(strided):
             maps = zip(strided(image[:1].double()), held(image[:1].double()), strict=True)
             for (want, got), coarse, fine in zip(maps, strided.strides, held.strides, strict=True):
