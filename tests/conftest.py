@@ -67,6 +67,12 @@ def configured() -> Callable[..., Resolved]:
     return make
 
 
+@pytest.fixture
+def unreported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings end without `report.html`, which takes longer than they do: for tests that do not look at it."""
+    monkeypatch.setattr("semiseg_cli.stages.report.report_or_note", lambda *args, **how: None)
+
+
 @pytest.fixture(scope="session")
 def host_batch() -> Callable[..., dict[str, Tensor]]:
     """A micro-batch as the loader gives it, from a seed: classes in blocks, each of its own colour, noise on top.
