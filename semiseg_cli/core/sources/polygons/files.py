@@ -14,12 +14,8 @@ from semiseg_cli.core.sources import mistaken
 from semiseg_cli.core.sources.classes import parse_yaml
 from semiseg_cli.core.sources.pairing import PHOTOS, parted
 from semiseg_cli.core.sources.polygons import coco, cvat, labelme, labelstudio, yolo
-<<<<<<< HEAD
-from semiseg_cli.core.sources.polygons.shapes import UNFIT, Found, Shape, said
-=======
 from semiseg_cli.core.sources.polygons.matching import match
-from semiseg_cli.core.sources.polygons.shapes import Found, Shape
->>>>>>> 54a2a2e (Words after a value are told with a remedy, two values of one option are both named; photos that annotations beside the masks label are refused, not unlabeled)
+from semiseg_cli.core.sources.polygons.shapes import UNFIT, Found, Shape, said
 
 SUFFIXES = (".json", ".xml", ".txt", ".yaml", ".yml")
 FORMATS = "COCO, LabelMe, CVAT for images 1.1, YOLO polygons, Label Studio"
@@ -109,9 +105,9 @@ def labels_of(photos: Collection[str], folders: Collection[Path]) -> dict[Path, 
     for folder in {leads_to(each): each for each in folders}.values():
         for path in sorted(each for each in folder.rglob("[!.]*") if each.suffix.lower() in _MARKED and each.is_file()):
             try:
-                said = _read(path, path.relative_to(folder).as_posix(), [])
-                matched, _ = match(said.images, photos) if said else ({}, [])
-            except (OSError, ValueError, TypeError, KeyError, AttributeError, DataError):
+                read = _read(path, path.relative_to(folder).as_posix(), [])
+                matched, _ = match(read.images, photos) if read else ({}, [])
+            except (*UNFIT, DataError):
                 continue
             if ids := [id for id, image in matched.items() if image.shapes]:
                 found[path] = ids
