@@ -9,7 +9,7 @@ import typer
 
 from semiseg_cli.cli import console, options
 from semiseg_cli.cli.options import DATA, OUTPUT
-from semiseg_cli.core.errors import UsageError, counted
+from semiseg_cli.core.errors import counted
 from semiseg_cli.core.finding import find
 
 WHAT = "What to show"
@@ -59,20 +59,21 @@ def viz(
 ) -> None:
     """Draw what a run does: PNG sheets, and one HTML page that holds them all.
 
-    With no arguments: the newest run's pseudo-labels.
+    With no arguments: the newest run's pseudo-labels. Several kinds come into one page, pictures.html.
     """
     chosen = {
         "pseudo": pseudo, "masks": masks, "errors": errors, "augment": augment, "reconstruction": reconstruction,
         "features": features, "pairs": pairs, "mix": mix,
     }  # fmt: skip
     asked = [name for name, flag in chosen.items() if flag] or ["pseudo"]
-    if len(asked) > 1:
-        raise UsageError(f"one kind of picture at a time, not --{' and --'.join(asked)}", fix=f"--{asked[0]}")
-    source = find(source, NEEDS.get(asked[0], "state"), runs_root, console.note)
+    needs = {NEEDS.get(name, "state") for name in asked}
+    wanted = next(each for each in ("state", "network", "run") if each in needs)  # a run with a state has the others
+    source = find(source, wanted, runs_root, console.note)
     from semiseg_cli.stages.visualize import visualize
 
     found = visualize(
-        source, asked[0], root=root, count=count, seed=seed, out=out, device=device, progress=console.progress
+        source, asked if len(asked) > 1 else asked[0],
+        root=root, count=count, seed=seed, out=out, device=device, progress=console.progress,
     )
     shown = f"{counted(len(found['images']), 'image')} of {source}"
     console.result("viz", found, "\n".join([shown, *found["sheets"], found["page"]]), json)

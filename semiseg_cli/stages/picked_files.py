@@ -19,8 +19,9 @@ from semiseg_cli.core.data.photos import reduced
 from semiseg_cli.core.errors import DataError, UsageError, counted
 from semiseg_cli.core.files import write_text
 from semiseg_cli.core.partitions.picking import Floats, Picks, Places, squares
+from semiseg_cli.core.viz.legend import Legend
 from semiseg_cli.core.viz.palette import PAPER
-from semiseg_cli.core.viz.sheets import Gallery, Legend, Row
+from semiseg_cli.core.viz.sheets import Gallery, Row
 from semiseg_cli.core.viz.tiles import Photo, Tile
 from semiseg_cli.stages.pick_pool import Pool
 from semiseg_cli.stages.visualize import write

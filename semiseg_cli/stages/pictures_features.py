@@ -23,7 +23,7 @@ from semiseg_cli.core.viz.scatter import Scatter
 from semiseg_cli.core.viz.sheets import Gallery, Row
 from semiseg_cli.stages.evaluate import same_classes
 from semiseg_cli.stages.progress import Progress
-from semiseg_cli.stages.visualize_predictions import legend_of, nothing_to_show
+from semiseg_cli.stages.visualize_predictions import legend_of, nothing_to_show, stands
 
 POINTS = 256  # of every class, as S4MIM's figure 5 and STPG's figure 7 have it
 PERPLEXITY = 30.0
@@ -102,7 +102,7 @@ def _gallery(
 ) -> Gallery:
     absent = [each for each, number in counts.items() if not number]
     subtitle = f"{name}: up to {POINTS} pixels a class of {len(chosen)} validation images, as the classifier gets them"
-    caption = f"{meta['method']}, step {meta['step']}: {len(label)} points"
+    caption = f"{meta['method']}, {stands(meta)}: {len(label)} points"
     caption += f"; in none of these images: {', '.join(absent)}" if absent else ""
     tile = Scatter(plane, label, legend.colours)
     return Gallery(

@@ -8,12 +8,15 @@ from semiseg_cli.core.training.preview import colours, pictured
 from semiseg_cli.core.training.session import Session
 from semiseg_cli.core.viz.sheets import Gallery, Row
 from semiseg_cli.core.viz.tiles import Labels, Photo, Tile
+from semiseg_cli.stages.pictures_steps import standing
 from semiseg_cli.stages.visualize_predictions import legend_of
 
 WHOSE = "viz --mix draws what guidedmix mixes"
 
 
-def mixtures(session: Session, step: int, count: int, seed: int) -> tuple[Gallery, dict[str, Any]]:
+def mixtures(
+    session: Session, meta: dict[str, Any], count: int, seed: int
+) -> tuple[Gallery, dict[str, Any]]:
     """Steps of the run's method as it stands; UsageError for one that mixes no pairs."""
     legend = legend_of(session.dataset, "padded, or ignored in either image")
     rows, images = [], []
@@ -25,6 +28,6 @@ def mixtures(session: Session, step: int, count: int, seed: int) -> tuple[Galler
         rows.append(Row(f"{record.id}: lambda {share:.2f}", tiles))
         images.append({"id": record.id, "lambda": share})
     columns = ("labeled", "unlabeled", "mixed", "its prediction", "decoupled pseudo-mask")
-    subtitle = f"{session.dataset.name}, step {step}: lambda times the labeled image, the rest the unlabeled one"
+    subtitle = f"{session.dataset.name}, {standing(meta)}: lambda times the labeled image, the rest the unlabeled one"
     gallery = Gallery(f"Mixtures of {session.config.title}", subtitle, columns, rows, legend)
-    return gallery, {"method": session.config.title, "step": step, "images": images}
+    return gallery, {"method": session.config.title, "step": meta["step"], "images": images}

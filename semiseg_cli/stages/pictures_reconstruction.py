@@ -11,6 +11,7 @@ from semiseg_cli.core.training.preview import colours, pictured
 from semiseg_cli.core.training.session import Session
 from semiseg_cli.core.viz.sheets import Gallery, Row
 from semiseg_cli.core.viz.tiles import Labels, Photo, Tile
+from semiseg_cli.stages.pictures_steps import standing
 from semiseg_cli.stages.visualize_predictions import legend_of
 
 COLUMNS = ("image", "mask", "masked image", "reconstruction", "class groups")
@@ -18,7 +19,9 @@ HIDDEN, SEEN = 40, 235  # greys of the mask
 WHOSE = "viz --reconstruction draws what s4mim restores, with method.lambda_mp above 0"
 
 
-def reconstructions(session: Session, step: int, count: int, seed: int) -> tuple[Gallery, dict[str, Any]]:
+def reconstructions(
+    session: Session, meta: dict[str, Any], count: int, seed: int
+) -> tuple[Gallery, dict[str, Any]]:
     """`count` rows from the pictures of the method's steps, its three streams in turn.
 
     UsageError for a method, or settings of one, that reconstructs nothing.
@@ -43,7 +46,7 @@ def reconstructions(session: Session, step: int, count: int, seed: int) -> tuple
         ]
         rows.append(Row(f"{record.id}, {stream}: {share:.0%} masked, squared error {away:.2f}", tiles))
         images.append({"id": record.id, "stream": stream, "masked": share, "error": away})
-    subtitle = f"{session.dataset.name}, step {step}: labeled, strong and perturbed weak images; squared error of the "
-    subtitle += "normalised channels against the image that is shown"
+    subtitle = f"{session.dataset.name}, {standing(meta)}: labeled, strong and perturbed weak images; squared "
+    subtitle += "error of the normalised channels against the image that is shown"
     gallery = Gallery(f"Reconstructions of {name}", subtitle, COLUMNS, rows, legend)
-    return gallery, {"method": name, "step": step, "images": images}
+    return gallery, {"method": name, "step": meta["step"], "images": images}

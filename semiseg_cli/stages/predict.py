@@ -27,7 +27,7 @@ from semiseg_cli.core.finding import NEWEST
 from semiseg_cli.core.inference.options import AS_TRAINED, Inference
 from semiseg_cli.core.inference.predictions import Array, predictions
 from semiseg_cli.core.inference.predictor import CPU_PIXELS, Predictor
-from semiseg_cli.core.sources.classes import default_palette
+from semiseg_cli.core.sources.colours import distinct
 from semiseg_cli.core.training.checkpoint import load_network
 from semiseg_cli.core.training.distributed import join
 from semiseg_cli.core.training.threads import take_threads
@@ -185,7 +185,7 @@ def full_palette(data: Mapping[str, Any], note: Callable[[str], None]) -> list[t
     names = data["classes"]
     palette = [tuple(colour) for colour in data.get("palette", [])][: len(names)]
     if missing := names[len(palette) :]:
-        free = [colour for colour in default_palette(len(names)) if colour not in palette]
+        free = [colour for colour in distinct(len(names)) if colour not in palette]
         note(f"the checkpoint has {len(palette)} colours for {len(names)} classes: default for {', '.join(missing)}")
         palette += free[: len(missing)]
     return palette

@@ -1,7 +1,8 @@
 """The files of `semiseg predict`. Below its output folder:
 
     labels/<path>.png          class indices, a palette PNG
-    overlays/<path>.jpg        the image, tinted with the colours of its classes
+    overlays/<path>.jpg        the image in its own light, with the hues of its classes and their outlines
+    overlays/legend.png        what the colours mean
     confidence/<path>.png      probability of that class, 16-bit grey (65535 is 1), if asked for
     probabilities/<path>.npz   of all classes, float16 (height, width, classes) under `probabilities`, if asked for
     geotiff/<path>.tif         of a GeoTIFF: class indices again, lying where the image lies
@@ -17,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
@@ -26,12 +26,15 @@ from semiseg_cli.core.data.georeference import georeference
 from semiseg_cli.core.data.imaging import write_image
 from semiseg_cli.core.data.names import below
 from semiseg_cli.core.errors import DataError
-from semiseg_cli.core.files import write_text
+from semiseg_cli.core.files import write_bytes, write_text
 from semiseg_cli.core.inference.predictions import Array, save_confidence, save_index, save_probabilities
+from semiseg_cli.core.viz.legend import Legend, as_png
+from semiseg_cli.core.viz.overlay import tinted
 
 WRITTEN = LABELS, OVERLAYS, CONFIDENCE, PROBABILITIES, GEOTIFF = (
     "labels", "overlays", "confidence", "probabilities", "geotiff",
 )  # fmt: skip
+NAMES, LEGEND = "classes.json", "legend.png"
 
 
 class Prediction(NamedTuple):
@@ -58,7 +61,12 @@ class Output:
         names = {"names": data["classes"], "palette": self.palette, "ignore_index": data.get("ignore", 255)}
         try:
             (self.folder / LABELS).mkdir(parents=True, exist_ok=True)
-            write_text(self.folder / "classes.json", json.dumps(names, ensure_ascii=False) + "\n")
+            write_text(self.folder / NAMES, json.dumps(names, ensure_ascii=False) + "\n")
+            if self.overlay:
+                (self.folder / OVERLAYS).mkdir(exist_ok=True)
+                colours = np.asarray(self.palette, np.uint8)
+                key = as_png(Legend(data["classes"], colours, unlabeled=""), f"../{NAMES}")
+                write_bytes(self.folder / OVERLAYS / LEGEND, key)
         except OSError as error:
             fix = "choose another folder: -o DIR"
             raise DataError(f"cannot write into {self.folder}", why=str(error), fix=fix) from error
@@ -76,10 +84,9 @@ class Output:
             height, width = found.label_HW.shape
             save_probabilities(self.folder / PROBABILITIES / f"{id}.npz", found.probs_1Khw, (height, width))
         if self.overlay:
-            colours = np.asarray(self.palette, np.uint8)[found.label_HW]
             path = self.folder / OVERLAYS / f"{id}.jpg"
             try:
-                write_image(path, np.asarray(cv2.addWeighted(image, 0.5, colours, 0.5, 0.0), np.uint8))
+                write_image(path, tinted(image, found.label_HW, np.asarray(self.palette, np.uint8)))
             except OSError as error:
                 raise DataError(f"cannot write {path}", why=str(error), fix="free some disk space") from error
 

@@ -27,8 +27,9 @@ from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.files import write_text
 from semiseg_cli.core.sources import shapes
 from semiseg_cli.core.sources.arranging import arrange, coverage, usable
-from semiseg_cli.core.sources.classes import Classes, default_palette, read_classes
+from semiseg_cli.core.sources.classes import Classes, read_classes
 from semiseg_cli.core.sources.codes import code_name
+from semiseg_cli.core.sources.colours import distinct
 from semiseg_cli.core.sources.copies import Copy, Refusal, Source, copy, refuse
 from semiseg_cli.core.sources.earlier import Earlier, mark, write_marks
 from semiseg_cli.core.sources.folder import Folders, gather
@@ -186,7 +187,7 @@ def build_folder(folder: Path, name: str, given: Given, progress: Progress, befo
         kind="folder",
         root=folder,
         classes=meaning.names,
-        palette=meaning.palette or default_palette(len(meaning.names)),
+        palette=meaning.palette or distinct(len(meaning.names)),
         train=result.train,
         val=result.val,
         licence=meaning.licence,

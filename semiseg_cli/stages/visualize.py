@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from semiseg_cli.core import runs
 from semiseg_cli.core.commands import command
@@ -17,29 +15,31 @@ from semiseg_cli.core.errors import CheckpointError, DataError, UsageError, coun
 from semiseg_cli.core.files import STATE, network_of, write_bytes, write_text
 from semiseg_cli.core.places import find_root
 from semiseg_cli.core.training.distributed import join
-from semiseg_cli.core.training.preview import View, augmented, pseudo_labels
 from semiseg_cli.core.training.session import Session
 from semiseg_cli.core.viz.page import page
-from semiseg_cli.core.viz.sheets import Gallery, Row
-from semiseg_cli.core.viz.tiles import Heat, Labels, Photo, Tile
+from semiseg_cli.core.viz.sheets import Gallery
 from semiseg_cli.stages.pictures_features import features
 from semiseg_cli.stages.pictures_mix import mixtures
 from semiseg_cli.stages.pictures_pairs import pairs_of_run
 from semiseg_cli.stages.pictures_reconstruction import reconstructions
+from semiseg_cli.stages.pictures_steps import augment, pseudo
 from semiseg_cli.stages.progress import Progress, Silent, silent
 from semiseg_cli.stages.train import open_config, restore
-from semiseg_cli.stages.visualize_predictions import errors, legend_of, masks
+from semiseg_cli.stages.visualize_predictions import errors, masks
 
+TOGETHER = "pictures"  # the page of several kinds
 KINDS = ("pseudo", "masks", "errors", "augment", "reconstruction", "features", "pairs", "mix")
 OF_NETWORK: dict[str, Callable[..., tuple[Gallery, dict[str, Any]]]] = {
     "masks": masks, "errors": errors, "features": features,
 }  # fmt: skip
-Array = np.ndarray[Any, Any]
+OF_STEP: dict[str, Callable[[Session, dict[str, Any], int, int], tuple[Gallery, dict[str, Any]]]] = {
+    "pseudo": pseudo, "augment": augment, "reconstruction": reconstructions, "mix": mixtures,
+}  # fmt: skip
 
 
 def visualize(
     source: Path,
-    kind: str = "pseudo",
+    kind: str | Sequence[str] = "pseudo",
     *,
     root: Path | None = None,
     count: int = 12,
@@ -53,25 +53,40 @@ def visualize(
     kind: pseudo and augment take steps of the run's method as it stands in its resume state; masks (images drawn by
     `seed`) and errors (lowest mIoU first) show predictions on the validation images; reconstruction shows what S4MIM
     masks and restores, features those of the network by t-SNE; pairs shows unlabeled images beside their nearest
-    labeled ones, mix what GuidedMix-Net mixes and unmixes. out: the folder; None: samples/ in the run. Raises
-    UsageError, DataError and CheckpointError with what to do.
+    labeled ones, mix what GuidedMix-Net mixes and unmixes. Several come into one page, pictures.html. out: the folder;
+    None: samples/ in the run. Raises UsageError, DataError and CheckpointError with what to do, before it writes.
     """
-    if kind not in KINDS:
-        raise UsageError(f"there are no pictures called '{kind}'", fix=did_you_mean(kind, KINDS))
+    kinds = [kind] if isinstance(kind, str) else list(dict.fromkeys(kind))
+    for each in kinds:
+        if each not in KINDS:
+            raise UsageError(f"there are no pictures called '{each}'", fix=did_you_mean(each, KINDS))
     if count < 1:
         raise UsageError(f"{counted(count, 'image')} are not possible: at least 1", fix="--n 12")
     folder = out or (source if source.is_dir() else source.parent) / "samples"
     _refuse_unwritable(folder)
+    found = {each: _gallery(source, each, root, count, seed, device, progress) for each in kinds}
+    about = {"source": str(source), "seed": seed}
+    if len(kinds) == 1:
+        gallery, facts = found[kinds[0]]
+        return {"kind": kinds[0], **about, **facts, **write(gallery, folder, kinds[0])}
+    images = [{"kind": each, **image} for each, (_, facts) in found.items() for image in facts["images"]]
+    written = write_all({each: gallery for each, (gallery, _) in found.items()}, folder, TOGETHER, _title(source))
+    return {"kinds": kinds, **about, "images": images, **written}
+
+
+def _gallery(
+    source: Path, kind: str, root: Path | None, count: int, seed: int, device: str, progress: Progress
+) -> tuple[Gallery, dict[str, Any]]:
     if kind in OF_NETWORK:
-        path = network_of(source)
-        gallery, facts = OF_NETWORK[kind]({"prediction": path}, root, count, seed, device, progress)
-    elif kind == "pairs":
-        gallery, facts = pairs_of_run(source, root, count, seed)
-    else:
-        session, step = _session(source, root, device)
-        of_step = {"pseudo": _pseudo, "augment": _augment, "reconstruction": reconstructions, "mix": mixtures}
-        gallery, facts = of_step[kind](session, step, count, seed)
-    return {"kind": kind, "source": str(source), "seed": seed, **facts, **write(gallery, folder, kind)}
+        return OF_NETWORK[kind]({"prediction": network_of(source)}, root, count, seed, device, progress)
+    if kind == "pairs":
+        return pairs_of_run(source, root, count, seed)
+    session, meta = _session(source, root, device)
+    return OF_STEP[kind](session, meta, count, seed)
+
+
+def _title(source: Path) -> str:
+    return f"Pictures of {source.absolute().name if source.is_dir() else source}"
 
 
 def compare(
@@ -84,16 +99,24 @@ def compare(
 
 def write(gallery: Gallery, folder: Path, name: str) -> dict[str, Any]:
     """Write `<name>-1.png`, ... and `<name>.html`; returns their paths. DataError where the folder takes no files."""
+    return write_all({name: gallery}, folder, name)
+
+
+def write_all(galleries: Mapping[str, Gallery], folder: Path, name: str, title: str = "") -> dict[str, Any]:
+    """The sheets of each under its name, and all of them in `<name>.html`."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        files, pngs = [], []
-        for number, sheet in enumerate(gallery.sheets(), start=1):
-            buffer = io.BytesIO()
-            sheet.save(buffer, "PNG", optimize=True)
-            pngs.append(buffer.getvalue())
-            files.append(folder / f"{name}-{number}.png")
-            write_bytes(files[-1], pngs[-1])
-        write_text(folder / f"{name}.html", page(gallery, pngs))
+        files, parts = list[Path](), list[tuple[Gallery, list[bytes]]]()
+        for each, gallery in galleries.items():
+            pngs = []
+            for number, sheet in enumerate(gallery.sheets(), start=1):
+                buffer = io.BytesIO()
+                sheet.save(buffer, "PNG", optimize=True)
+                pngs.append(buffer.getvalue())
+                files.append(folder / f"{each}-{number}.png")
+                write_bytes(files[-1], pngs[-1])
+            parts.append((gallery, pngs))
+        write_text(folder / f"{name}.html", page(parts, title))
     except OSError as error:
         raise DataError(f"cannot write pictures to {folder}", why=str(error), fix="another folder: -o DIR") from error
     return {"sheets": [str(file) for file in files], "page": str(folder / f"{name}.html")}
@@ -107,8 +130,8 @@ def _refuse_unwritable(folder: Path) -> None:
         raise DataError(f"cannot write pictures to {folder}", why=why, fix="another folder: -o DIR")
 
 
-def _session(source: Path, root: Path | None, device: str) -> tuple[Session, int]:
-    """The run of a directory, or of a checkpoint in one, as it stood when it was last saved; and its step."""
+def _session(source: Path, root: Path | None, device: str) -> tuple[Session, dict[str, Any]]:
+    """The run of a directory, or of a checkpoint in one, as it stood when it was last saved; and its metadata."""
     run = source if source.is_dir() else source.parent
     state = run / STATE
     if not state.is_file():
@@ -120,58 +143,4 @@ def _session(source: Path, root: Path | None, device: str) -> tuple[Session, int
     config = runs.config_of(run)
     config = replace(config, train=replace(config.train, compile=False, graph="off"))
     session = open_config(config, find_root(config.data.name, root, run), join(device), Silent(), bare=True)
-    return session, restore(session, state)["step"]
-
-
-def _pseudo(session: Session, step: int, count: int, seed: int) -> tuple[Gallery, dict[str, Any]]:
-    found = pseudo_labels(session, count, seed)
-    weighs = any(_weighs(view) for _, view in found)
-    legend = legend_of(session.dataset, f"{'of weight 0' if weighs else 'not kept'}, or padding", "confidence")
-    rows, images = [], []
-    for record, view in found:
-        assert view.conf is not None
-        share, conf = _mean(view.kept, view.valid), _mean(view.conf, view.valid)
-        tiles: list[Tile] = [
-            Photo(view.rgb, view.valid),
-            Labels(view.label, legend.colours),
-            Heat(view.conf, view.valid),
-            Labels(view.label, legend.colours, view.kept),
-        ]
-        said = f"mean weight {share:.2f}" if weighs else f"{share:.0%} kept"
-        rows.append(Row(f"{record.id}: mean confidence {conf:.2f}{'' if share is None else f', {said}'}", tiles))
-        images.append({"id": record.id, "confidence": conf, "kept": share})
-    subtitle = (
-        f"{session.dataset.name}, step {step}: {len(rows)} of {len(session.partition.unlabeled)} unlabeled images "
-        f"as the teacher sees them ({found[0][1].name} view)"
-    )
-    columns = ("image", "pseudo-label", "confidence", "weight" if weighs else "kept pixels")
-    gallery = Gallery(f"Pseudo-labels of {session.config.title}", subtitle, columns, rows, legend)
-    return gallery, {"method": session.config.title, "step": step, "images": images}
-
-
-def _augment(session: Session, step: int, count: int, seed: int) -> tuple[Gallery, dict[str, Any]]:
-    legend = legend_of(session.dataset, "ignored, or padding")
-    found = augmented(session, count, seed)
-    taught = "pseudo-label" if "unlabeled" in session.plan.inputs else "label"
-
-    def tiles(views: Sequence[View]) -> Iterator[Tile]:
-        for view in views:
-            yield from (Photo(view.rgb, view.valid), Labels(view.label, legend.colours))
-
-    rows = [Row(record.id, list(tiles(views))) for record, views in found]
-    columns = [name for view in found[0][1] for name in (f"{view.name} view", f"its {taught}")]
-    plan = session.plan
-    subtitle = f"{session.dataset.name}: {counted(len(rows), 'image')}, crops of {plan.crop} px, "
-    subtitle += f"scale {plan.scale[0]:g} to {plan.scale[1]:g}; labels follow the crops, flips and CutMix"
-    gallery = Gallery(f"Views that {session.config.title} trains on", subtitle, columns, rows, legend)
-    images = [{"id": record.id, "views": [view.name for view in views]} for record, views in found]
-    return gallery, {"method": session.config.title, "step": step, "images": images}
-
-
-def _weighs(view: View) -> bool:
-    """Whether pixels count by a weight, rather than being kept or not."""
-    return view.kept is not None and bool(((view.kept > 0) & (view.kept < 1)).any())
-
-
-def _mean(values: Array | None, valid: Array) -> float | None:
-    return None if values is None or not valid.any() else float(values[valid].mean())
+    return session, restore(session, state)

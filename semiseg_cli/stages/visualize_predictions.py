@@ -22,8 +22,9 @@ from semiseg_cli.core.places import find_root
 from semiseg_cli.core.training.checkpoint import load_network
 from semiseg_cli.core.training.distributed import device_of
 from semiseg_cli.core.training.threads import take_threads
+from semiseg_cli.core.viz.legend import Legend
 from semiseg_cli.core.viz.palette import class_colours
-from semiseg_cli.core.viz.sheets import Gallery, Legend, Row
+from semiseg_cli.core.viz.sheets import Gallery, Row
 from semiseg_cli.core.viz.tiles import Errors, Labels, Photo, Tile
 from semiseg_cli.stages.evaluate import same_classes
 from semiseg_cli.stages.progress import Progress
@@ -50,9 +51,11 @@ def masks(
         return [records[i] for i in sorted(np.random.default_rng(seed).permutation(len(records))[:count])]
 
     found: dict[str, dict[str, Judged]] = {}
+    steps = list[str]()
     for name, path in networks.items():
         dataset, meta, judged = judge(path, root, drawn, device, progress)
         found[name] = {each.record.id: each for each in judged}
+        steps.append(f"{name} at {stands(meta)}" if len(networks) > 1 else stands(meta))
     if not found[name]:
         raise nothing_to_show(dataset)
     legend = legend_of(dataset, "unlabeled")
@@ -66,7 +69,8 @@ def masks(
         rows.append(Row(f"{id}: {said}", tiles))
         images.append({"id": id, "miou": {name: one.miou for name, one in each.items()}})
     what = f"Predictions of {meta['method']}" if len(networks) == 1 else f"Predictions: {' and '.join(networks)}"
-    subtitle = f"{dataset.name}: {len(rows)} of {len(dataset.val)} validation images; mIoU over each image's classes"
+    subtitle = f"{dataset.name}, {'; '.join(steps)}: {len(rows)} of {len(dataset.val)} validation images; "
+    subtitle += "below each its mIoU, over its own classes"
     gallery = Gallery(what, subtitle, ("image", "ground truth", *networks), rows, legend)
     return gallery, {"checkpoints": [str(path) for path in networks.values()], "images": images}
 
@@ -95,7 +99,7 @@ def errors(
         ]
         rows.append(Row(f"{each.record.id}: mIoU {each.miou:.1f}, {each.wrong:.0%} of the pixels wrong", tiles))
     subtitle = f"{dataset.name}: the worst {len(rows)} of {len(dataset.val)} validation images, by mIoU over each "
-    subtitle += f"image's classes; {meta['method']}, step {meta['step']}"
+    subtitle += f"image's classes; {meta['method']}, {stands(meta)}"
     columns = ("image", "ground truth", "prediction", "errors")
     images = [{"id": each.record.id, "miou": each.miou, "wrong": each.wrong} for each in worst]
     return Gallery("Worst images", subtitle, columns, rows, legend), {"checkpoint": str(path), "images": images}
@@ -136,6 +140,12 @@ def judge(
                     yield Judged(record, label.cpu().numpy(), truth.cpu().numpy(), metrics.miou(matrix), wrong)
 
     return dataset, meta, judged()
+
+
+def stands(meta: dict[str, Any]) -> str:
+    """Where a network stands, of a checkpoint's metadata: its step, and its mIoU where it was measured."""
+    miou = meta.get("miou")
+    return f"step {meta['step']}" + (f", mIoU {miou:.1f}" if miou is not None else "")
 
 
 def nothing_to_show(dataset: Dataset) -> DataError:

@@ -19,7 +19,7 @@ FOUND = {"images": [{"id": "a"}], "sheets": ["s/pseudo-1.png"], "page": "s/pseud
 def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     seen: dict[str, Any] = {}
 
-    def answer(source: Path, kind: str, **how: Any) -> dict[str, Any]:
+    def answer(source: Path, kind: str | list[str], **how: Any) -> dict[str, Any]:
         seen.update(how, source=source, kind=kind)
         return FOUND
 
@@ -63,6 +63,21 @@ def test_the_newest_run_is_one_that_has_what_is_drawn(
     assert asked["source"] == tmp_path / run
 
 
+@pytest.mark.parametrize(
+    ("kinds", "run"),
+    [(("masks", "errors"), "network"), (("errors", "pseudo"), "state"), (("pairs", "masks"), "network")],
+)
+def test_several_kinds_are_asked_for_together(
+    asked: dict[str, Any], tmp_path: Path, kinds: tuple[str, ...], run: str
+) -> None:
+    """Of a run that has what all of them need."""
+    a_run(tmp_path, "state", "resume/state.safetensors", age=2)
+    a_run(tmp_path, "network", "best.safetensors", age=1)
+    a_run(tmp_path, "begun")
+    assert main(["viz", *(f"--{kind}" for kind in kinds), "--runs-root", str(tmp_path)]) == 0
+    assert (sorted(asked["kind"]), asked["source"]) == (sorted(kinds), tmp_path / run)
+
+
 @pytest.mark.parametrize("kind", ["pseudo", "masks", "errors", "augment"])
 def test_every_option_arrives(asked: dict[str, Any], tmp_path: Path, kind: str) -> None:
     line = ["viz", str(tmp_path), f"--{kind}", "--n", "3", "--seed", "5", "-o", "out", "--root", "d", "--device", "cpu"]
@@ -81,7 +96,6 @@ def test_json_is_one_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("line", "said", "code"),
     [
-        (["--masks", "--errors"], "one kind of picture at a time", 2),
         (["--runs-root", "{}"], "there is no run with a resume state in", 2),
         (["{}/absent"], "there is no", 5),
         (["--seed", "-1"], "--seed", 2),

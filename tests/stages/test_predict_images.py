@@ -19,6 +19,7 @@ from semiseg_cli.core.inference.options import Inference
 from semiseg_cli.core.models import build_segmenter
 from semiseg_cli.core.sources.classes import read_classes
 from semiseg_cli.core.training.checkpoint import load_network, save_network
+from semiseg_cli.core.viz.overlay import tinted
 from semiseg_cli.stages import predict as stage
 from semiseg_cli.stages import predicted_files
 from semiseg_cli.stages.predict import full_palette, predict_images
@@ -105,7 +106,7 @@ def test_labels_are_the_networks_and_upright(ckpt: Path, photos: Path, tmp_path:
     assert found["images"] == 3
     assert found["failed"] == []
     assert sorted(p.relative_to(out).as_posix() for p in out.rglob("*.png")) == [
-        "labels/a.png", "labels/more/b.png", "labels/turned.png",
+        "labels/a.png", "labels/more/b.png", "labels/turned.png", "overlays/legend.png",
     ]  # fmt: skip
     for id, name in (("a", "a.png"), ("more/b", "more/b.png"), ("turned", "turned.jpg")):
         expected = by_hand(ckpt, read_image(photos / name))
@@ -132,8 +133,11 @@ def test_labels_carry_the_palette_and_overlays_tint_the_image(ckpt: Path, photos
         assert image.mode == "P"
         coloured = np.array(image.convert("RGB")).astype(int)
     np.testing.assert_array_equal(coloured, np.array(PALETTE)[label(out, "a")])
-    tinted = np.array(Image.open(out / "overlays" / "a.jpg")).astype(int)
-    assert np.abs(tinted - (read_image(photos / "a.png").astype(int) + coloured) / 2).mean() < 8  # JPEG
+    drawn = np.array(Image.open(out / "overlays" / "a.jpg"))
+    expected = tinted(read_image(photos / "a.png"), label(out, "a"), np.array(PALETTE, np.uint8))
+    assert np.abs(drawn.astype(int) - expected).mean() < 8  # JPEG
+    key = np.array(Image.open(out / "overlays" / "legend.png").convert("RGB"))
+    assert all((key == colour).all(-1).sum() >= 14 * 14 for colour in np.array(PALETTE))
 
 
 def test_no_overlay(ckpt: Path, photos: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -81,6 +82,50 @@ def test_pixels_are_kept_or_weighed_as_the_method_does(
     assert weighs.columns[-1] == "weight"
     assert all("mean weight 0." in row.caption for row in weighs.rows)
     assert ("not kept" in keeps.legend.unlabeled, "not kept" in weighs.legend.unlabeled) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("method", "whose"),
+    [("meanteacher", "its teacher, a moving average of the student"), ("unimatch", "the student itself")],
+)
+def test_headings_say_step_miou_threshold_and_whose_labels_they_are(
+    runs: dict[str, Path], shapes_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, whose: str
+) -> None:
+    galleries = []
+    monkeypatch.setattr("semiseg_cli.stages.visualize.write", lambda gallery, *_: galleries.append(gallery) or {})
+    for kind in ("pseudo", "augment", "masks", "errors"):
+        visualize(runs[method], kind, root=shapes_root, count=1, out=tmp_path, device="cpu")
+    last = json.loads((runs[method] / "result.json").read_text())["last"]
+    for gallery in galleries:
+        assert f"step 6, mIoU {last['miou']:.1f}" in gallery.subtitle
+    pseudo, augment, *_ = galleries
+    assert f"labels by {whose}; kept from confidence 0.3 on; 1 of 8 unlabeled images" in pseudo.subtitle
+    assert f"pseudo-labels by {whose}" in augment.subtitle
+
+
+def test_several_kinds_come_into_one_page(runs: dict[str, Path], shapes_root: Path, tmp_path: Path) -> None:
+    kinds = ["errors", "masks", "pseudo"]
+    found = visualize(runs["unimatch"], kinds, root=shapes_root, count=2, out=tmp_path, device="cpu")
+    assert found["kinds"] == kinds
+    assert [image["kind"] for image in found["images"]] == ["errors"] * 2 + ["masks"] * 2 + ["pseudo"] * 2
+    assert [Path(file).name for file in found["sheets"]] == ["errors-1.png", "masks-1.png", "pseudo-1.png"]
+    names = {Path(file).name for file in found["sheets"]}
+    assert {path.name for path in tmp_path.iterdir()} == {"pictures.html", *names}
+    text = Path(found["page"]).read_text()
+    assert text.count("data:image/png") == 3
+    for number, title in enumerate(["Worst images", "Predictions of unimatch", "Pseudo-labels of unimatch"]):
+        assert f'<section id="part-{number}">\n<h2>{title}</h2>' in text
+        assert f'<a href="#part-{number}">{title}</a>' in text
+    alone = visualize(runs["unimatch"], "masks", root=shapes_root, count=2, out=tmp_path, device="cpu")
+    assert [{"kind": "masks", **image} for image in alone["images"]] == found["images"][2:4]
+
+
+def test_of_several_kinds_nothing_is_written_where_one_cannot_be(
+    runs: dict[str, Path], shapes_root: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="makes no pseudo-labels"):
+        visualize(runs["supervised"], ["masks", "pseudo"], root=shapes_root, count=1, out=tmp_path / "x", device="cpu")
+    assert not (tmp_path / "x").exists()
 
 
 def test_more_images_than_there_are_gives_each_once(runs: dict[str, Path], shapes_root: Path, tmp_path: Path) -> None:

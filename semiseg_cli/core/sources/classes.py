@@ -72,15 +72,6 @@ def read_classes(path: Path) -> Classes:
     return classes
 
 
-def default_palette(classes: int) -> tuple[Colour, ...]:
-    """The colour map of PASCAL VOC: the bits of an index, three at a time, become the high bits of R, G and B."""
-
-    def level(index: int, channel: int) -> int:
-        return sum((index >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(8))
-
-    return tuple((level(k, 0), level(k, 1), level(k, 2)) for k in range(classes))
-
-
 def parse_yaml(text: str) -> Any:
     """The document of a YAML text. Raises ValueError for what is none, or nested too deeply.
 

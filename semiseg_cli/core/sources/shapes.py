@@ -16,9 +16,11 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from semiseg_cli.core.sources.colours import distinct
+
 VERSION = 1  # of the drawing: goes up when the same seed gives other images
 CLASSES = ("background", "ellipse", "triangle", "rectangle", "star", "cross")
-PALETTE = ((40, 40, 40), (230, 80, 60), (70, 170, 80), (60, 110, 220), (240, 190, 50), (170, 80, 200))
+PALETTE = distinct(len(CLASSES))
 LICENCE = "CC0-1.0 (synthetic)"
 
 _FREQUENCY = np.array([3, 3, 3, 3, 1]) / 13

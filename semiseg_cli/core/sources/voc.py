@@ -18,15 +18,25 @@ from semiseg_cli.core.data.spec import IGNORE
 from semiseg_cli.core.download import Published
 from semiseg_cli.core.errors import DataError
 from semiseg_cli.core.sources.benchmark import Task, demand, names
-from semiseg_cli.core.sources.classes import Classes, default_palette
-from semiseg_cli.core.sources.codes import colour_code, declared, saved_as_colour
+from semiseg_cli.core.sources.classes import Classes
+from semiseg_cli.core.sources.codes import Colour, colour_code, declared, saved_as_colour
+
+
+def colour_map(classes: int) -> tuple[Colour, ...]:
+    """The bits of an index, three at a time, become the high bits of R, G and B."""
+
+    def level(index: int, channel: int) -> int:
+        return sum((index >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(8))
+
+    return tuple((level(k, 0), level(k, 1), level(k, 2)) for k in range(classes))
+
 
 CLASSES = Classes(
     names=(
         "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
         "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
     ),
-    palette=default_palette(21),
+    palette=colour_map(21),
     ignore=IGNORE,
     licence="images: Flickr terms of use (PASCAL VOC 2012); labels of SBD: University of California, research use",
 )  # fmt: skip

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from semiseg_cli.core.viz.palette import FAINT, INK, PAPER, WRONG, Array, checks, heat
+from semiseg_cli.core.viz.fonts import lacks, wrapped, write
+from semiseg_cli.core.viz.legend import LINE, Legend, drawn
+from semiseg_cli.core.viz.palette import FAINT, INK, PAPER
 from semiseg_cli.core.viz.tiles import Tile
 
 BOX = (288, 256)  # width and height that a tile is fitted into, in pixels: crops of 96 and 128 px twice as large
-GAP, MARGIN, LINE, SWATCH = 10, 20, 24, 16
+GAP, MARGIN = 10, 20
 NARROWEST = 560  # of a sheet, so that its title has room
 ROWS = 6  # per sheet: what a screen shows without scrolling far
+LEAST = 3  # lines of a legend beside however small pictures
+LACKING = "?: letters that no font on this machine has; classes are named by their number. The HTML page has all names."
 
 
 @dataclass(frozen=True)
@@ -23,20 +26,6 @@ class Row:
 
     caption: str
     tiles: Sequence[Tile]
-
-
-@dataclass(frozen=True)
-class Legend:
-    """What the colours mean. unlabeled: what it means to have none of them; empty where every place has one.
-
-    scale: the name of the values that a heat map shows. wrong: error maps are shown.
-    """
-
-    classes: Sequence[str]
-    colours: Array
-    unlabeled: str = "no label"
-    scale: str = ""
-    wrong: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,24 +50,29 @@ class Gallery:
         sizes = [[fitted(tile.shape, self.box) for tile in row.tiles] for row in rows]
         widths = [max(size[1] for size in column) for column in zip(*sizes, strict=True)]
         heights = [max(size[0] for size in row) for row in sizes]
-        width = max(NARROWEST, 2 * MARGIN + sum(widths) + GAP * (len(widths) - 1))
-        key = _legend(self.legend, width - 2 * MARGIN)
-        top = MARGIN + 32 + LINE + 8
+        inside = max(NARROWEST, 2 * MARGIN + sum(widths) + GAP * (len(widths) - 1)) - 2 * MARGIN
+        said = wrapped(self.subtitle, 14, inside)
+        lacking = any(map(lacks, [self.title, *self.columns, *self.legend.classes, *(row.caption for row in rows)]))
+        said += wrapped(LACKING, 14, inside) * lacking
+        lines = max(LEAST, sum(heights) // LINE)
+        key = drawn(self.legend, inside, lines, [tile for row in rows for tile in row.tiles])
+        top = MARGIN + 32 + 20 * len(said) + 8
         height = top + key.height + 12 + LINE + sum(h + LINE + GAP for h in heights) + MARGIN - GAP
-        sheet = Image.new("RGB", (width, height), PAPER)
+        sheet = Image.new("RGB", (inside + 2 * MARGIN, height), PAPER)
         pen = ImageDraw.Draw(sheet)
-        _text(pen, (MARGIN, MARGIN), self.title, 22, INK, width - 2 * MARGIN)
-        _text(pen, (MARGIN, MARGIN + 32), self.subtitle, 14, FAINT, width - 2 * MARGIN)
+        write(pen, (MARGIN, MARGIN), self.title, 22, INK, inside)
+        for number, line in enumerate(said):
+            write(pen, (MARGIN, MARGIN + 32 + 20 * number), line, 14, FAINT, inside)
         sheet.paste(key, (MARGIN, top))
         y = top + key.height + 12
         lefts = [MARGIN + sum(widths[:i]) + GAP * i for i in range(len(widths))]
         for left, name, across in zip(lefts, self.columns, widths, strict=True):
-            _text(pen, (left, y), name, 16, INK, across)
+            write(pen, (left, y), name, 16, INK, across)
         y += LINE
         for row, row_sizes, row_height in zip(rows, sizes, heights, strict=True):
             for left, tile, size in zip(lefts, row.tiles, row_sizes, strict=True):
                 sheet.paste(Image.fromarray(tile.draw(*size)), (left, y))
-            _text(pen, (MARGIN, y + row_height + 2), row.caption, 14, FAINT, width - 2 * MARGIN)
+            write(pen, (MARGIN, y + row_height + 2), row.caption, 14, FAINT, inside)
             y += row_height + LINE + GAP
         return sheet
 
@@ -88,58 +82,3 @@ def fitted(shape: tuple[int, int], box: tuple[int, int] = BOX) -> tuple[int, int
     factor = min(box[0] / shape[1], box[1] / shape[0])
     factor = float(int(factor)) if factor >= 2 else factor
     return max(1, round(shape[0] * factor)), max(1, round(shape[1] * factor))
-
-
-def _legend(legend: Legend, width: int) -> Image.Image:
-    """Swatches with names, as many to a line as fit; then, if there is a heat map, its scale."""
-    swatch = (SWATCH, SWATCH)
-    entries = [
-        (Image.new("RGB", swatch, tuple(colour)), name)
-        for name, colour in zip(legend.classes, legend.colours.tolist(), strict=True)
-    ]
-    if legend.unlabeled:
-        entries.append((Image.fromarray(checks(SWATCH, SWATCH, 4)), legend.unlabeled))
-    if legend.wrong:
-        entries.append((Image.new("RGB", swatch, WRONG), "wrong"))
-    if legend.scale:
-        entries.append((_ramp(), legend.scale))
-    font = ImageFont.load_default(14)
-    places, x, line = [], 0, 0
-    for picture, name in entries:
-        across = picture.width + 6 + int(font.getlength(name)) + 18
-        if x and x + across > width:
-            x, line = 0, line + 1
-        places.append((x, line * LINE))
-        x += across
-    drawn = Image.new("RGB", (width, (line + 1) * LINE), PAPER)
-    pen = ImageDraw.Draw(drawn)
-    for (x, y), (picture, name) in zip(places, entries, strict=True):
-        drawn.paste(picture, (x, y + 2))
-        if picture.width == SWATCH:
-            pen.rectangle((x, y + 2, x + SWATCH - 1, y + 1 + SWATCH), outline=FAINT)
-        _text(pen, (x + picture.width + 6, y + 1), name, 14, INK, width - x - picture.width - 6)
-    return drawn
-
-
-def _ramp() -> Image.Image:
-    """The heat map's colours from 0 to 1, with its ends named."""
-    font = ImageFont.load_default(14)
-    ramp = Image.new("RGB", (170, SWATCH + 4), PAPER)
-    ramp.paste(Image.fromarray(np.repeat(heat(np.linspace(0, 1, 130))[None], SWATCH, axis=0)), (16, 0))
-    pen = ImageDraw.Draw(ramp)
-    pen.text((2, -1), "0", INK, font)
-    pen.text((152, -1), "1", INK, font)
-    return ramp
-
-
-def _text(
-    pen: ImageDraw.ImageDraw, at: tuple[int, int], text: str, size: int, colour: tuple[int, int, int], width: int
-) -> None:
-    """Text in one line; what is wider than `width` is cut in its middle."""
-    font = ImageFont.load_default(size)
-    shown = text
-    for count in range(len(text), 3, -1):
-        shown = text if count == len(text) else f"{text[: count // 2]}...{text[len(text) - count // 2 :]}"
-        if font.getlength(shown) <= width:
-            break
-    pen.text(at, shown, colour, font)

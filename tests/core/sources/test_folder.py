@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from semiseg_cli.core.errors import DataError, UsageError
+from semiseg_cli.core.sources.colours import distinct
 from semiseg_cli.core.sources.folder import Folders, gather
 from semiseg_cli.core.sources.told import Told
 from semiseg_cli.stages import prepare
@@ -62,7 +63,7 @@ def pixels(path):
 def test_it_all_arrives(given):
     data = prepare_folder(**given)
     assert data.classes == ("sky", "road", "car")
-    assert data.palette == ((0, 0, 0), (128, 0, 0), (0, 128, 0))
+    assert data.palette == distinct(3)
     assert ids(data.labeled) == [str(i) for i in range(10)]
     assert ids(data.train[10:]) == ["p0", "p1", "p2", "p3"]
     assert all(record.mask is None for record in data.train[10:])

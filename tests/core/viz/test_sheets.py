@@ -9,9 +9,10 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from semiseg_cli.core.viz.legend import Legend
 from semiseg_cli.core.viz.page import page
 from semiseg_cli.core.viz.palette import PAPER, WRONG, heat
-from semiseg_cli.core.viz.sheets import BOX, MARGIN, ROWS, Gallery, Legend, Row, fitted
+from semiseg_cli.core.viz.sheets import BOX, MARGIN, ROWS, Gallery, Row, fitted
 from semiseg_cli.core.viz.tiles import Labels, Photo
 
 COLOURS = np.array([[11, 120, 30], [200, 10, 250]], np.uint8)
@@ -71,15 +72,22 @@ def test_rows_go_on_to_further_sheets_and_none_is_lost() -> None:
     assert [int(has(np.asarray(sheet), GREEN).sum()) // (180 * 240) for sheet in sheets] == [ROWS, 2]
 
 
-def test_many_classes_wrap_and_long_names_are_cut() -> None:
-    names = [f"a class with quite a long name {number} " * (1 + 9 * (number == 3)) for number in range(40)]
-    colours = np.stack([np.arange(40), np.full(40, 7), np.full(40, 99)], 1).astype(np.uint8)
+@pytest.mark.parametrize("classes", [21, 40, 150])
+def test_a_legend_never_outgrows_the_pictures(classes: int) -> None:
+    names = [f"class no. {number} " * (1 + 9 * (number == 3)) for number in range(classes)]
+    colours = np.stack([np.arange(classes), np.full(classes, 7), np.full(classes, 99)], 1).astype(np.uint8)
     one = gallery()
-    sheet = Gallery("t" * 500, "s", one.columns, one.rows, Legend(names, colours)).sheets()[0]
+    label = np.repeat(np.arange(60)[:, None] // 10 + classes - 6, 80, axis=1)  # the last six
+    rows = [Row("image", [one.rows[0].tiles[0], Labels(label, colours)])]
+    sheet = Gallery("t" * 500, "s", one.columns, rows, Legend(names, colours)).sheets()[0]
     drawn = np.asarray(sheet)
     assert sheet.width == one.sheets()[0].width
-    assert all(has(drawn, tuple(colour)).sum() >= 14 * 14 for colour in colours)
+    top = np.nonzero(has(drawn, GREEN).any(1))[0][0]
+    assert top - MARGIN < 2 * 180
     assert (drawn[:, -4:] == PAPER).all()  # nothing runs over the margin
+    named = [has(drawn[:top], tuple(colour)).sum() == 14 * 14 for colour in colours]
+    assert all(named[-6:])
+    assert all(named) == (classes == 21)
 
 
 class Page(HTMLParser):
@@ -95,7 +103,7 @@ class Page(HTMLParser):
 
 
 def test_the_page_holds_everything_and_needs_nothing() -> None:
-    text = page(gallery(), [b"first", b"second"])
+    text = page([(gallery(), [b"first", b"second"])])
     found = Page(text)
     assert "script" not in found.tags
     assert "link" not in found.tags
