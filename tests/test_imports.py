@@ -78,7 +78,7 @@ DEPENDENCIES = {
     "torch", "torchvision", "timm", "huggingface_hub", "numpy", "cv2", "PIL", "scipy", "safetensors", "yaml",
 }  # fmt: skip
 # extras of pyproject.toml: in stages alone, inside the function that needs them
-OPTIONAL = {"sklearn", "tensorboard", "shapely"}
+OPTIONAL = {"sklearn", "tensorboard", "shapely", "onnx", "onnx_ir", "onnxruntime", "onnxscript"}
 THIRD_PARTY = {
     "cli": {"typer", "rich"},
     "cli.launch": {"torch"},  # torchrun's own module, when processes are started

@@ -15,6 +15,8 @@ def fit_side(side: int, multiple: int, factor: float = 1.0) -> int:
     it is, and a scaled one at a multiple of 8 plus 1, at least 9, which suits maps with aligned corners.
     """
     if multiple > 1:
+        if factor == 1:  # whole numbers alone, as graphs of networks have them
+            return multiple * max((2 * side + multiple) // (2 * multiple), 1)
         return multiple * max(floor(side * factor / multiple + 0.5), 1)
     return side if factor == 1 else max(9, 8 * round((side * factor - 1) / 8) + 1)
 

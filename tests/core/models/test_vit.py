@@ -17,7 +17,8 @@ from torch import Tensor
 from semiseg_cli.core.errors import CheckpointError
 from semiseg_cli.core.models import build_encoder, load_encoder
 from semiseg_cli.core.models.backbones.naming import named_by_timm
-from semiseg_cli.core.models.backbones.vit import META, ViT, quarters, resampled
+from semiseg_cli.core.models.backbones.positions import resampled
+from semiseg_cli.core.models.backbones.vit import META, ViT, quarters
 
 REAL = os.environ.get("SEMISEG_DINOV2_S", "")
 GRIDS = {"518": (37, 37), "378x490": (27, 35), "798": (57, 57), "112x140": (8, 10), "14": (1, 1)}

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from timm.models import VisionTransformer
 from torch import Tensor
-from torch.nn import functional as F
 
 from semiseg_cli.core.models.backbones.naming import left_out, named_by_timm
+from semiseg_cli.core.models.backbones.positions import resampled
 from semiseg_cli.core.networks import Encoder
 
 META = 0.1  # DINOv2's offset of grids, in patches
@@ -24,7 +24,7 @@ META = 0.1  # DINOv2's offset of grids, in patches
 class ViT(Encoder):
     """A transformer over patches, which takes every size that is a multiple of its patch.
 
-    taps: the blocks whose tokens are maps. offset: of the position table's rule, see `resampled`.
+    taps: the blocks whose tokens are maps. offset: of the position table's rule, see `positions.py`.
     """
 
     def __init__(self, net: VisionTransformer, taps: Sequence[int], offset: float | None = None) -> None:
@@ -56,7 +56,8 @@ class ViT(Encoder):
 
     def _with_positions(self, x_BND: Tensor, grid: tuple[int, int]) -> tuple[Tensor, int]:
         """Class token, registers and patches with their positions, and how many come before the patches."""
-        tokens = [token.expand(len(x_BND), -1, -1) for token in (self.cls_token, self.reg_token) if token is not None]
+        first = [token for token in (self.cls_token, self.reg_token) if token is not None]
+        tokens = [token.expand(x_BND.shape[0], -1, -1) for token in first]
         prefix = sum(token.shape[1] for token in tokens)
         if self.pos_embed is None:
             return torch.cat([*tokens, x_BND], 1), prefix
@@ -66,35 +67,11 @@ class ViT(Encoder):
         x_BND = x_BND + places
         if not tokens:
             return x_BND, prefix
-        first = torch.cat(tokens, 1)
-        return torch.cat([first + table_ND[:known] if known else first, x_BND], 1), prefix
+        before = torch.cat(tokens, 1)
+        return torch.cat([before + table_ND[:known] if known else before, x_BND], 1), prefix
 
     def renamed(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return named_by_timm(tensors, merged=not self.embeds_class)
-
-
-def resampled(table_hwD: Tensor, grid: tuple[int, int], offset: float | None) -> Tensor:
-    """A position table at another grid, bicubic; as it is at its own.
-
-    offset: None resizes to the grid, with antialiasing, as timm does for all and Meta for models with registers. A
-    number is Meta's rule for DINOv2 without them: each axis is scaled by (grid + offset) / own, that factor and not the
-    sizes decides where is sampled, and there is no antialiasing. A model belongs to the rule it was trained with.
-    Both axes are products with a small matrix: their gradients repeat exactly, also where resizing's do not.
-    """
-    if table_hwD.shape[:2] == grid:
-        return table_hwD
-    with torch.autocast(table_hwD.device.type, enabled=False):
-        down = _resizing(table_hwD.shape[0], grid[0], offset, table_hwD)
-        across = _resizing(table_hwD.shape[1], grid[1], offset, table_hwD)
-        return torch.einsum("hi,ijD,wj->hwD", down, table_hwD, across)
-
-
-def _resizing(own: int, side: int, offset: float | None, like: Tensor) -> Tensor:
-    """The matrix (side, own) that resizes a line of `own` values: what resizing makes of unit vectors."""
-    units = torch.eye(own, device=like.device, dtype=like.dtype)[None, None]  # an image, resized in height alone
-    if offset is None:
-        return F.interpolate(units, size=(side, own), mode="bicubic", antialias=True)[0, 0]
-    return F.interpolate(units, scale_factor=((side + offset) / own, 1.0), mode="bicubic")[0, 0]
 
 
 def quarters(depth: int) -> tuple[int, ...]:
