@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     import torch
@@ -27,3 +28,14 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Deployed:
     from semiseg_cli.core.inference import deploy
 
     return deploy.load(path, device)
+
+
+def metrics(run: str | Path) -> Iterator[tuple[int, dict[str, float]]]:
+    """The log of a run: for every line its step and its numbers by name, those by class as `iou/road`."""
+    from pathlib import Path
+
+    from semiseg_cli.core import runs
+
+    for row in runs.read_metrics(Path(run)):
+        numbers = dict(runs.numbers(row))
+        yield int(numbers.pop("step")), numbers

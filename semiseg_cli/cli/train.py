@@ -72,7 +72,11 @@ def train(
     ] = None,
     runs_root: options.RunsRoot = Path("runs"),
     resume: Annotated[
-        bool, typer.Option("--resume", help="go on exactly where RUN was interrupted", rich_help_panel=OUTPUT)
+        bool,
+        typer.Option(
+            "--resume", help="go on exactly where RUN was interrupted; or, if it is finished, to more --steps",
+            rich_help_panel=OUTPUT,
+        ),
     ] = False,
     repeat: Annotated[
         Path | None,
@@ -94,7 +98,8 @@ def train(
 
     With no options: the only prepared dataset, and all its labels.
 
-    Interrupt it at any time: it saves, and `semiseg train --resume` goes on.
+    Interrupt it at any time: it saves, and `semiseg train --resume` goes on. A finished run goes on for longer with
+    --resume RUN --steps N: its learning rate is from there on that of a run of N steps.
     """
     console.state.quiet = quiet
     named = {
@@ -225,7 +230,8 @@ def _summary(found: dict[str, Any], root: Path | None) -> str:
     run, last, best = found["run"], found["last"], found["best"]
     lines = [f"{run}: {found['method']}, {found['steps']} steps in {duration(found['seconds'])}, {found['partition']}"]
     if last and best:
-        lines.append(f"mIoU {last['miou']:.2f} at the last step, best {best['miou']:.2f} at step {best['step']}")
+        by = "" if found.get("best_by", "miou") == "miou" else f" by {found['best_by']}"
+        lines.append(f"mIoU {last['miou']:.2f} at the last step, best{by} {best['miou']:.2f} at step {best['step']}")
         lines.append(f"next: {command('eval', run, root=root)}")
     if found.get("report"):
         lines.append(f"report: {found['report']}")

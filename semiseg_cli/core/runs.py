@@ -8,6 +8,7 @@ A run directory holds
     evaluation.json     of the last evaluation: confusion matrix, frequency of the classes, mIoU of every image
     last.safetensors best.safetensors resume/   (written by the training loop)
     result.json         written at the very end: a run is finished when it has one
+    result-N.json last-N.safetensors   its result and network after N steps, where it went on for longer after these
     error.log           tracebacks of what went wrong
 A directory is a run if it holds a config.toml.
 """
@@ -18,6 +19,7 @@ import json
 import platform
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import traceback
@@ -33,7 +35,7 @@ from semiseg_cli.core.config.layers import Resolved, flatten, resolve
 from semiseg_cli.core.config.names import Flat
 from semiseg_cli.core.config.toml import flat, read_toml, to_toml
 from semiseg_cli.core.errors import CheckpointError, SemisegError, UsageError
-from semiseg_cli.core.files import NETWORKS, STATE, resuming, settle, toml_value, unwritable, write_text
+from semiseg_cli.core.files import NETWORKS, STATE, resuming, settle, toml_value, unwritable, whole, write_text
 from semiseg_cli.core.reading import TEXT, Level, parse_json, read_json, read_text
 from semiseg_cli.core.settings import Config, Unread
 
@@ -270,6 +272,15 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def numbers(row: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, float]]:
+    """The numbers of a line of the log by name; one by class as `name/class`."""
+    for name, value in row.items():
+        if isinstance(value, Mapping):
+            yield from numbers(value, f"{before}{name}/")
+        elif isinstance(value, int | float):
+            yield f"{before}{name}", value
+
+
 def truncate_metrics(run: Path, step: int, measured: int) -> None:
     """Drop rows after `step`, and evaluations after `measured`: a resumed run writes them again."""
     rows = [row for row in read_metrics(run) if row["step"] <= (measured if "best_miou" in row else step)]
@@ -290,11 +301,35 @@ def finish(run: Path, result: dict[str, Any]) -> None:
 def read_result(run: Path) -> dict[str, Any]:
     """What `finish` wrote. Raises CheckpointError where it is damaged."""
     path = run / "result.json"
+    return _result(path, f"rm {shlex.quote(str(path))} && {resuming(run)}")
+
+
+def _result(path: Path, fix: str) -> dict[str, Any]:
     try:
         found: dict[str, Any] = read_json(path, Result)
     except (OSError, ValueError) as error:
-        raise _damaged(path, error, f"rm {shlex.quote(str(path))} && {resuming(run)}") from error
+        raise _damaged(path, error, fix) from error
     return found
+
+
+def earlier_results(run: Path) -> list[dict[str, Any]]:
+    """The results that a run had before it went on for longer, the first one first."""
+    found = [_result(path, f"rm {shlex.quote(str(path))}") for path in run.glob("result-*.json")]
+    return sorted(found, key=lambda result: result["steps"])
+
+
+def lengthen(run: Path, resolved: Resolved) -> None:
+    """Have a finished run, whose new configuration has more steps, go on. Its result and its last network are kept.
+
+    It is unfinished at the very end, so that a crash within changes nothing that matters.
+    """
+    steps = read_result(run)["steps"]
+    with _writing(run / "result.json"):
+        write_text(run / f"result-{steps}.json", read_text(run / "result.json"), settled=True)
+        with whole(run / f"last-{steps}.safetensors", settled=True) as kept:
+            shutil.copyfile(run / NETWORKS[1], kept)
+        write_config(run, resolved)
+        (run / "result.json").unlink()
 
 
 def is_run(path: Path) -> bool:

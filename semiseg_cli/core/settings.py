@@ -174,6 +174,24 @@ class ModelConfig(BaseSettings):
     freeze_encoder: Doc[bool, "the encoder stays as its weights are, and the rest learns on what it gives"] = False
 
 
+FREQUENCY = ("none", "sqrt", "inverse")  # train.class_weights that name no class
+
+
+def weights_by_name(text: str) -> dict[str, float] | None:
+    """The weights of `road=2,pole=4` by class; None for a text that is not so."""
+    found = dict[str, float]()
+    for part in text.split(","):
+        name, _, number = part.rpartition("=")
+        try:
+            weight = float(number)
+        except ValueError:
+            return None
+        if not name.strip() or name.strip() in found or not 0 <= weight < math.inf:
+            return None
+        found[name.strip()] = weight
+    return found
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(BaseSettings):
     section = "train"
@@ -197,8 +215,21 @@ class TrainConfig(BaseSettings):
     warmup_steps: Doc[Natural, "steps over which the learning rate rises linearly from zero"] = 0
     grad_clip: Doc[NotNegative, "largest gradient norm; 0: no clipping"] = 0.0
     loss: Doc[Literal["ce", "ohem"], "loss on labeled pixels"] = "ce"
-    class_weights: Doc[Literal["none", "sqrt", "inverse"], "weights of the labeled loss by class frequency"] = "none"
+    class_weights: Doc[
+        str,
+        "weights of the labeled loss: none, sqrt or inverse by class frequency, or by name, road=2,pole=4, the other "
+        "classes 1",
+    ] = "none"
     eval_every: Doc[Natural, "steps between evaluations; 0: only at the end"] = 2000
+    best_by: Doc[
+        str,
+        "what the best network is chosen by in the evaluations: miou, iou:CLASS, or boundary, the F-score of borders",
+    ] = "miou"
+    patience: Doc[
+        Natural,
+        "evaluations in a row without a better network that end a run; 0: none do. The validation images then decide "
+        "how long it trains",
+    ] = 0
     save_every: Doc[Count, "steps between saved resume states"] = 1000
     log_every: Doc[Count, "steps between log lines"] = 50
     on_nonfinite: Doc[
@@ -223,6 +254,13 @@ class TrainConfig(BaseSettings):
         divides = self.micro_batch == 0 or self.batch % self.micro_batch == 0
         require(divides, "train.micro_batch", self.micro_batch, f"0 or a divisor of train.batch = {self.batch}")
         require(self.scale[0] <= self.scale[1], "train.scale", self.scale, "two factors, 0 < smallest <= largest")
+        if self.class_weights not in FREQUENCY:
+            allowed = "none, sqrt, inverse, or weights of 0 or more by name: road=2,pole=4"
+            require(weights_by_name(self.class_weights) is not None, "train.class_weights", self.class_weights, allowed)
+        chosen = self.best_by in ("miou", "boundary") or bool(self.best_by.partition("iou:")[2])
+        require(chosen, "train.best_by", self.best_by, "miou, iou:CLASS or boundary")
+        counted = not self.patience or self.eval_every > 0
+        require(counted, "train.patience", self.patience, "0 where train.eval_every is 0: it counts evaluations")
         if self.colour == 0:
             unread(self, "strong_view", "train.colour is 0")
 

@@ -33,6 +33,8 @@ def _row(group: Sequence[Cell], done: dict[Cell, Any], first: str) -> dict[str, 
         return row
     for key in ("last", "best"):
         row[key] = asdict(spread([done[cell][key]["miou"] for cell in cells]))
+    if (by := {done[cell].get("best_by", "miou") for cell in cells}) != {"miou"}:
+        row["best_by"] = ", ".join(sorted(by))
     row["seconds"] = sum(done[cell]["seconds"] for cell in cells) / len(cells)
     row["peak_memory_bytes"] = max((done[cell].get("peak_memory_bytes") or 0 for cell in cells), default=0) or None
     row["each"] = [
@@ -97,6 +99,8 @@ def _gain(row: dict[str, Any]) -> str:
 def explained(rows: list[dict[str, Any]]) -> list[str]:
     """What the table's columns are, and what all of its lines share."""
     lines = ["mIoU in percent of the last step and of the best one; ± is the deviation over runs."]
+    if by := {row["best_by"] for row in rows if "best_by" in row}:
+        lines.append(f"The best step is chosen by {', '.join(sorted(by))}.")
     over = {row["gain"]["over"] for row in rows if "gain" in row}
     if over:
         lines.append(f"gain: over {over.pop()} on the same labels, with the 95 % interval of the mean.")

@@ -73,7 +73,7 @@ def probe(
     with naming_bad_files(dataset):
         examples, features = _examples(net, config.model.backbone, dataset, partition, progress, note)
         began = time.monotonic()
-        weight_K = class_weights(frequencies, config.train.class_weights, place)
+        weight_K = class_weights(frequencies, config.train.class_weights, place, dataset.classes)
         with progress("training the head", config.train.steps) as advance:
             loss = fit_head(_head(net), examples, config.train, weight_K, dataset.ignore, advance)
         seconds = round(time.monotonic() - began, 2)

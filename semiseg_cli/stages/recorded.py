@@ -12,7 +12,7 @@ from typing import Any
 from semiseg_cli.core import runs
 from semiseg_cli.core.config.names import Flat
 from semiseg_cli.core.errors import CheckpointError
-from semiseg_cli.core.inference.metrics import HEADLINE
+from semiseg_cli.core.inference.metrics import HEADLINE, quality
 from semiseg_cli.core.reading import read_json, shaped
 from semiseg_cli.stages.runs import Settings
 
@@ -32,6 +32,7 @@ class Recorded:
     environment: dict[str, Any]
     partition: dict[str, Any]
     evaluation: dict[str, Any]
+    earlier: list[dict[str, Any]]  # results from before the run went on for longer
 
     @classmethod
     def of(cls, run: Path) -> Recorded:
@@ -52,6 +53,7 @@ class Recorded:
             told,
             runs.read_partition(run),
             runs.read_evaluation(run),
+            runs.earlier_results(run),
         )
 
     @property
@@ -68,7 +70,7 @@ class Recorded:
     @property
     def step(self) -> int:
         """The last that is known of."""
-        return self.steps if self.result else int(max((row["step"] for row in self.rows), default=0))
+        return int(self.result["steps"]) if self.result else int(max((row["step"] for row in self.rows), default=0))
 
     @cached_property
     def evaluations(self) -> list[Row]:
@@ -79,8 +81,13 @@ class Recorded:
         return self.evaluations[-1] if self.evaluations else None
 
     @property
+    def best_by(self) -> str:
+        """What the best evaluation is chosen by."""
+        return str(self.config.get("train.best_by", HEADLINE.name))
+
+    @property
     def best(self) -> Row | None:
-        return max(self.evaluations, key=lambda row: float(row[HEADLINE.name]), default=None)
+        return max(self.evaluations, key=lambda row: quality(row, self.best_by), default=None)
 
     @property
     def classes(self) -> list[str]:

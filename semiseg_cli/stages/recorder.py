@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from semiseg_cli.core import runs
 from semiseg_cli.core.config.layers import flatten
 from semiseg_cli.core.files import STATE
 from semiseg_cli.core.inference.evaluation import BrokenOff, Evaluation
+from semiseg_cli.core.inference.metrics import quality
 from semiseg_cli.core.training.checkpoint import save_network, save_state
 from semiseg_cli.core.training.distributed import barrier
 from semiseg_cli.core.training.measure import peak_memory
@@ -36,6 +37,7 @@ class Recorder:
         self.saved: int | None = before.get("step")  # the step of the state
         self.step: int = before.get("step", 0)
         self.seconds: float = before.get("seconds", 0.0)
+        self.waited: int = before.get("waited", 0)  # evaluations since the best one
         self.told: set[str] = set()
         self.asked, self.evaluating = stopping, False
         self.writer = _tensorboard(run)
@@ -116,16 +118,24 @@ class Recorder:
             return False
         self.evaluating = False
         self.last = {"step": step, **found.metrics}
-        if self.best is None or found.miou > self.best["miou"]:
-            self.best = self.last
+        by = self.session.config.train.best_by
+        self.waited += 1
+        if self.best is None or quality(self.last, by) > quality(self.best, by):
+            self.best, self.waited = self.last, 0
             if self.run:
                 save_network(self.run / "best.safetensors", self.session.method.deployed(), self._meta(step, True))
         self.screen.evaluated({**self.last, "best_miou": self.best["miou"]})
         self._tell_unfound(step, found)
+        if self.enough() and step < self.session.config.train.steps:
+            self.screen.note(f"step {step} is the last: no better network in {self.waited} evaluations (patience)")
         self._append({**self.last, "best_miou": self.best["miou"]})
         if self.run:
             runs.write_evaluation(self.run, found.of(self.session.dataset, step))
         return True
+
+    def enough(self) -> bool:
+        """Whether `train.patience` evaluations in a row were not better than the best."""
+        return 0 < self.session.config.train.patience <= self.waited
 
     def save(self, step: int) -> None:
         """The deployed network and the state: only the first process writes, all wait."""
@@ -133,7 +143,7 @@ class Recorder:
             save_network(self.run / "last.safetensors", self.session.method.deployed(), self._meta(step, False))
             state = {"step": step, "partition": self.session.partition.fingerprint, "seconds": self.seconds}
             state |= {"unlabeled": len(self.session.partition.unlabeled)}
-            state |= {"best": self.best, "last": self.last}
+            state |= {"best": self.best, "last": self.last, "waited": self.waited}
             state |= {"encoder": asdict(self.session.method.deployed().encoder.origin)}
             runs.settle_metrics(self.run)  # no state is on the disk before its log
             save_state(self.run / STATE, self.session.train, self.session.optimizer, state, self.session.meter)
@@ -164,11 +174,12 @@ class Recorder:
             "run": str(self.run) if self.run else None,
             "method": self.session.config.title,
             "partition": self.session.partition.name,
-            "steps": self.session.config.train.steps,
+            "steps": self.step,
             "seconds": round(self.seconds, 1),
             "peak_memory_bytes": peak_memory(self.session.world.device),
             "last": self.last,
             "best": self.best,
+            "best_by": self.session.config.train.best_by,
         }
         if self.run:
             runs.finish(self.run, result)
@@ -184,18 +195,9 @@ class Recorder:
         if self.run:
             runs.append_metrics(self.run, row)
         if self.writer:
-            for name, value in row.items():
-                for path, number in _scalars(name, value):
-                    self.writer.add_scalar(path, number, row["step"])
-
-
-def _scalars(name: str, value: Any) -> Iterator[tuple[str, float]]:
-    """The numbers of an entry of a row by name; one by class as `name/class`."""
-    if isinstance(value, dict):
-        for key, part in value.items():
-            yield from _scalars(f"{name}/{key}", part)
-    elif isinstance(value, float):
-        yield name, value
+            for name, number in runs.numbers(row):
+                if isinstance(number, float):
+                    self.writer.add_scalar(name, number, row["step"])
 
 
 def _tensorboard(run: Path | None) -> Any:

@@ -37,6 +37,11 @@ def repeated(run: Path, data_root: Path | None) -> tuple[Resolved, Path, Path | 
     weights are not, UsageError for a run of an earlier version that does not say.
     """
     config, before = runs.config_of(run), environment(run)
+    if earlier := runs.earlier_results(run):
+        steps = [result["steps"] for result in earlier]
+        what = f"{run} went on for longer after {', '.join(f'{count:,}' for count in steps)} steps"
+        fix = f"train as long at once: {_settings(run)}"
+        raise UsageError(what, why="one training cannot repeat it: its learning rate rose again there", fix=fix)
     root = find_root(config.data.name, data_root, run)
     _same_data(run, config, root, before)
     init = _first_weights(run, before)

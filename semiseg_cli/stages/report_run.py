@@ -65,7 +65,8 @@ def _tiles(found: Recorded) -> list[tuple[str, str, str]]:
     tiles = []
     if found.last and found.best:
         tiles.append(("mIoU, last step", f"{found.last['miou']:.2f} %", f"step {found.last['step']:,}"))
-        tiles.append(("mIoU, best step", f"{found.best['miou']:.2f} %", f"step {found.best['step']:,}"))
+        chosen = "" if found.best_by == "miou" else f", chosen by {found.best_by}"
+        tiles.append(("mIoU, best step", f"{found.best['miou']:.2f} %", f"step {found.best['step']:,}{chosen}"))
         if "pixel_accuracy" in found.last:
             tiles.append(("pixel accuracy", f"{found.last['pixel_accuracy']:.1f} %", "last step"))
     if {"labeled", "unlabeled"} <= found.partition.keys():
@@ -149,6 +150,9 @@ def _cost(found: Recorded) -> Facts:
         ("device", str(found.environment.get("device", "not known"))),
         ("steps", f"{found.step:,} of {found.steps:,}"),
     ]
+    for before in found.earlier:
+        miou = f"mIoU {before['last']['miou']:.2f} %" if before["last"] else "not measured"
+        facts.append((f"result after {before['steps']:,} steps", miou))
     if seconds := found.result.get("seconds"):
         facts += [
             ("training", duration(seconds)),

@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 
 from semiseg_cli.core import runs
 from semiseg_cli.core.errors import SemisegError
-from semiseg_cli.core.inference.metrics import HEADLINE, METRICS
+from semiseg_cli.core.inference.metrics import HEADLINE, METRICS, quality
 from semiseg_cli.core.partitions.protocols import recognise
 from semiseg_cli.core.partitions.titles import recorded
 from semiseg_cli.core.reading import shaped
@@ -45,7 +45,7 @@ def summarise_runs(root: Path) -> dict[str, Any]:
 def _row(run: Path, config: dict[str, Any]) -> Row:
     rows, partition = runs.read_metrics(run), runs.read_partition(run)
     evaluated = [row for row in rows if HEADLINE.name in row]
-    measured = [row[HEADLINE.name] for row in evaluated]
+    measured, best_by = [row[HEADLINE.name] for row in evaluated], str(config.get("train.best_by", HEADLINE.name))
     logged = [metric.name for metric in METRICS if not metric.by_class and not metric.option]
     return {
         "run": str(run),
@@ -61,7 +61,8 @@ def _row(run: Path, config: dict[str, Any]) -> Row:
         "step": max((row["step"] for row in rows), default=0),
         "steps": config["train.steps"],
         "last": measured[-1] if measured else None,
-        "best": max(measured, default=None),
+        "best": max(evaluated, key=lambda row: quality(row, best_by))[HEADLINE.name] if evaluated else None,
+        "best_by": best_by,
         "metrics": {name: evaluated[-1].get(name) if evaluated else None for name in logged},
         "finished": runs.is_finished(run),
     }

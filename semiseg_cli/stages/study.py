@@ -23,6 +23,7 @@ from semiseg_cli.core.data.index import load_dataset, manifest
 from semiseg_cli.stages.foresee import members, planned
 from semiseg_cli.stages.probe import settings_of
 
+LATER = {"train.best_by": "miou", "train.patience": 0}  # settings that runs of earlier versions had like this
 PROBE = "probe"  # what trains a head on a frozen encoder, beside the methods
 
 
@@ -130,7 +131,8 @@ def _placed(asked: Asked, resolved: Resolved, title: str, words: list[str], row:
     dataset, partition = members(config, asked.root)
     name = runs.run_name(config)
     images = [manifest(dataset.root)["fingerprints"], partition.fingerprint, len(partition.unlabeled)]
-    mark = hashlib.sha256(json.dumps([words[0], flatten(config), images], default=str).encode()).hexdigest()[:8]
+    settings = {name: value for name, value in flatten(config).items() if LATER.get(name, ...) != value}
+    mark = hashlib.sha256(json.dumps([words[0], settings, images], default=str).encode()).hexdigest()[:8]
     run = asked.folder / f"{name.replace('-supervised-', '-probe-') if probed else name}-{mark}"
     place = ("--root", str(asked.root), "--device", asked.device)
     return Cell(

@@ -26,6 +26,7 @@ from semiseg_cli.core.training.peers import heard
 from semiseg_cli.core.training.session import Session
 from semiseg_cli.core.training.setup import open_session, thawed
 from semiseg_cli.stages.foresee import cost_of_run, foresee, members
+from semiseg_cli.stages.longer import lengthened
 from semiseg_cli.stages.progress import Screen, Silent
 from semiseg_cli.stages.recorder import Recorder
 from semiseg_cli.stages.repeat import begun_from
@@ -65,6 +66,7 @@ def resume(
 ) -> dict[str, Any]:
     """Go on exactly where an interrupted run stood. A changed setting is an error that shows the difference.
 
+    But for train.steps of a finished run, which goes on for longer: see `longer.py`.
     data_root: None is where the run's dataset is found.
     """
     with signals(run, data_root) as stop, joined(device) as world:
@@ -135,12 +137,15 @@ def _resume(
     run: Path, data_root: Path | None, overrides: Mapping[str, Any], world: World, screen: Screen, stop: Signals
 ) -> dict[str, Any]:
     stop.at_once = world.size == 1
-    config = runs.config_of(run)
-    refuse_changes(config, overrides)
+    config, longer = runs.config_of(run), overrides.get("train.steps")
+    if runs.is_finished(run) and longer is not None:
+        refuse_changes(config, {name: value for name, value in overrides.items() if name != "train.steps"})
+        config = lengthened(run, config, longer, world, screen.note)
+    else:
+        refuse_changes(config, overrides)
     if runs.is_finished(run):
-        done = runs.read_result(run)
-        screen.note(f"{run} is finished; nothing to do")
-        return done
+        screen.note(f"{run} is finished; nothing to do (--steps N with more steps goes on)")
+        return runs.read_result(run)
     if not (run / STATE).is_file():
         raise CheckpointError(
             f"{run} holds no resume state",
@@ -218,13 +223,14 @@ def _go(
         with runs.recording(run) if run else nullcontext(), naming_bad_files(session.dataset):
             hooks = Hooks(
                 recorder.log, recorder.show, recorder.evaluate, recorder.save, stop, recorder.advance, screen.note,
-                session.images_of,
+                session.images_of, recorder.enough,
             )  # fmt: skip
             if recorder.owes_evaluation():
                 if not recorder.evaluate(start):
                     raise Interrupted(f"stopped before the next step; {run} is as it was")
                 recorder.save(start)
-            plan = replace(session.plan, start=start)
+            steps = start if recorder.enough() else session.plan.steps  # it was stopped as it ended
+            plan = replace(session.plan, start=start, steps=steps)
             batches = session.batches(plan)
             try:
                 fit(

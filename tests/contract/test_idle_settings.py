@@ -36,7 +36,9 @@ HOST = "unimatch"  # what plug-ins are added to
 READ = ("cutmix", "colour", "strong_view", "class_weights", "loss")  # of `train`, by steps
 # So that pseudo-labels of a network that knows nothing count, images are mixed, and a few steps are enough.
 AWAKE = {"tau": 0.0, "region_tau": 0.0, "phi": 0.0, "match_after": 1, "cutmix": 1.0}
-WORDS = {"pixel_selection": ["all", "consistent"], "strong_view": ["negative"]}  # that a type does not list
+WORDS = {  # that a type does not list
+    "pixel_selection": ["all", "consistent"], "strong_view": ["negative"], "class_weights": ["b=3,c=0.5"],
+}  # fmt: skip
 UNSEEN = {
     ("s4mim", "backward", ""): "the gradient is the same, only memory and time differ",
     **{
@@ -123,7 +125,7 @@ def config_of(subject: str, configured: Configured, settings: dict[str, Any]) ->
 def module(config: Config) -> Train:
     """In float64, so that what is the same but for rounding is told from what is not."""
     train = config.train
-    weights = class_weights(FREQUENCIES, train.class_weights)
+    weights = class_weights(FREQUENCIES, train.class_weights, classes="abcd")
     weights = None if weights is None else weights.double()
     builder = Builder(SMALL, CLASSES, loss=train.loss, class_weights=weights, prepare=surer)
     method = load_method(config.method_name)(config.method, builder)

@@ -406,6 +406,15 @@ def test_frequencies_are_those_of_the_masks(shapes_root: Path) -> None:
     assert class_frequencies(dataset.labeled, 6) == pytest.approx((expected / expected.sum()).tolist())
 
 
+def test_class_weights_by_name() -> None:
+    weights = class_weights([0.7, 0.2, 0.1], "pole=4, road=0.5", classes=("sky", "road", "pole"))
+    assert weights is not None
+    assert weights.tolist() == [1.0, 0.5, 4.0]
+    with pytest.raises(UsageError, match="'raod' is none") as error:
+        class_weights([0.7, 0.3], "raod=2", classes=("sky", "road"))
+    assert error.value.fix == "did you mean 'road'? (known: road, sky)"
+
+
 def test_class_weights() -> None:
     assert class_weights([0.5, 0.5], "none") is None
     sqrt, inverse = class_weights([0.64, 0.16, 0.0, 0.2], "sqrt"), class_weights([0.64, 0.16, 0.0, 0.2], "inverse")

@@ -34,6 +34,8 @@ def typed(layer: Mapping[str, Any], sections: Mapping[str, Any], origin: str) ->
     retired = {f"{s}.{name}": value for s, cls in sections.items() for name, value in cls.retired.items()}
     for given, value in layer.items():
         name = given if given in types else renamed.get(given, given)
+        if name == "train.class_weights" and isinstance(value, Mapping):
+            value = ",".join(f"{key}={weight}" for key, weight in value.items())  # a table of TOML
         if name in types:
             found[name] = _value(given, value, types[name], origin)
         elif name in retired:

@@ -6,10 +6,14 @@ so that the command line can read names and titles.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from semiseg_cli.core.errors import did_you_mean
 from semiseg_cli.core.registry import load_named
+from semiseg_cli.core.settings import BadSetting
 
 _HERE = "semiseg_cli.core.inference.measures"
 
@@ -63,4 +67,23 @@ METRICS = (
     Metric(name="iou", title="IoU", counted=f"{_HERE}:iou", by_class=True),
 )
 NOTHING_MORE = Asked()
-HEADLINE = METRICS[0]  # by which a run's best network is chosen, and which `semiseg runs` always shows
+HEADLINE = METRICS[0]  # which `semiseg runs` always shows, and by which a run's best network is chosen, unless it says
+
+
+def quality(row: Mapping[str, Any], best_by: str) -> float:
+    """What an evaluation counts in choosing the best network by `train.best_by`: a percentage of its row in the log.
+
+    That of a class which is neither labeled nor predicted is less than any other.
+    """
+    name, _, chosen = best_by.partition(":")
+    value = row.get("boundary_f" if name == "boundary" else name)
+    value = value.get(chosen) if isinstance(value, Mapping) else value
+    return -math.inf if value is None else float(value)
+
+
+def check_best_by(best_by: str, classes: Iterable[str]) -> None:
+    """Raise BadSetting, with a name that is near, where `train.best_by` names no class."""
+    name = best_by.partition("iou:")[2]
+    if best_by.startswith("iou:") and name not in classes:
+        allowed = f"miou, boundary, or iou: and a class, and {name!r} is none of this dataset"
+        raise BadSetting("train.best_by", best_by, allowed, fix=did_you_mean(name, classes))

@@ -35,6 +35,7 @@ class Hooks:
     show: the same row after the first step, to be seen and not kept: what is kept does not depend on where a run began.
     evaluate: whether it came to its end; it breaks off where somebody asked to stop. stopping: whether this process was
     asked to. note: a line that a user should know. images: names those of the batch of a step, counted from 0.
+    enough: whether the evaluations say that the run ends here; the same in all processes.
     """
 
     log: Callable[[dict[str, Any]], None]
@@ -45,6 +46,7 @@ class Hooks:
     advance: Callable[[int], None]
     note: Callable[[str], None] = lambda line: None
     images: Callable[[int], str] = lambda step: ""
+    enough: Callable[[], bool] = lambda: False
 
 
 def fit(
@@ -112,11 +114,14 @@ def fit(
                     if world.size == 1:
                         hooks.save(done)
                     raise
-            if save or stop:
+            enough = evaluate and not stop and hooks.enough()
+            if save or stop or enough:
                 hooks.save(done)
             if stop:
                 left = "; its evaluation is still to be done" if evaluate else ""
                 raise Interrupted(f"stopped after step {done}; the state is saved{left}")
+            if enough:
+                return
             began = time.perf_counter()
 
 

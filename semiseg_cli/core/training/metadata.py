@@ -89,6 +89,7 @@ class StateMeta(TypedDict, total=False):
     partition: str
     seconds: float
     unlabeled: Natural
+    waited: Natural
     best: Scores | None
     last: Scores | None
     encoder: EncoderMeta

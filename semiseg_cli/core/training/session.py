@@ -15,6 +15,7 @@ from semiseg_cli.core.data.decode import Pixels
 from semiseg_cli.core.data.loader import HostBatch, Plan, images_of, loader, serve, workers_for
 from semiseg_cli.core.data.spec import Dataset, Partition
 from semiseg_cli.core.inference.evaluation import Evaluation, evaluate
+from semiseg_cli.core.inference.metrics import Asked
 from semiseg_cli.core.inference.options import resolve_window
 from semiseg_cli.core.inference.predictor import Predictor
 from semiseg_cli.core.methods.base import Method
@@ -119,7 +120,10 @@ class Session:
             long_side=dataset.long_side, mean=net.encoder.mean, std=net.encoder.std,
         )  # fmt: skip
         with uncompiled(config.train.compile):
-            return evaluate(predictor, dataset, dataset.val, workers=self.workers, progress=progress, stopping=stopping)
+            return evaluate(
+                predictor, dataset, dataset.val, asked=Asked(boundary=config.train.best_by == "boundary"),
+                workers=self.workers, progress=progress, stopping=stopping,
+            )  # fmt: skip
 
 
 def deployed_meta(

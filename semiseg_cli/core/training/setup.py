@@ -18,7 +18,8 @@ from semiseg_cli.core.data.again import adding
 from semiseg_cli.core.data.loader import Plan
 from semiseg_cli.core.data.photos import reduced_size
 from semiseg_cli.core.data.spec import Dataset, Partition, Record
-from semiseg_cli.core.errors import CheckpointError, DataError, UsageError
+from semiseg_cli.core.errors import CheckpointError, DataError, UsageError, did_you_mean
+from semiseg_cli.core.inference.metrics import check_best_by
 from semiseg_cli.core.methods import load_method
 from semiseg_cli.core.methods.base import Build, Method
 from semiseg_cli.core.methods.plugins import load_plugin
@@ -28,7 +29,7 @@ from semiseg_cli.core.networks import Origin
 from semiseg_cli.core.ops.sizes import fit_side
 from semiseg_cli.core.partitions.pairs import folder_of, pairs_of
 from semiseg_cli.core.partitions.splits import class_pixels, nothing_known
-from semiseg_cli.core.settings import BadSetting, Config, ModelConfig, TrainConfig
+from semiseg_cli.core.settings import FREQUENCY, BadSetting, Config, ModelConfig, TrainConfig, weights_by_name
 from semiseg_cli.core.training.checkpoint import fit as fit_tensors
 from semiseg_cli.core.training.checkpoint import read_network
 from semiseg_cli.core.training.compiled import compile_networks
@@ -65,6 +66,7 @@ def open_session(
     if partition.hint:
         note(partition.hint)
     frequencies = known_classes(config, dataset, partition, note)
+    check_choice(config.train, dataset)
     narrow_view(dataset, config.train.crop, note)
     config, nearest = _with_pairs(config, dataset, partition, note)
     plan = plan_of(config, world, nearest, note)
@@ -82,7 +84,7 @@ def open_session(
         len(dataset.classes),
         seed=config.train.seed,
         loss=config.train.loss,
-        class_weights=class_weights(frequencies, config.train.class_weights, world.device),
+        class_weights=class_weights(frequencies, config.train.class_weights, world.device, dataset.classes),
         ignore=dataset.ignore,
         prepare=_preparation(config, len(dataset.classes), init, bare, note),
     )
@@ -110,6 +112,14 @@ def known_classes(
     if absent:
         note(f"no labeled pixel of: {', '.join(absent)} (they cannot be learned from this partition)")
     return frequencies
+
+
+def check_choice(train: TrainConfig, dataset: Dataset) -> None:
+    """Raise BadSetting where the best network is to be chosen, or a run to be ended, by what is never measured."""
+    check_best_by(train.best_by, dataset.classes)
+    if train.patience and not dataset.val:
+        allowed = f"0, as {dataset.name} has no validation images"
+        raise BadSetting("train.patience", train.patience, allowed, fix="--set train.patience=0")
 
 
 def plan_of(config: Config, world: World, nearest: tuple[int, ...], note: Callable[[str], None]) -> Plan:
@@ -306,10 +316,21 @@ def class_frequencies(records: Sequence[Record], classes: int) -> list[float]:
     return shares
 
 
-def class_weights(frequencies: Sequence[float], kind: str, device: torch.device | str = "cpu") -> Tensor | None:
-    """Weights of the labeled loss: 1/sqrt(f) or 1/f of a class's share f, with mean 1 over the classes that occur."""
+def class_weights(
+    frequencies: Sequence[float], kind: str, device: torch.device | str = "cpu", classes: Sequence[str] = ()
+) -> Tensor | None:
+    """Weights of the labeled loss: 1/sqrt(f) or 1/f of a class's share f, with mean 1 over the classes that occur.
+
+    Or those that `kind` gives by name, as they are. Raises BadSetting for a name that is none of `classes`.
+    """
     if kind == "none":
         return None
+    if kind not in FREQUENCY:
+        named = weights_by_name(kind) or {}
+        if unknown := next((name for name in named if name not in classes), None):
+            allowed = f"weights of this dataset's classes, and {unknown!r} is none"
+            raise BadSetting("train.class_weights", kind, allowed, fix=did_you_mean(unknown, classes))
+        return torch.tensor([named.get(name, 1.0) for name in classes], dtype=torch.float32, device=device)
     f = torch.tensor(frequencies, dtype=torch.float64)
     weights = f.clamp(min=1e-12) ** (-0.5 if kind == "sqrt" else -1.0)
     weights[f == 0] = 0.0
