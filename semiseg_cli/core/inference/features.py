@@ -7,6 +7,7 @@ SIDE pixels, which their place among others does not need more of.
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -55,9 +56,16 @@ class Features:
     width: int
 
     def read(self, rows: Any) -> Tensor:
-        """Some rows as float32 (N, width). The file is mapped for this call only: a mapping counts as memory."""
+        """Some rows as float32 (N, width), of images that could be read. DataError where one is not finite.
+
+        The file is mapped for this call only: a mapping counts as memory.
+        """
         mapped = np.memmap(self.path, np.float16, "r", shape=(self.count, self.width))
-        return torch.from_numpy(np.array(mapped[rows])).float()
+        x_ND = torch.from_numpy(np.array(mapped[rows])).float()
+        if not x_ND.isfinite().all():
+            fix = f"{shlex.join(['rm', str(self.path)])}, and the same command makes it anew"
+            raise DataError(f"{self.path} is damaged", why="it has numbers that are not finite", fix=fix)
+        return x_ND
 
     def column(self) -> NDArray[np.float16]:
         """The first number of every row: NaN where the image could not be read."""
