@@ -7,6 +7,7 @@ says which archive it was; a folder without it is gone on with.
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import lzma
 import os
@@ -199,8 +200,8 @@ def _damage(archive: Path) -> Iterator[None]:
     try:
         yield
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # the disk, not the archive
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise  # the disk, not the archive, which may say that a member lies before its beginning
         size = archive.stat().st_size
         fix = "download or copy it again, and compare its size and checksum with the published ones"
         what = f"{archive} ({size:,} bytes) is truncated, damaged or no archive"

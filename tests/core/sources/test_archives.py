@@ -195,3 +195,11 @@ def test_a_header_of_gigabytes_is_not_read(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="damaged") as caught:
         unpack(tmp_path / "x.tar", tmp_path / "root", wanted)
     assert "a header of 4,294,967,296 bytes" in caught.value.why
+
+
+def test_a_zip_without_its_beginning_is_damaged(tmp_path: Path) -> None:
+    """Its members lie before it, and the system says that there is no such place."""
+    archive = archive_of(tmp_path / "x.zip", FILES)
+    archive.write_bytes(archive.read_bytes()[500:])
+    with pytest.raises(DataError, match=r"x\.zip .* is truncated, damaged or no archive"):
+        unpack(archive, tmp_path / "data", wanted)
