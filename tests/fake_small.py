@@ -1,6 +1,7 @@
 """The smallest network that has everything: a pyramid of maps, context, fusing, batch norms. A step takes milliseconds.
 
-`small_network` makes it known as the backbone `small` and the decoder `small`; `SMALL` is the spec of both.
+`small_network` makes it known as the backbone `small` and the decoder `small` (and `plain`, without
+batch norms); `SMALL` is the spec of both.
 """
 
 from __future__ import annotations
@@ -53,11 +54,28 @@ class SmallDecoder(Decoder):
         return context, self.fuse(torch.cat([low, self.upsample(context, (low.shape[2], low.shape[3]))], 1))
 
 
+class PlainDecoder(Decoder):
+    """Without batch norms, so that a batch may be divided."""
+
+    need = PYRAMID
+
+    def __init__(self, channels: Sequence[int], strides: Sequence[int], classes: int) -> None:
+        super().__init__(channels, strides, classes)
+        self.widths = {"context": WIDTH, "fused": WIDTH}
+        self.classifier = nn.Conv2d(WIDTH, classes, 1)
+        self.upsample = Upsample()
+
+    def features(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        low = maps[0]
+        return maps[-1], low + self.upsample(maps[-1], (low.shape[2], low.shape[3]))
+
+
 @contextmanager
 def known() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(BACKBONES, "small", Backbone("fake_small:SmallEncoder"))
         patch.setitem(DECODERS, "small", "fake_small:SmallDecoder")
+        patch.setitem(DECODERS, "plain", "fake_small:PlainDecoder")
         yield
 
 

@@ -34,6 +34,7 @@ from semiseg_cli.cli import (
     prepare,
     presets,
     probe,
+    ranks,
     report,
     runs,
     split,
@@ -123,6 +124,7 @@ def _warn(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line (the program's by default) and return its exit code; errors are told, never raised."""
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch starts its threads: they must not spin
+    ranks.adopt()
     console.state = console.State(sys.argv[1:] if arguments is None else list(arguments))
     warnings.showwarning = _warn
     get_completion_inspect_parameters()  # registers the shells whose scripts, in completions/, ask this program

@@ -3,7 +3,8 @@
 A command ends with `result(...)`; on its way it uses `note`, `warn` and `progress`. What may be copied (commands,
 paths, names of runs) is a string, and strings are printed as they are, however narrow the terminal; rich gets tables
 alone, and what may be copied from one stands in a column with `no_wrap`. Everything passes here, and names of files,
-classes and metadata cannot act on a terminal: see `core.escape`.
+classes and metadata cannot act on a terminal: see `core.escape`. Of several processes the first talks; errors
+are told by those that have them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from semiseg_cli.cli.ranks import is_main
 from semiseg_cli.core.escape import printable, printable_json
 
 if TYPE_CHECKING:
@@ -78,7 +80,12 @@ def stdout() -> Console:
 
 
 def result(command: str, data: Any, text: str | Table | Sequence[str | Table], json: bool) -> None:
-    """The result of a command: `data` (plain values) as one JSON document, or `text`: strings, tables, or several."""
+    """The result of a command: `data` (plain values) as one JSON document, or `text`: strings, tables, or several.
+
+    Of several processes the first alone has one; what it is handed need not be one in the others.
+    """
+    if not is_main():
+        return
     if json:
         document({"command": command, "result": data})
         return
@@ -140,7 +147,7 @@ def progress(description: str, total: int | None = None) -> Iterator[Callable[..
     >>> with progress("preparing", 2) as advance:
     ...     advance()
     """
-    if state.quiet or not stderr().is_terminal:
+    if state.quiet or not is_main() or not stderr().is_terminal:
         yield lambda count=1, *, done=None: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -159,6 +166,8 @@ def progress(description: str, total: int | None = None) -> Iterator[Callable[..
 
 
 def _say(text: str, style: str = "") -> None:
+    if not is_main():
+        return
     stderr().print(text, style=style, soft_wrap=True)
 
 

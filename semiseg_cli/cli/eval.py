@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from semiseg_cli.cli import console, options
+from semiseg_cli.cli import console, launch, options, ranks
 from semiseg_cli.cli.complete import complete_data
 from semiseg_cli.cli.options import DATA, HOW, OUTPUT
 from semiseg_cli.core.errors import CheckFailed, counted
@@ -41,6 +41,7 @@ def eval_(
     scales: options.Scales = "1",
     flip: options.Flip = False,
     device: Annotated[options.Where, options.device_option(HOW)] = "auto",
+    gpus: Annotated[int, options.gpus_option(HOW)] = 1,
     boundary: Annotated[bool, typer.Option("--boundary", help="also boundary F-score", rich_help_panel=WHAT)] = False,
     absent_as_zero: Annotated[
         bool,
@@ -75,6 +76,7 @@ def eval_(
     The checkpoint names its dataset, classes and window; a run directory stands for its best network. With no
     arguments: the newest run.
     """
+    launch.on_gpus(gpus)
     how = options.inference(window, scales, flip, stride, batch)
     asked = Asked(boundary, absent_as_zero, absent_as_one)
     path = find_network(checkpoint, runs_root, console.note)
@@ -83,6 +85,8 @@ def eval_(
     found = evaluate_checkpoint(
         path, how, root=root, data=data, split=split, asked=asked, save=save, device=device, progress=console.progress
     )
+    if not ranks.is_main():
+        return
     console.result("eval", found, _table(found, by_frequency), json)
     if save is not None:
         console.note(f"predictions are in {save}")

@@ -7,16 +7,16 @@ import sys
 import tempfile
 import traceback
 
-from semiseg_cli.cli import console, launch
-from semiseg_cli.core.errors import DeviceError, Interrupted, ProcessLost, SemisegError
+from semiseg_cli.cli import console, ranks
+from semiseg_cli.core.errors import DeviceError, Interrupted, SemisegError
 
 
 def report(error: Exception) -> int:
     """Tell about `error` on stderr (and on stdout as JSON under --json); returns the exit code."""
     known = _known(error)
-    if known and known.code == Interrupted.code and not launch.is_main():
+    if known and known.code == Interrupted.code and not ranks.is_main():
         return known.code  # every process stops: one says so
-    if isinstance(known, ProcessLost) and known.told:
+    if known and known.told:
         return known.code
     notes = getattr(error, "__notes__", [])
     if known is None:

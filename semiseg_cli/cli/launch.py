@@ -8,19 +8,17 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from semiseg_cli.cli import console
+import typer
+
+from semiseg_cli.cli import console, ranks
 from semiseg_cli.core.errors import DeviceError
 from semiseg_cli.core.stopping import asking
 
 
-def is_main() -> bool:
-    """Whether this process talks: the only one, or the first of those that torchrun or SLURM started."""
-    return int(os.environ.get("RANK", "0")) == 0
-
-
-def joined() -> bool:
-    """Whether this process was started as one of several."""
-    return "WORLD_SIZE" in os.environ
+def on_gpus(gpus: int) -> None:
+    """Start the command line once on each of several GPUs, and exit as they do; return where this is one of them."""
+    if gpus > 1 and not ranks.joined():
+        raise typer.Exit(relaunch(gpus, console.state.arguments))
 
 
 def relaunch(gpus: int, arguments: Sequence[str]) -> int:

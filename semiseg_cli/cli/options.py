@@ -31,6 +31,10 @@ def device_option(panel: str) -> Any:
     return typer.Option("--device", help="auto: CUDA if there is one", rich_help_panel=panel)
 
 
+def gpus_option(panel: str) -> Any:
+    return typer.Option("--gpus", min=1, metavar="N", help="GPUs of this machine that share it", rich_help_panel=panel)
+
+
 Where = Literal["auto", "cpu", "cuda"]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON document", rich_help_panel=OUTPUT)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="only the result", rich_help_panel=OUTPUT)]

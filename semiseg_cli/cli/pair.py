@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from semiseg_cli.cli import console, options
+from semiseg_cli.cli import console, launch, options, ranks
 from semiseg_cli.cli.options import DATA
 from semiseg_cli.core.errors import counted
 from semiseg_cli.core.partitions import WAYS
@@ -35,6 +35,7 @@ def pair(
         bool, typer.Option("--cosine", help="distance of features scaled to length 1", rich_help_panel=HOW)
     ] = False,
     device: Annotated[options.Where, options.device_option(HOW)] = "auto",
+    gpus: Annotated[int, options.gpus_option(HOW)] = 1,
     root: options.Root = Path("data"),
     json: options.Json = False,
 ) -> None:
@@ -43,6 +44,7 @@ def pair(
     Writes a pairs file and a contact sheet beside the dataset; `train` finds the file by itself. What has been computed
     is kept: a second run is immediate, an interrupted one goes on, another split uses the features again.
     """
+    launch.on_gpus(gpus)
     from semiseg_cli.core.data.index import default_name
     from semiseg_cli.stages.pair import pair as find
 
@@ -60,6 +62,8 @@ def pair(
         progress=console.progress,
         note=console.note,
     )
+    if not ranks.is_main():
+        return
     done = "found before" if found["cached"] else f"{counted(found['encoded'], 'image')} encoded"
     lines = (
         f"{found['data']}: the {found['k']} nearest of {found['labeled']} labeled images for each of "

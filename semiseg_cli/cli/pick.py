@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from semiseg_cli.cli import console, options
+from semiseg_cli.cli import console, launch, options, ranks
 from semiseg_cli.cli.complete import complete_data, complete_runs
 from semiseg_cli.cli.options import DATA, OUTPUT
 from semiseg_cli.core.commands import command
@@ -53,6 +53,7 @@ def pick(
     weights: Annotated[str, typer.Option(help=doc(ModelConfig, "weights"), rich_help_panel=HOW)] = "auto",
     seed: Annotated[int, typer.Option(min=0, help="of the clusters", rich_help_panel=HOW)] = 0,
     device: Annotated[options.Where, options.device_option(HOW)] = "auto",
+    gpus: Annotated[int, options.gpus_option(HOW)] = 1,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -83,6 +84,7 @@ def pick(
     that it stands for. Near-duplicates count as one photo. The same seed chooses the same. A photo of a folder that
     cannot be read is left out, named at the end, and makes the exit code 3.
     """
+    launch.on_gpus(gpus)
     console.state.quiet = quiet
     from semiseg_cli.core.data.index import default_name
     from semiseg_cli.stages.pick import pick as choose
@@ -104,6 +106,8 @@ def pick(
         progress=console.progress,
         note=console.note,
     )
+    if not ranks.is_main():
+        return
     console.result("pick", found, _summary(found, root), json)
     if failed := found["unreadable"]:
         more = [f"... and {len(failed) - NAMED} more"] * (len(failed) > NAMED)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from semiseg_cli.cli import console, options
+from semiseg_cli.cli import console, launch, options, ranks
 from semiseg_cli.cli.complete import complete_runs
 from semiseg_cli.cli.options import HOW, OUTPUT
 from semiseg_cli.core.errors import DataError
@@ -74,6 +74,7 @@ def predict(
     scales: options.Scales = "1",
     flip: options.Flip = False,
     device: Annotated[options.Where, options.device_option(HOW)] = "auto",
+    gpus: Annotated[int, options.gpus_option(HOW)] = 1,
     runs_root: options.RunsRoot = Path("runs"),
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -83,6 +84,7 @@ def predict(
     A GeoTIFF gets its labels as a GeoTIFF besides. An image that cannot be read is left out, named at the end, and
     makes the exit code 3.
     """
+    launch.on_gpus(gpus)
     console.state.quiet = quiet
     how = options.inference(window, scales, flip)
     from semiseg_cli.stages.predict import network_and_images, predict_images
@@ -103,6 +105,8 @@ def predict(
         progress=console.progress,
         note=console.warn,
     )
+    if not ranks.is_main():
+        return
     console.result("predict", found, _summary(found), json)
     if failed := found["failed"]:
         more = [f"... and {len(failed) - NAMED} more"] * (len(failed) > NAMED)

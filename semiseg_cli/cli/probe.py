@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from semiseg_cli.cli import console, options
+from semiseg_cli.cli import console, launch, options, ranks
 from semiseg_cli.cli.options import DATA, OUTPUT, TRAIN
 from semiseg_cli.cli.screen import Screen, duration
 from semiseg_cli.core.commands import command
@@ -48,6 +48,7 @@ def probe(
         typer.Option("--class-weights", help=doc(TrainConfig, "class_weights"), rich_help_panel=TRAIN),
     ] = "sqrt",
     device: Annotated[options.Where, options.device_option(TRAIN)] = "auto",
+    gpus: Annotated[int, options.gpus_option(TRAIN)] = 1,
     seed: Annotated[int | None, typer.Option(min=0, help=doc(TrainConfig, "seed"), rich_help_panel=TRAIN)] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="the run directory itself", rich_help_panel=OUTPUT)
@@ -63,6 +64,7 @@ def probe(
     uses them again, and an interrupted command goes on. What it makes is a run like any other: `eval`, `predict`,
     `viz`, `export` and `train --init` take it. Of semiseg.toml it reads what [data] says.
     """
+    launch.on_gpus(gpus)
     console.state.quiet = quiet
     from semiseg_cli.core.data.index import default_name
     from semiseg_cli.stages.probe import probe as start
@@ -87,6 +89,8 @@ def probe(
         progress=Screen().progress,
         note=console.note,
     )
+    if not ranks.is_main():
+        return
     console.result("probe", found, _summary(found, root), json)
 
 

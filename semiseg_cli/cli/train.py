@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from semiseg_cli.cli import console, launch, options
+from semiseg_cli.cli import console, launch, options, ranks
 from semiseg_cli.cli.complete import (
     complete_runs,
 )
@@ -122,12 +122,11 @@ def train(
         if named_too := [name for name, value in others.items() if value]:
             fix = f"with other settings: {command('train', '-c', repeat / 'config.toml')} ..."
             raise UsageError(f"--from repeats a run as it was, so it takes no {' or '.join(named_too)}", fix=fix)
-    if gpus > 1 and not launch.joined():
-        raise typer.Exit(launch.relaunch(gpus, console.state.arguments))
+    launch.on_gpus(gpus)
 
     from semiseg_cli.stages.stopping import signals
 
-    screen, say = make_screen(), console.note if launch.is_main() else _unsaid
+    screen, say = make_screen(), console.note if ranks.is_main() else _unsaid
     if resume:
         run = find_run(run, "unfinished", runs_root, say)
         with signals(run, root):  # it takes a while: torch
@@ -155,7 +154,7 @@ def train(
     if dry_run:
         console.note("a dry run: nothing is written or downloaded")
         resolved = planned(resolved, root, device)
-        if not json and launch.is_main():
+        if not json and ranks.is_main():
             console.result("train", None, f"{settings_text(resolved)}\n", json=False)
     found = start(
         resolved, data_root=root, runs_root=runs_root, out=out, init=init, dry_run=dry_run, device=device, screen=screen
@@ -179,7 +178,7 @@ def _repeat(
     found = start(
         resolved, data_root=root, runs_root=runs_root, out=out, init=init, device=device, screen=screen
     )
-    if not launch.is_main():
+    if not ranks.is_main():
         return
     again = Path(found["run"])
     same, others = same_weights(run, again), changed(run, again)
@@ -221,7 +220,7 @@ def _unsaid(text: str) -> None:
 
 
 def _answer(result: dict[str, Any], text: str, json: bool) -> None:
-    if launch.is_main():
+    if ranks.is_main():
         console.result("train", result, text, json)
 
 

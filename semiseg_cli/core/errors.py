@@ -12,9 +12,12 @@ class SemisegError(Exception):
     what: one sentence that names the file, setting or command concerned.
     why:  the cause, where it is known.
     fix:  what to try, ideally a command that can be pasted.
+    agreed: every process of several raises it, at the same place.
+    told: another process tells it.
     """
 
     code = 1
+    agreed = told = False
 
     def __init__(self, what: str, *, why: str = "", fix: str = "") -> None:
         super().__init__(what)
@@ -44,9 +47,7 @@ class DeviceError(SemisegError, RuntimeError):
 
 
 class ProcessLost(DeviceError):
-    """Another process of a run ended unasked. told: somebody else tells it."""
-
-    told = False
+    """Another process ended unasked."""
 
 
 class WorkerLost(DeviceError):

@@ -18,8 +18,9 @@ from semiseg_cli.core.inference.options import AS_TRAINED, Inference
 from semiseg_cli.core.inference.predictor import CPU_PIXELS, Predictor
 from semiseg_cli.core.partitions.titles import recorded
 from semiseg_cli.core.places import find_root
+from semiseg_cli.core.training.alike import one_folder, same_dataset, same_file
 from semiseg_cli.core.training.checkpoint import load_network
-from semiseg_cli.core.training.distributed import join
+from semiseg_cli.core.training.distributed import World, sharing
 from semiseg_cli.core.training.threads import take_threads
 from semiseg_cli.stages.progress import Progress, silent
 
@@ -42,21 +43,32 @@ def evaluate_checkpoint(
 
     path: a checkpoint, or a run directory (its best network, else its last). root: None is where the run's dataset is
     found. data: another prepared dataset than the checkpoint's, with the same classes. split: val, or train for all
-    training images that have a mask.
+    training images that have a mask. Several processes share the images; each returns the result of all.
     """
     if split not in SPLITS:
         raise UsageError(f"there is no split '{split}'", fix=did_you_mean(split, SPLITS))
-    path = network_of(path)
-    place = join(device).device
+    with sharing(device) as world:
+        return _evaluate(network_of(path), how, root, data, split, asked, save, world, progress)
+
+
+def _evaluate(
+    path: Path, how: Inference, root: Path | None, data: str, split: str, asked: Asked, save: Path | None,
+    world: World, progress: Progress,
+) -> dict[str, Any]:  # fmt: skip
+    place = world.device
+    same_file(path, world)
     net, meta = load_network(path, place)
     take_threads(meta["config"].get("train.threads", 0), net, CPU_PIXELS, place)
     name = data or meta["data"]["name"]
-    dataset = at_hand(load_dataset(find_root(name, root, path), name))
+    dataset = same_dataset(lambda: at_hand(load_dataset(find_root(name, root, path), name)), world)
+    if save is not None:
+        one_folder(save, world)
     same_classes(dataset, meta["data"]["classes"], path)
     predictor = Predictor.of(net, meta, place, how, dataset.window if data else None)
     records = [record for record in getattr(dataset, split) if record.mask is not None]
     workers = _workers(records) if place.type == "cuda" else 0
-    with naming_bad_files(dataset), progress(f"evaluating {dataset.name} {split}", len(records)) as advance:
+    mine = -(-len(records) // world.size)
+    with naming_bad_files(dataset), progress(f"evaluating {dataset.name} {split}", mine) as advance:
         found = evaluate(predictor, dataset, records, asked=asked, workers=workers, progress=advance, save=save)
     what = {"images": found.images, "checkpoint": str(path), "data": dataset.name, "split": split}
     return _measured(found) | what | _of_checkpoint(meta) | _manner(predictor, asked)

@@ -15,6 +15,7 @@ from semiseg_cli.core.errors import DeviceError
 from semiseg_cli.core.models import to_download
 from semiseg_cli.core.partitions.splits import resolve_partition
 from semiseg_cli.core.settings import Config
+from semiseg_cli.core.training.alike import same_members
 from semiseg_cli.core.training.distributed import World, join
 from semiseg_cli.core.training.estimate import estimate, is_large
 from semiseg_cli.core.training.measure import measure, steps_taken
@@ -26,12 +27,15 @@ from semiseg_cli.stages.sizing import sized
 STEPS = 3  # that a dry run times
 
 
-def members(config: Config, data_root: Path) -> tuple[Dataset, Partition]:
-    """Dataset and partition of a configuration."""
-    dataset = at_hand(load_dataset(data_root, config.data.name))
-    return dataset, resolve_partition(
-        dataset, config.data.labeled, balance=config.data.balance, seed=config.split_seed
-    )
+def members(config: Config, data_root: Path, world: World | None = None) -> tuple[Dataset, Partition]:
+    """Dataset and partition of a configuration. world: of processes who all ask, and must find the same."""
+
+    def found() -> tuple[Dataset, Partition]:
+        dataset = at_hand(load_dataset(data_root, config.data.name))
+        labeled, balance = config.data.labeled, config.data.balance
+        return dataset, resolve_partition(dataset, labeled, balance=balance, seed=config.split_seed)
+
+    return same_members(found, world) if world else found()
 
 
 def planned(resolved: Resolved, data_root: Path, device: str = "auto") -> Resolved:
@@ -53,7 +57,7 @@ def cost_of_run(config: Config, data_root: Path, world: World, screen: Screen, i
     download = "" if init else to_download(config.model.backbone, config.model.weights)
     if download:
         screen.note(f"a run would download {download}; a dry run does without")
-    session = open_session(config, *members(config, data_root), world, screen.note, init, bool(download))
+    session = open_session(config, *members(config, data_root, world), world, screen.note, init, bool(download))
     return _cost(session, screen)
 
 
@@ -64,7 +68,7 @@ def foresee(config: Config, data_root: Path, world: World, screen: Screen) -> No
     """
     if not _is_large(config, world):
         return
-    session = open_session(config, *members(config, data_root), world, Silent().note, bare=True)
+    session = open_session(config, *members(config, data_root, world), world, Silent().note, bare=True)
     found = _cost(session, screen)
     screen.foreseen(found)
     need, least, there = found["peak_memory_bytes"], found["least_memory_bytes"], found["memory_bytes_there"]

@@ -16,6 +16,7 @@ from semiseg_cli.core.data.spec import Dataset, Partition
 from semiseg_cli.core.data.view import Records
 from semiseg_cli.core.errors import DataError, UsageError
 from semiseg_cli.core.inference.features import Features
+from semiseg_cli.core.ops.processes import share_of, summed, told
 from semiseg_cli.core.ops.similarity import Neighbours, chunk_rows
 from semiseg_cli.core.partitions.pairs import (
     Pairs,
@@ -26,7 +27,8 @@ from semiseg_cli.core.partitions.pairs import (
     write_pairs,
 )
 from semiseg_cli.core.partitions.splits import class_pixels, nothing_known, resolve_partition
-from semiseg_cli.core.training.distributed import join
+from semiseg_cli.core.training.alike import same_members
+from semiseg_cli.core.training.distributed import World, sharing
 from semiseg_cli.stages.building import interruptible
 from semiseg_cli.stages.pictures_pairs import pairs_gallery
 from semiseg_cli.stages.pooled import Pooling
@@ -56,37 +58,56 @@ def pair(
 
     labeled, balance, seed: the partition, as for `train`. encoder: a backbone with `weights`, or a checkpoint or run.
     k: None is 8, or all that can be a neighbour where they are fewer. cosine: distances between features of length 1.
-    What has been computed is not computed again: the features serve every split, the pairs every run.
+    What has been computed is not computed again: the features serve every split, the pairs every run. Several processes
+    share the work; the first has the whole answer.
     Raises UsageError, DataError and CheckpointError with what to do.
     """
-    dataset = load_dataset(root, data)
-    partition = resolve_partition(dataset, labeled, balance=balance, seed=seed)
-    if not partition.unlabeled:
-        raise DataError(f"{dataset.name} has no unlabeled image for {partition.name}", fix="fewer labels: --labeled N")
-    known = _known(dataset, partition, note)
-    if k is not None and not 1 <= k <= len(known):
-        these = f"{len(known)} labeled images{' with a known class' * (len(known) < len(partition.labeled))}"
-        raise UsageError(f"{k} neighbours are not possible: {these}", fix=f"--k {len(known)}")
-    count = k or min(K, len(known))
-    place = join(device).device
-    pooling = Pooling.of(encoder, weights, place, note)
+    with sharing(device) as world:
+
+        def found() -> tuple[Dataset, Partition]:
+            dataset = load_dataset(root, data)
+            partition = resolve_partition(dataset, labeled, balance=balance, seed=seed)
+            if not partition.unlabeled:
+                what = f"{dataset.name} has no unlabeled image for {partition.name}"
+                raise DataError(what, fix="fewer labels: --labeled N")
+            return dataset, partition
+
+        dataset, partition = same_members(found, world)
+        known = _known(dataset, partition, note)
+        if k is not None and not 1 <= k <= len(known):
+            these = f"{len(known)} labeled images{' with a known class' * (len(known) < len(partition.labeled))}"
+            raise UsageError(f"{k} neighbours are not possible: {these}", fix=f"--k {len(known)}")
+        pooling = Pooling.of(encoder, weights, world, note)
+        return _paired(dataset, partition, known, k or min(K, len(known)), cosine, pooling, world, progress, note)
+
+
+def _paired(
+    dataset: Dataset, partition: Partition, known: Any, k: int, cosine: bool, pooling: Pooling, world: World,
+    progress: Progress, note: Callable[[str], None],
+) -> dict[str, Any]:  # fmt: skip
+    """The k nearest among the labeled images at `known`, made if they are not there. The first process writes."""
     meta = {
         "data": dataset.name, **describe_lists(partition), "partition_fingerprint": partition.fingerprint,
-        "encoder": pooling.name, "encoder_fingerprint": pooling.fingerprint, "k": str(count),
+        "encoder": pooling.name, "encoder_fingerprint": pooling.fingerprint, "k": str(k),
         "metric": "cosine" if cosine else "euclidean", "neighbours": _sha256(known.tobytes()),
     }  # fmt: skip
     path = folder_of(dataset) / f"{_sha256(json.dumps(meta).encode())[:16]}.safetensors"
     result: dict[str, Any] = {
-        "data": dataset.name, "partition": partition.name, "pairs": str(path), "encoder": pooling.line, "k": count,
+        "data": dataset.name, "partition": partition.name, "pairs": str(path), "encoder": pooling.line, "k": k,
         "metric": meta["metric"], "labeled": len(partition.labeled), "unlabeled": len(partition.unlabeled),
     }  # fmt: skip
-    if made := _made(path, partition, note):
+    made = _made(path, partition, note) if world.main else None
+    if told(made is not None)[0]:
+        if made is None:
+            return result
         path.touch()  # training takes the newest
         return result | {"cached": True, "encoded": 0, **_sheet(dataset, partition, made)}
     with interruptible("pairing"), progress("features", len(dataset.train)) as advance:
-        features, encoded = pooling.compute(dataset.train, path.parent, advance=advance)
+        features, encoded = pooling.compute(dataset.train, path.parent, world, advance=advance)
     with progress("neighbours", len(partition.unlabeled)) as advance:
-        index, distance = _neighbours(dataset, partition, features, known, count, cosine, place, advance)
+        index, distance = _neighbours(dataset, partition, features, known, k, cosine, world.device, advance)
+    if not world.main:
+        return result
     pairs = Pairs(path, index, distance, meta)
     write_pairs(pairs)
     return result | {"cached": False, "encoded": encoded, **_sheet(dataset, partition, pairs)}
@@ -120,19 +141,20 @@ def _neighbours(
     dataset: Dataset, partition: Partition, features: Features, known: Any, k: int, cosine: bool,
     device: torch.device, advance: Callable[..., Any],
 ) -> tuple[Any, Any]:  # fmt: skip
-    """Index and distance of the nearest labeled images, a chunk of unlabeled ones at a time."""
+    """Index and distance of the nearest labeled images, a chunk of unlabeled ones at a time, which processes share."""
     labeled, unlabeled = (
         Records.of(records).places_in(dataset.training) for records in (partition.labeled, partition.unlabeled)
     )
     search = Neighbours(features.read(labeled.at(known)).to(device), k, cosine=cosine)
-    index = np.empty((len(unlabeled), k), np.int64)
-    distance = np.empty((len(unlabeled), k), np.float32)
+    index = np.zeros((len(unlabeled), k), np.int64)
+    distance = np.zeros((len(unlabeled), k), np.float32)
     step = chunk_rows(len(known))
-    for start in range(0, len(unlabeled), step):
+    for start in share_of(range(0, len(unlabeled), step)):
         part = slice(start, min(start + step, len(unlabeled)))
         found, away = search(features.read(unlabeled.at(np.arange(part.start, part.stop))).to(device))
         index[part], distance[part] = known[found.cpu().numpy()], away.cpu().numpy()
         advance(len(found))
+    index, distance = (summed(torch.from_numpy(x).to(device)).cpu().numpy() for x in (index, distance))
     return index, distance
 
 

@@ -15,12 +15,14 @@ from semiseg_cli.core.data.depths import levels_of
 from semiseg_cli.core.data.photos import read_image
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.errors import DataError, UsageError
+from semiseg_cli.core.files import network_of
 from semiseg_cli.core.inference.predictor import CPU_PIXELS, Predictor
 from semiseg_cli.core.inference.uncertainty import entropies
 from semiseg_cli.core.partitions.picking import Floats, Picks, Places, doubt, unit_rows
 from semiseg_cli.core.partitions.picking import pick as choose
+from semiseg_cli.core.training.alike import alike, same_file
 from semiseg_cli.core.training.checkpoint import load_network
-from semiseg_cli.core.training.distributed import join
+from semiseg_cli.core.training.distributed import World, sharing
 from semiseg_cli.core.training.threads import take_threads
 from semiseg_cli.stages import tracing
 from semiseg_cli.stages.building import interruptible
@@ -28,7 +30,7 @@ from semiseg_cli.stages.evaluate import same_classes
 from semiseg_cli.stages.pick_pool import Pool, of_dataset, of_folder
 from semiseg_cli.stages.picked_files import IMAGES, LIST, claim, write_photos, write_sheet
 from semiseg_cli.stages.pooled import Pooling
-from semiseg_cli.stages.predict import predict_images
+from semiseg_cli.stages.predict import predict_in
 from semiseg_cli.stages.progress import Progress, silent
 
 ENCODER = "efficientnet_lite0"
@@ -57,6 +59,7 @@ def pick(
     source: the name of a prepared dataset, else a folder. labeled: as for `train`, which of the dataset's images count
     as labeled; "": all that have a mask. encoder, weights: as for `semiseg pair`. network: a checkpoint; photos that it
     is unsure about weigh more. prelabel: its masks are written too, with `format` as annotations besides.
+    Several processes share features and the network's doubt; the first chooses, and has the answer.
     Fewer are chosen where no more are different. Raises UsageError, DataError and CheckpointError with what to do; a
     photo of a folder that cannot be read is listed.
     """
@@ -66,19 +69,27 @@ def pick(
         raise UsageError(f"--format {format} says how the masks of --prelabel are written", fix="--prelabel --run RUN")
     if format:
         tracing.require()
-    pool = _pool(source, root, labeled, out or Path("picked"), progress, note)
-    net = _Network.of(network, pool, device) if network else None
-    if count > len(pool.free):
-        what = f"{count} photos asked for, {pool.name} has {len(pool.free)} without a label"
-        raise DataError(what, fix=f"-n {len(pool.free)} or fewer")
-    features = _Features(pool, Pooling.of(encoder, weights, join(device).device, note))
-    known, free = features.compute(progress)
+    with sharing(device) as world:
+
+        def look() -> Pool:
+            pool = _pool(source, root, labeled, out or Path("picked"), progress, note)
+            if count > len(pool.free):
+                what = f"{count} photos asked for, {pool.name} has {len(pool.free)} without a label"
+                raise DataError(what, fix=f"-n {len(pool.free)} or fewer")
+            return pool
+
+        pool = alike("pool", look, lambda pool: {"photos": f"{len(pool.records):,}"}, world)
+        net = _Network.of(same_file(network_of(network), world), pool, world) if network else None
+        features = _Features(pool, Pooling.of(encoder, weights, world, note))
+        known, free = features.compute(world, progress)
+        rows = np.concatenate([known, free])
+        doubt_N = net.doubt(pool, rows, len(known), progress) if net else None
+    if not world.main:
+        return {}
     if count > len(free):
         what = f"{count} photos asked for, {len(free)} of {pool.name} can be read"
         raise DataError(what, why="\n".join(features.unreadable[:20]), fix=f"-n {len(free)} or fewer")
-    rows = np.concatenate([known, free])
     x_ND = features.read(rows)
-    doubt_N = net.doubt(pool, rows, len(known), progress) if net else None
     picks = choose(x_ND, np.arange(len(known)), count, seed=seed, weight_N=doubt_N)
     if len(picks.places) < count:
         note(f"{len(picks.places)} instead of {count}: every other photo is nearly the same as one of these or labeled")
@@ -88,8 +99,8 @@ def pick(
     sheet = write_sheet(out, pool, rows, x_ND, picks, rule) if picks.places else {"sheets": [], "page": None}
     written: dict[str, Any] = {"labels": None, "annotations": None}
     if prelabel and network and picks.places:
-        how: dict[str, Any] = {"format": format, "device": device, "progress": progress, "note": note}
-        found = predict_images(network, [out / IMAGES], out=out, **how)
+        how: dict[str, Any] = {"format": format, "progress": progress, "note": note}
+        found = predict_in(World(device=world.device), network, [out / IMAGES], out=out, **how)  # a few: by this one
         written = {name: found[name] for name in written}
     return {
         "data": pool.name, "kind": pool.dataset.kind if pool.dataset else None, "masks": pool.masks or None,
@@ -119,13 +130,13 @@ class _Features:
         self.told: dict[str, Any] = {}
         self.unreadable = list(pool.unreadable)
 
-    def compute(self, progress: Progress) -> tuple[Places, Places]:
+    def compute(self, world: World, progress: Progress) -> tuple[Places, Places]:
         """Places of the labeled and of the other photos that can be read. In a dataset all must be."""
         pool, began = self.pool, time.monotonic()
         with interruptible("computing features"), progress("features", len(pool.records)) as advance:
             how: dict[str, Any] = {"load": pool.load, "lenient": pool.dataset is None, "advance": advance}
             with naming_bad_files(pool.dataset) if pool.dataset else nullcontext():
-                self.features, computed = self.pooling.compute(pool.records, pool.features, **how)
+                self.features, computed = self.pooling.compute(pool.records, pool.features, world, **how)
         seconds, path = round(time.monotonic() - began, 2), self.features.path
         self.told = {"computed": computed, "seconds": seconds, "file": str(path)}
         readable = ~np.isnan(self.features.column())
@@ -146,9 +157,9 @@ class _Network(NamedTuple):
     meta: dict[str, Any]
 
     @classmethod
-    def of(cls, path: Path, pool: Pool, device: str) -> _Network:
+    def of(cls, path: Path, pool: Pool, world: World) -> _Network:
         """Raises DataError where the dataset has other classes than the network."""
-        place = join(device).device
+        place = world.device
         net, meta = load_network(path, place)
         if pool.dataset:
             try:

@@ -16,7 +16,9 @@ from semiseg_cli.core.files import network_of
 from semiseg_cli.core.inference.features import SIDE, Features, Load, extract, prepared
 from semiseg_cli.core.models import BACKBONES, build_encoder, known, load_encoder
 from semiseg_cli.core.partitions.pairs import files_of
+from semiseg_cli.core.training.alike import alike, one_folder
 from semiseg_cli.core.training.checkpoint import load_network
+from semiseg_cli.core.training.distributed import World
 
 
 class Pooling(NamedTuple):
@@ -30,19 +32,24 @@ class Pooling(NamedTuple):
     fingerprint: str
 
     @classmethod
-    def of(cls, encoder: str, weights: str, device: torch.device, note: Callable[[str], None]) -> Pooling:
-        """encoder: a backbone with `weights`, or a checkpoint or run."""
-        net, name, line, normalise = _encoder(encoder, weights, note)
-        net = net.to(device).eval()
-        return cls(net, name, line, normalise, device, _fingerprint(net, normalise))
+    def of(cls, encoder: str, weights: str, world: World, note: Callable[[str], None]) -> Pooling:
+        """encoder: a backbone with `weights`, or a checkpoint or run; the same in all processes."""
+
+        def load() -> Pooling:
+            net, name, line, normalise = _encoder(encoder, weights, note)
+            net = net.to(world.device).eval()
+            return cls(net, name, line, normalise, world.device, _fingerprint(net, normalise))
+
+        return alike(f"encoder {encoder}", load, lambda found: {"sha256 of its weights": found.fingerprint}, world)
 
     def compute(
-        self, records: Sequence[Record], folder: Path, *, load: Load = prepared, lenient: bool = False,
+        self, records: Sequence[Record], folder: Path, world: World, *, load: Load = prepared, lenient: bool = False,
         advance: Callable[[int], object] = lambda images: None,
     ) -> tuple[Features, int]:  # fmt: skip
         """The features of these image files, in `folder`, and how many of them were not there; as `extract`."""
-        folder.mkdir(parents=True, exist_ok=True)
-        name = hashlib.sha256((self.fingerprint + files_of(records)).encode()).hexdigest()[:16]
+        one_folder(folder, world)
+        files = alike("set of photos", lambda: files_of(records), lambda mark: {"names, sizes and times": mark}, world)
+        name = hashlib.sha256((self.fingerprint + files).encode()).hexdigest()[:16]
         features = Features(folder / f"features-{name}.f16", len(records), int(self.net.channels[-1]))
         how: dict[str, Any] = {"load": load, "lenient": lenient, "advance": advance, **self.normalise}
         return features, extract(self.net, records, features, device=self.device, **how)

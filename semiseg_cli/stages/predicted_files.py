@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from semiseg_cli.core.data.georeference import georeference
@@ -43,6 +44,12 @@ class Prediction(NamedTuple):
     label_HW: Array
     conf_HW: NDArray[np.float32] | None = None
     probs_1Khw: Tensor | None = None
+
+
+def read_index(path: Path) -> Array:
+    """Labels as `Output` has written them."""
+    with Image.open(path) as image:
+        return np.array(image, np.uint8)
 
 
 @dataclass

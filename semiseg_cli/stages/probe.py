@@ -12,8 +12,7 @@ import torch
 from semiseg_cli.core import runs
 from semiseg_cli.core.config.layers import Resolved, flatten, resolve
 from semiseg_cli.core.config.presets import of_project
-from semiseg_cli.core.data.again import at_hand, naming_bad_files
-from semiseg_cli.core.data.index import load_dataset
+from semiseg_cli.core.data.again import naming_bad_files
 from semiseg_cli.core.data.photos import reduced_size
 from semiseg_cli.core.data.spec import Dataset, Partition, Record
 from semiseg_cli.core.errors import UsageError
@@ -23,16 +22,18 @@ from semiseg_cli.core.inference.predictor import Predictor
 from semiseg_cli.core.models import build_segmenter, load_encoder
 from semiseg_cli.core.models.decoders.heads import Linear
 from semiseg_cli.core.models.segmenter import Segmenter
+from semiseg_cli.core.ops.processes import share_of, told
 from semiseg_cli.core.ops.sizes import fit_side
-from semiseg_cli.core.partitions.splits import resolve_partition
 from semiseg_cli.core.places import remember
 from semiseg_cli.core.settings import Config
+from semiseg_cli.core.training.alike import alike, one_folder
 from semiseg_cli.core.training.checkpoint import save_network
-from semiseg_cli.core.training.distributed import join
+from semiseg_cli.core.training.distributed import World, same_start, sharing
 from semiseg_cli.core.training.heads import Example, fit_head, sampled
 from semiseg_cli.core.training.session import network_meta
 from semiseg_cli.core.training.setup import class_weights, known_classes
 from semiseg_cli.stages.building import interruptible
+from semiseg_cli.stages.foresee import members
 from semiseg_cli.stages.progress import Progress, silent
 
 FEATURES = "features"  # folder in that of a dataset
@@ -58,30 +59,42 @@ def probe(
 ) -> dict[str, Any]:
     """Compute what is missing of the labeled images' maps, train a head on them, evaluate; returns what and where.
 
+    Several processes share features and the evaluation; the first trains the head and writes.
     resolved: as `settings_of` makes it. out: the run directory itself; None: one below `runs_root`. The network is
     saved before it is evaluated, and then once more with its mIoU.
     Raises UsageError, DataError and CheckpointError with what to do; an interrupt keeps the maps that are done.
     """
-    config, place = resolved.config, join(device).device
-    dataset = at_hand(load_dataset(data_root, config.data.name)).shown(config.data.long_side)
-    partition = resolve_partition(dataset, config.data.labeled, balance=config.data.balance, seed=config.split_seed)
+    with sharing(device) as world:
+        return _probe(resolved, data_root, runs_root, out, world, progress, note)
+
+
+def _probe(
+    resolved: Resolved, data_root: Path, runs_root: Path, out: Path | None, world: World, progress: Progress,
+    note: Callable[[str], None],
+) -> dict[str, Any]:  # fmt: skip
+    config, place = resolved.config, world.device
+    whole, partition = members(config, data_root, world)
+    dataset = whole.shown(config.data.long_side)
     if partition.hint:
         note(partition.hint)
     frequencies = known_classes(config, dataset, partition, note)
-    net = _network(config, dataset, note).to(place).eval()
-    run = runs.claim_run(out) if out else None
+    net = alike("encoder", lambda: _network(config, dataset, note), lambda _: {}, world).to(place).eval()
+    run = runs.claim_run(out) if out and world.main else None
     with naming_bad_files(dataset):
-        examples, features = _examples(net, config.model.backbone, dataset, partition, progress, note)
-        began = time.monotonic()
-        weight_K = class_weights(frequencies, config.train.class_weights, place, dataset.classes)
-        with progress("training the head", config.train.steps) as advance:
-            loss = fit_head(_head(net), examples, config.train, weight_K, dataset.ignore, advance)
+        maps, features = _mapped(net, config.model.backbone, dataset, partition, world, progress, note)
+        began, loss = time.monotonic(), 0.0
+        if world.main:
+            examples = [Example(maps.read(record), _labels(record, net, dataset)) for record in partition.labeled]
+            weight_K = class_weights(frequencies, config.train.class_weights, place, dataset.classes)
+            with progress("training the head", config.train.steps) as advance:
+                loss = fit_head(_head(net), examples, config.train, weight_K, dataset.ignore, advance)
+            run = run or runs.create_run(runs_root, runs.run_name(config).replace("-supervised-", "-probe-"))
+            runs.write_config(run, resolved)
+            runs.write_environment(run, str(place), processes=world.size)
+            remember(run, dataset.root)
+            runs.write_partition(run, partition)
         seconds = round(time.monotonic() - began, 2)
-        run = run or runs.create_run(runs_root, runs.run_name(config).replace("-supervised-", "-probe-"))
-        runs.write_config(run, resolved)
-        runs.write_environment(run, str(place))
-        remember(run, dataset.root)
-        runs.write_partition(run, partition)
+        same_start(net, world)
         found = _saved(net, config, dataset, partition, run, progress, place)
     last = {"step": config.train.steps, **found.metrics} if found else None
     result = {
@@ -91,7 +104,8 @@ def probe(
         "seconds": round(seconds + features["seconds"], 2), "head_seconds": seconds,
         "images": found.images if found else 0, "last": last, "best": last,
     }  # fmt: skip
-    runs.finish(run, result)
+    if run:
+        runs.finish(run, result)
     return result
 
 
@@ -123,28 +137,31 @@ def _head(net: Segmenter) -> Linear:
     return net.decoder
 
 
-def _examples(
-    net: Segmenter, backbone: str, dataset: Dataset, partition: Partition, progress: Progress,
+def _mapped(
+    net: Segmenter, backbone: str, dataset: Dataset, partition: Partition, world: World, progress: Progress,
     note: Callable[[str], None],
-) -> tuple[list[Example], dict[str, Any]]:  # fmt: skip
-    """The labeled images as the head sees them, and what their maps cost."""
+) -> tuple[Maps, dict[str, Any]]:  # fmt: skip
+    """The labeled images' maps, and what they cost."""
+    one_folder(dataset.root / FEATURES, world)
     maps = Maps.below(dataset.root / FEATURES, net.encoder, backbone, dataset.long_side)
-    records = partition.labeled
-    with interruptible("computing features"), progress(f"features of {len(records)} images", len(records)) as advance:
-        cost = maps.compute(records, advance)
-        maps.drop_others((*dataset.train, *dataset.val))
+    records, mine = partition.labeled, list(share_of(partition.labeled))
+    with interruptible("computing features"), progress(f"features of {len(records)} images", len(mine)) as advance:
+        costs = told(maps.compute(mine, advance))
+        if world.main:
+            maps.drop_others((*dataset.train, *dataset.val))
+    computed, seconds = sum(each.images for each in costs), max(each.seconds for each in costs)
     size = maps.path(records[0]).stat().st_size
-    told: dict[str, Any] = {
+    cost: dict[str, Any] = {
         "images": len(records),
-        "computed": cost.images,
-        "seconds": round(cost.seconds, 2),
-        "ms_per_image": round(1000 * cost.seconds / cost.images, 1) if cost.images else None,
+        "computed": computed,
+        "seconds": round(seconds, 2),
+        "ms_per_image": round(1000 * seconds / computed, 1) if computed else None,
         "bytes_per_image": size,
         "folder": str(maps.folder),
     }
-    each = f"{told['ms_per_image']:.0f} ms" if cost.images else "found from before"
+    each = f"{cost['ms_per_image']:.0f} ms" if computed else "found from before"
     note(f"features: {each}, {size / 1e6:.1f} MB an image, in {maps.folder}, which may be removed")
-    return [Example(maps.read(record), _labels(record, net, dataset)) for record in records], told
+    return maps, cost
 
 
 def _labels(record: Record, net: Segmenter, dataset: Dataset) -> torch.Tensor:
@@ -155,18 +172,23 @@ def _labels(record: Record, net: Segmenter, dataset: Dataset) -> torch.Tensor:
 
 
 def _saved(
-    net: Segmenter, config: Config, dataset: Dataset, partition: Partition, run: Path, progress: Progress,
+    net: Segmenter, config: Config, dataset: Dataset, partition: Partition, run: Path | None, progress: Progress,
     place: torch.device,
 ) -> Evaluation | None:  # fmt: skip
-    """Save the network, measure it as `semiseg eval` does, and save it with that. None without validation images."""
+    """Save the network, measure it as `semiseg eval` does, and save it with that. None without validation images.
+
+    run: None in all processes but the first.
+    """
     meta = network_meta(config, dataset, partition, net.encoder, flatten(config), unlabeled=0)
     meta |= {"step": config.train.steps, "miou": None, "best": False}
-    save_network(run / NAME, net, meta)
+    if run:
+        save_network(run / NAME, net, meta)
     if not dataset.val:
         return None
     with progress(f"evaluating {dataset.name} val", len(dataset.val)) as advance:
         found = evaluate(Predictor.of(net, meta, place), dataset, dataset.val, progress=advance)
-    save_network(run / NAME, net, meta | {"miou": found.miou})
-    runs.append_metrics(run, {"step": config.train.steps, **found.metrics, "best_miou": found.miou})
-    runs.write_evaluation(run, found.of(dataset, config.train.steps))
+    if run:
+        save_network(run / NAME, net, meta | {"miou": found.miou})
+        runs.append_metrics(run, {"step": config.train.steps, **found.metrics, "best_miou": found.miou})
+        runs.write_evaluation(run, found.of(dataset, config.train.steps))
     return found

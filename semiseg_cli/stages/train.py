@@ -19,6 +19,7 @@ from semiseg_cli.core.files import STATE, resuming
 from semiseg_cli.core.networks import Origin
 from semiseg_cli.core.places import find_root, remember
 from semiseg_cli.core.settings import Config
+from semiseg_cli.core.training.alike import same_dataset
 from semiseg_cli.core.training.checkpoint import load_state
 from semiseg_cli.core.training.distributed import World, any_process, barrier, joined, shared
 from semiseg_cli.core.training.loop import Hooks, fit
@@ -93,7 +94,8 @@ def _start(
         if out and world.main and not dry_run:
             run = runs.claim_run(out)  # before the work of loading: a taken directory is refused at once
             held.enter_context(runs.owned(run))
-        resolved = sized(resolved, load_dataset(data_root, config.data.name), world.device.type == "cuda", screen.note)
+        dataset = same_dataset(lambda: load_dataset(data_root, config.data.name), world)
+        resolved = sized(resolved, dataset, world.device.type == "cuda", screen.note)
         config = thawed(resolved.config, init, screen.note)
         if dry_run:
             return cost_of_run(config, data_root, world, screen, init)
@@ -176,7 +178,7 @@ def open_config(
     config: Config, data_root: Path, world: World, screen: Screen, init: Path | None = None, bare: bool = False
 ) -> Session:
     """Dataset, partition, networks and optimiser of a configuration. bare: see `open_session`."""
-    return open_session(config, *members(config, data_root), world, screen.note, init, bare)
+    return open_session(config, *members(config, data_root, world), world, screen.note, init, bare)
 
 
 def restore(session: Session, state: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from semiseg_cli.cli import launch
+from semiseg_cli.cli import launch, ranks
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,12 +33,40 @@ def test_the_processes_get_the_same_line_without_gpus(typed: list[str], monkeypa
 def test_which_process_talks(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
-    assert launch.is_main()
-    assert not launch.joined()
+    assert ranks.is_main()
+    assert not ranks.joined()
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
-    assert not launch.is_main()
-    assert launch.joined()
+    assert not ranks.is_main()
+    assert ranks.joined()
+
+
+def test_srun_is_heard_as_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What srun says in a step of eight tasks on two machines, and in its batch script, which is no step of several."""
+    batch = {"SLURM_JOB_ID": "71", "SLURM_NTASKS": "8", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
+    task = {"SLURM_STEP_ID": "2", "SLURM_STEP_NUM_TASKS": "8", "SLURM_STEP_NODELIST": "gpu[07-08]"}
+    task |= batch | {"SLURM_PROCID": "5", "SLURM_LOCALID": "1"}
+    alone = dict(batch)
+    ranks.adopt(alone)
+    assert alone == batch
+    there = dict(task)
+    ranks.adopt(there)
+    said = {name: there[name] for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR")}
+    assert said == {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "MASTER_ADDR": "gpu07"}
+    assert 1024 < int(there["MASTER_PORT"]) < 32768
+    bound = {**task, "SLURM_GPUS_PER_TASK": "1"}  # each sees one GPU, its first
+    ranks.adopt(bound)
+    assert bound["LOCAL_RANK"] == "0"
+    under = {**task, "WORLD_SIZE": "2", "RANK": "1"}  # torchrun, in a task of srun
+    ranks.adopt(under)
+    assert under == {**task, "WORLD_SIZE": "2", "RANK": "1"}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "first"), [("a1", "a1"), ("a1,b2", "a1"), ("n[3-5,9],x", "n3"), ("r[01-02]-ib", "r01-ib")]
+)
+def test_the_first_of_slurms_machines(nodes: str, first: str) -> None:
+    assert ranks.first_host(nodes) == first
 
 
 def start(folder: Path, child: str) -> subprocess.Popen[str]:

@@ -110,13 +110,13 @@ def test_a_damaged_file_is_made_anew(root: Path) -> None:
     assert run(root)["cached"]
 
 
-@pytest.mark.parametrize("saved", [4, 1000])  # what is done is kept as well where nothing had been saved yet
-def test_an_interrupted_run_goes_on(root: Path, saved: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("seconds", [0.0, 1000.0])  # what is done is kept as well where nothing had been saved yet
+def test_an_interrupted_run_goes_on(root: Path, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run(root)
     expected = read_pairs(Path(whole["pairs"]))
     shutil.rmtree(root / "shapes" / "pairs")
     monkeypatch.setattr(features, "TOGETHER", 2)
-    monkeypatch.setattr(features, "SAVED", saved)
+    monkeypatch.setattr(features, "SECONDS", seconds)
     told: list[int] = []
 
     @contextmanager
@@ -137,7 +137,7 @@ def test_an_interrupted_run_goes_on(root: Path, saved: int, monkeypatch: pytest.
     assert np.array_equal(pairs.index, expected.index)
     np.testing.assert_allclose(pairs.distance, expected.distance, rtol=1e-2)
     file = next((root / "shapes" / "pairs").glob("*.f16"))
-    file.write_bytes(file.read_bytes()[:-2])  # a file shorter than its record says is begun anew
+    file.write_bytes(file.read_bytes()[:-2])  # a file that is too short is begun anew
     Path(found["pairs"]).unlink()
     assert run(root)["encoded"] == 14
 

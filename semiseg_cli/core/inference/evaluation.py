@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch import distributed as dist
 
 from semiseg_cli.core.data.again import adding
 from semiseg_cli.core.data.decode import decode_mask
@@ -81,8 +80,8 @@ def evaluate(
 
     asked: what is measured besides, and how absent classes count. workers: processes that decode.
     progress: called with the number of images just done. save: folder for the predictions, as index PNGs `<id>.png`.
-    With several processes each measures its share and all get the whole result. stopping: asked before every forward;
-    where it is true in one of the processes, all raise BrokenOff.
+    With several processes each measures its share and all get the whole result, the same to the bit. stopping: asked
+    before every forward; where it is true in one of the processes, all raise BrokenOff.
     Raises DataError when no record has a mask, and for a file that is unreadable, of another size, or has labels
     outside the classes.
     """
@@ -93,7 +92,7 @@ def evaluate(
     miou_N = torch.zeros(len(labeled), dtype=torch.float64, device=predictor.device)
     broken, hook = False, predictor.net.register_forward_pre_hook(partial(_unless, stopping))
     try:
-        for part in predictions(predictor, _share(labeled), workers=workers, load=load):
+        for part in predictions(predictor, labeled, workers=workers, load=load, shared=True):
             assert part.truth_BHW is not None
             index = torch.tensor([places[record.id] for record in part.records])
             miou_N[index.to(miou_N.device, non_blocking=True)] = tally.add(part.label_BHW, part.truth_BHW)
@@ -153,9 +152,3 @@ def load_labeled(record: Record, classes: int, ignore: int) -> tuple[Array, Arra
                 fix=f"correct the mask, or map the value when preparing: --map {found[0]}={ignore}",
             )
     return image, mask
-
-
-def _share(records: list[Record]) -> list[Record]:
-    """What this process evaluates."""
-    distributed = dist.is_available() and dist.is_initialized()
-    return records[dist.get_rank() :: dist.get_world_size()] if distributed else records

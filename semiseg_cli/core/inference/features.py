@@ -7,11 +7,11 @@ SIDE pixels, which their place among others does not need more of.
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -27,8 +27,8 @@ from semiseg_cli.core.data.loader import begin_worker, workers_for
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.data.view import Records
 from semiseg_cli.core.errors import CheckpointError, DataError, SemisegError
-from semiseg_cli.core.files import write_text
 from semiseg_cli.core.networks import Encoder
+from semiseg_cli.core.ops.processes import here, share_of, told
 from semiseg_cli.core.ops.sizes import fit_image
 from semiseg_cli.core.reading import read_json, regular
 
@@ -36,11 +36,11 @@ SIDE = 512
 TOGETHER, PIXELS = 32, 2**22  # images and pixels of a group; no device's, so that another one can go on
 CPU_PIXELS = 2**18  # of a forward on a CPU, whose caches larger maps outgrow
 Load = Callable[[Record], NDArray[np.uint8]]  # the image of a record, HxWx3 RGB
-SAVED, SECONDS = 2**16, 10.0  # progress is recorded after so many rows, all of the file that is in memory, or so long
+SECONDS = 10.0  # after which progress is recorded
 
 
 class Written(TypedDict):
-    """How far a file has been written."""
+    """What an earlier version wrote of how far a file has been written."""
 
     done: int
     count: int
@@ -49,7 +49,7 @@ class Written(TypedDict):
 
 @dataclass(frozen=True)
 class Features:
-    """The file of `count` rows of `width` numbers, and beside it (.json) how far it has been written."""
+    """The file of `count` rows of `width` numbers, and beside it which of them are there."""
 
     path: Path
     count: int
@@ -72,22 +72,72 @@ class Features:
         return np.array(np.memmap(self.path, np.float16, "r", shape=(self.count, self.width))[:, 0])
 
     @property
-    def done(self) -> int:
-        """Groups of images that are in the file; 0 where it is not as long as its record says."""
+    def marks(self) -> Path:
+        """A byte for every group of images, 1 where its rows are in the file; those at the end may be missing."""
+        return self.path.with_suffix(".done")
+
+    def begin(self) -> bytes:
+        """The marks, of files that are made here if they are not there, or not as long as they should be.
+
+        OSError where something else than a file has one of their names.
+        """
+        for path in (self.path, self.marks):
+            if path.exists():
+                regular(path)
         try:
-            record = read_json(self.record, Written)
-            fits = (record["count"], record["width"]) == (self.count, self.width)
-            whole = self.path.stat().st_size == 2 * self.count * self.width
-            return min(int(record["done"]), self.count) if fits and whole else 0
+            if self.path.stat().st_size == 2 * self.count * self.width:
+                return self.marks.read_bytes() if self.marks.is_file() else self._marked_before()
         except (OSError, ValueError):
-            return 0
+            pass
+        with self.path.open("wb") as file:
+            file.truncate(2 * self.count * self.width)
+        self.marks.write_bytes(b"")
+        return b""
 
-    @property
-    def record(self) -> Path:
-        return self.path.with_suffix(".json")
+    def _marked_before(self) -> bytes:
+        """Of a file of an earlier version, whose record said how many of the first groups are in it."""
+        record = read_json(self.path.with_suffix(".json"), Written)
+        if (record["count"], record["width"]) != (self.count, self.width):
+            raise ValueError("other features")
+        found: bytes = b"\1" * min(record["done"], self.count)
+        self.marks.write_bytes(found)
+        return found
 
-    def save(self, done: int) -> None:
-        write_text(self.record, json.dumps({"done": done, "count": self.count, "width": self.width}) + "\n")
+
+class Writer:
+    """Rows of features written by place, each process's by itself; groups are marked once their rows are on the disk.
+
+    Positions are written, and nothing is mapped: several machines may share the file.
+    """
+
+    def __init__(self, features: Features) -> None:
+        self.width, self.waiting, self.saved = features.width, list[int](), time.monotonic()
+        self._rows, self._marks = (os.open(path, os.O_WRONLY) for path in (features.path, features.marks))
+
+    def put(self, place: int, row: NDArray[np.float16]) -> None:
+        os.pwrite(self._rows, row.tobytes(), 2 * self.width * place)
+
+    def done(self, group: int) -> None:
+        self.waiting.append(group)
+        if time.monotonic() - self.saved >= SECONDS:
+            self.save()
+
+    def save(self) -> None:
+        os.fsync(self._rows)
+        for group in self.waiting:
+            os.pwrite(self._marks, b"\1", group)
+        self.waiting, self.saved = [], time.monotonic()
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Also where it was interrupted, or an image is damaged: what is done is kept."""
+        try:
+            self.save()
+        finally:
+            os.close(self._rows)
+            os.close(self._marks)
 
 
 def prepared(record: Record) -> NDArray[np.uint8]:
@@ -109,56 +159,68 @@ def extract(
 ) -> int:
     """Write the mean of the encoder's last map for every record that is not in the file yet; returns how many were.
 
+    Several processes share the groups, whose forwards are those of one process; every process must call it.
+
     encoder: images to maps, finest first; in eval mode. lenient: the row of an
     image that cannot be read is NaN. advance: told the number of images just done.
     Raises DataError for an image that cannot be read, unless lenient, and a disk that is full.
     """
     images = Records.of(records)
-    groups = _groups(images)
-    done_before = [len(group) for group in islice(groups, features.done)]
-    before, left = sum(done_before), len(images) - sum(done_before)
+    try:
+        marks = told(features.begin() if here()[0] == 0 else b"")[0]  # before anybody writes
+        groups = enumerate(_groups(images)) if 1 in marks else ()
+        before = sum(len(group) for number, group in groups if _is_marked(marks, number))
+        advance(before)
+        with Writer(features) as writer:
+            found = _rows(encoder, images, marks, mean, std, device, load, lenient)
+            for (number, group), rows in zip(_left(images, marks), found, strict=True):
+                for place, row in zip(group.tolist(), rows, strict=True):
+                    writer.put(place, row)
+                advance(len(group))
+                writer.done(number)
+    except OSError as error:
+        raise DataError(f"cannot write {features.path}", why=str(error), fix="free some disk space") from error
+    told(None)  # all rows are there for all
+    return len(images) - before
+
+
+def _left(images: Records, marks: bytes) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """The groups, and their numbers, that are to be done by this process."""
+    groups = enumerate(_groups(images))
+    return share_of((number, group) for number, group in groups if not _is_marked(marks, number))
+
+
+def _is_marked(marks: bytes, number: int) -> bool:
+    return marks[number : number + 1] == b"\1"
+
+
+def _rows(
+    encoder: Encoder, images: Records, marks: bytes, mean: Sequence[float], std: Sequence[float],
+    device: torch.device, load: Load, lenient: bool,
+) -> Iterator[NDArray[np.float16]]:  # fmt: skip
+    """Features of every group that is left to this process, (B, C)."""
     files = DataLoader(
         _Files(images, load),
         batch_size=None,
-        sampler=groups,
-        num_workers=workers_for(-1, len(records), SIDE * SIDE * 3) if left else 0,
+        sampler=(group for _, group in _left(images, marks)),
+        num_workers=workers_for(-1, len(images), SIDE * SIDE * 3) if next(_left(images, marks), None) else 0,
         generator=torch.Generator(),
         worker_init_fn=begin_worker,  # a forked process cannot use the threads that OpenCV has here
     )
     mean_311, std_311 = (torch.tensor(values, device=device)[:, None, None] for values in (mean, std))
-    advance(before)
-    try:
-        mapped = _map(features, fresh=not done_before)
-        done, waiting, saved = len(done_before), 0, time.monotonic()
-        try:
-            for group, loaded, broken in files:
-                if broken and not lenient:
-                    raise next(iter(broken.values()))
-                pixels = loaded.shape[1] * loaded.shape[2]
-                at_once = len(group) if device.type != "cpu" else max(1, CPU_PIXELS // pixels)
-                for start in range(0, len(group), at_once):
-                    part = slice(start, start + at_once)
-                    pooled = _pooled(encoder, loaded[part].to(device), mean_311, std_311)
-                    if not pooled.isfinite().all():
-                        raise CheckpointError(
-                            f"the encoder's features of {images[group[start]].image} are beyond float16",
-                            fix="another --encoder or --weights",
-                        )
-                    mapped[group[part]] = pooled.cpu().numpy()
-                    advance(len(pooled))
-                mapped[[group[place] for place in broken]] = np.nan
-                done, waiting = done + 1, waiting + len(group)
-                if waiting >= SAVED or time.monotonic() - saved >= SECONDS:
-                    mapped.flush()
-                    features.save(done)
-                    mapped, waiting, saved = _map(features), 0, time.monotonic()
-        finally:  # also where it is interrupted, or an image is damaged: what is done is kept
-            if waiting:
-                mapped.flush()
-                features.save(done)
-    except OSError as error:
-        raise DataError(f"cannot write {features.path}", why=str(error), fix="free some disk space") from error
-    return left
+    for group, loaded, broken in files:
+        if broken and not lenient:
+            raise next(iter(broken.values()))
+        at_once = len(group) if device.type != "cpu" else max(1, CPU_PIXELS // (loaded.shape[1] * loaded.shape[2]))
+        parts = [_pooled(encoder, part.to(device), mean_311, std_311) for part in loaded.split(at_once)]
+        rows = torch.cat(parts).cpu().numpy()
+        if not np.isfinite(rows).all():
+            raise CheckpointError(
+                f"the encoder's features of {images[group[0]].image} are beyond float16",
+                fix="another --encoder or --weights",
+            )
+        rows[list(broken)] = np.nan
+        yield rows
 
 
 @torch.inference_mode()
@@ -167,14 +229,6 @@ def _pooled(encoder: Encoder, image_BHW3: Tensor, mean_311: Tensor, std_311: Ten
     rgb01_B3HW = image_BHW3.permute(0, 3, 1, 2).float() / 255
     maps: list[Tensor] = encoder(fit_image((rgb01_B3HW - mean_311) / std_311, encoder.multiple))
     return maps[-1].float().mean((2, 3)).half()
-
-
-def _map(features: Features, fresh: bool = False) -> Any:
-    """The file, to be written to. OSError where something else than a file has its name."""
-    if features.path.exists():
-        regular(features.path)
-    mode: Any = "w+" if fresh else "r+"
-    return np.memmap(features.path, np.float16, mode, shape=(features.count, features.width))
 
 
 def _shape(height: int, width: int) -> tuple[int, int]:

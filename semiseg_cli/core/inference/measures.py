@@ -19,6 +19,8 @@ from semiseg_cli.core.inference import boundary
 from semiseg_cli.core.inference.metrics import METRICS, Asked, Metric
 from semiseg_cli.core.ops import metrics
 
+QUANTA = 2**32  # of a score of 1: integers add up to the same in any order; 2**31 images fit
+
 
 class Counts(NamedTuple):
     """All images together: pixels by class, rows are the truth (int64), and how they are to be read."""
@@ -49,8 +51,8 @@ class Tally:
 
     def __init__(self, classes: Sequence[str], ignore: int, asked: Asked, device: torch.device) -> None:
         self.classes, self.ignore, self.asked = classes, ignore, asked
-        self.metrics: list[tuple[Metric, Tensor]] = [  # sum and number of each class's scores, (2, K)
-            (metric, torch.zeros(2, len(classes), dtype=torch.float64, device=device))
+        self.metrics: list[tuple[Metric, Tensor]] = [  # sum (in QUANTA) and number of each class's scores, (2, K)
+            (metric, torch.zeros(2, len(classes), dtype=torch.int64, device=device))
             for metric in METRICS
             if metric.wanted(asked)
         ]
@@ -65,7 +67,8 @@ class Tally:
         for metric, scores_2K in self.metrics:
             if metric.image:
                 score_BK = metric.function(pred_BHW, label_BHW, count, self.ignore, self.asked)
-                scores_2K += torch.stack([score_BK.nansum(0), (~score_BK.isnan()).sum(0)])
+                quanta_BK = (score_BK.double() * QUANTA).round().nan_to_num(0.0).long()
+                scores_2K += torch.stack([quanta_BK.sum(0), (~score_BK.isnan()).sum(0)])
         return metrics.miou_of_each(matrix_BKK)
 
     def all_reduce(self) -> None:
@@ -91,5 +94,5 @@ class Tally:
 
 def _averaged(scores_2K: Tensor, by_class: bool) -> Any:
     """Mean score of each class over the images that have one, or the mean of these, in percent."""
-    means = [100.0 * total / count if count else None for total, count in scores_2K.T.tolist()]
+    means = [100.0 * total / (QUANTA * count) if count else None for total, count in scores_2K.T.tolist()]
     return means if by_class else fmean(mean for mean in means if mean is not None)

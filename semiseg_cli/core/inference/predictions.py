@@ -29,6 +29,7 @@ from semiseg_cli.core.errors import DataError, SemisegError
 from semiseg_cli.core.files import whole
 from semiseg_cli.core.inference.enlarging import bands, decided
 from semiseg_cli.core.inference.predictor import Predictor
+from semiseg_cli.core.ops.processes import share_of
 
 Array = np.ndarray[Any, np.dtype[np.uint8]]
 Load = Callable[[Record], tuple[Array, Array | None]]  # image HxWx3 RGB and, where it is wanted, mask HxW
@@ -60,14 +61,17 @@ def predictions(
     workers: int = 0,
     load: Load = load_image,
     probabilities: bool = False,
+    shared: bool = False,
 ) -> Iterator[Predicted]:
     """Predictions of every record, in groups of equal exact shape; within a shape, in the order of the records.
 
+    shared: of this process's groups alone. Groups are those that one process has, so that every forward is the same.
     workers: processes that decode. probabilities: whether they are wanted as well, which takes longer. The net is in
     eval mode until the iterator ends; then each of its modules has its mode again.
     """
     device = predictor.device
-    groups = list(_groups(records, predictor))
+    every = _groups(records, predictor)
+    groups = list(share_of(every) if shared else every)
     source = _Files(groups, load, predictor.long_side)
     count = min(workers, len(groups))
     files = made(source, range(len(groups)), count, begin_worker, pin=device.type == "cuda", ahead=2)

@@ -1,10 +1,43 @@
-"""What the processes of a run do together: sums, for losses whose mean is over the whole batch, and questions."""
+"""What processes do together: share work out, sums (of losses whose mean is over the whole batch too), questions.
+
+Work is shared as items whose order every process knows: each takes every n-th of them, so that all are done once by any
+number of processes, one included; and what an item is never depends on how many there are.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+T = TypeVar("T")
+
+
+def here() -> tuple[int, int]:
+    """The number of this process, and how many there are."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return 0, 1
+    return dist.get_rank(), dist.get_world_size()
+
+
+def share_of(items: Iterable[T]) -> Iterator[T]:
+    """Those of the items that are this process's."""
+    rank, size = here()
+    return islice(items, rank, None, size)
+
+
+def told(said: T) -> list[T]:
+    """What each process says, in their order; to be pickled. Every process must call it, and all get the same."""
+    _, size = here()
+    if size == 1:
+        return [said]
+    heard: list[Any] = [None] * size
+    dist.all_gather_object(heard, said)
+    return heard
 
 
 def summed(x: Tensor) -> Tensor:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
 
 from semiseg_cli.core.errors import DeviceError, Diverged, Interrupted, SemisegError
-from semiseg_cli.core.ops.processes import anywhere
+from semiseg_cli.core.ops.processes import anywhere, told
 from semiseg_cli.core.training.peers import WAIT, Peers
 
 
@@ -43,6 +44,9 @@ def join(device: str = "auto") -> World:
         dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
     rank = int(os.environ.get("RANK", "0"))
     return World(rank, size, place, Peers.connected(rank, size) if size > 1 else Peers())
+
+
+_within: World | None = None  # the world that this process has joined
 
 
 def device_of(device: str) -> torch.device:
@@ -121,6 +125,15 @@ def barrier(world: World) -> None:
         dist.barrier()
 
 
+def averaged(means: Mapping[str, float | list[float]]) -> dict[str, float | list[float]]:
+    """What each process has measured of its part of a batch, as a mean over all: numbers, or lists of them, by name."""
+    found, rows = dict[str, float | list[float]](), told(means)
+    for name in means:
+        values = [np.asarray(row[name]) for row in rows if name in row]
+        found[name] = np.mean(values, 0).tolist()
+    return found
+
+
 def average_gradients(parameters: Sequence[nn.Parameter], world: World) -> None:
     """Replace every gradient by its mean over the processes, in one exchange. Once a step, after all backward passes.
 
@@ -144,26 +157,43 @@ def same_start(module: nn.Module, world: World) -> None:
 
 
 @contextmanager
-def joined(device: str = "auto") -> Iterator[World]:
-    """The world of `join`, left in good order at the end.
+def joined(
+    device: str = "auto", agreed: tuple[type[SemisegError], ...] = (Interrupted, Diverged), resume: str = ""
+) -> Iterator[World]:
+    """The world of `join`, left in good order at the end. agreed: errors that all processes raise together, besides
+    those that say so. resume: what to do where a process is lost; see `Peers`.
 
     A process that fails alone leaves at once, and lets its peers know: they may never reach a barrier. Where one is
-    lost, what an exchange with it raises becomes ProcessLost.
+    lost, what an exchange with it raises becomes ProcessLost. Within another one it is that one's world, and leaves
+    nothing.
     """
+    global _within
+    if _within:
+        yield _within
+        return
     world = join(device)
+    world.peers.resume = resume
+    _within = world if world.size > 1 else None
     try:
         yield world
-    except (Interrupted, Diverged):  # what all processes agreed on
-        _leave(world)
-        raise
     except BaseException as error:
+        if isinstance(error, agreed) or getattr(error, "agreed", False):
+            _leave(world)
+            raise
         ours = isinstance(error, SemisegError) or not isinstance(error, Exception)
         lost = None if ours or world.size == 1 else world.peers.error(WAIT)
         world.peers.leave(failed=str(error) or type(error).__name__)
         if lost:
             raise lost from error
         raise
+    finally:
+        _within = None
     _leave(world)
+
+
+def sharing(device: str) -> AbstractContextManager[World]:
+    """The world of a command that shares its work, and keeps what it has done: an interrupt comes to one process."""
+    return joined(device, (), "the same command; what it keeps in files is not computed again")
 
 
 def _leave(world: World) -> None:

@@ -16,7 +16,7 @@ import torch
 from semiseg_cli.core.data.loader import HostBatch, Plan
 from semiseg_cli.core.errors import DataError, Diverged, Interrupted, WorkerLost
 from semiseg_cli.core.settings import TrainConfig
-from semiseg_cli.core.training.distributed import Agreement, World, any_process
+from semiseg_cli.core.training.distributed import Agreement, World, any_process, averaged
 from semiseg_cli.core.training.finite import IN_A_ROW, Guard, state_of, unfinite
 from semiseg_cli.core.training.graph import taking
 from semiseg_cli.core.training.meter import Meter
@@ -101,7 +101,7 @@ def fit(
             meter.seconds, began = meter.seconds + now - began, now
             if first or due:
                 row: dict[str, Any] = {"step": done, "lr": lr, "epoch": clock.epoch}
-                row |= {"steps": meter.steps, "seconds": meter.seconds} | meter.means()
+                row |= {"steps": meter.steps, "seconds": meter.seconds} | averaged(meter.means())
                 row |= _skipped(guard, hooks, done - meter.steps) if due else {}
                 (hooks.log if due else hooks.show)(row)
             if due:
