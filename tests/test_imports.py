@@ -81,7 +81,7 @@ DEPENDENCIES = {
 OPTIONAL = {"sklearn", "tensorboard", "shapely", "onnx", "onnx_ir", "onnxruntime", "onnxscript"}
 THIRD_PARTY = {
     "cli": {"typer", "rich"},
-    "cli.launch": {"torch"},  # torchrun's own module, when processes are started
+    "cli.launch": {"torch", "typer"},  # torchrun's own module, when processes are started
     "__main__": set[str](),
     "core.methods": {"torch", "numpy"},  # numpy for the tables of a paper's own view
     "core.methods.stpg": {"torch", "scipy"},  # the assignment problem

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fake_small import known
-from safetensors.torch import load_file
+from fake_small import SmallEncoder, known
+from safetensors.torch import load_file, save_file
 from two import on_two_nodes
 
 from semiseg_cli.core.config.layers import resolve
@@ -63,7 +63,8 @@ def everything(folder: Path, mine: Path) -> dict[str, Any]:
             "probe": {key: probed[key] for key in ("last", "images", "labeled")},
         }
         found["probe"]["computed"] = probed["features"]["computed"]
-        train(resolve([("test", TRAIN)]), out=mine / "run", **where)
+        weights = {"model.weights": str(folder / "encoder.safetensors")}  # batch norms stay frozen where there are some
+        train(resolve([("test", TRAIN), ("weights", weights)]), out=mine / "run", **where)
     return found
 
 
@@ -109,6 +110,8 @@ def folder(small_network: None, shapes_root: Path, tmp_path_factory: pytest.Temp
     for number, record in enumerate(load_dataset(shapes_root, "shapes").train[:7]):
         shutil.copy(record.image, folder / "photos" / f"p{number}{record.image.suffix}")
     (folder / "photos" / "p3.png").write_bytes(b"no photo")
+    torch.manual_seed(0)
+    save_file(SmallEncoder(16).state_dict(), folder / "encoder.safetensors")
     (folder / "one.json").write_text(json.dumps(everything(folder, folder / "one")))
     on_two_nodes(__file__, folder)
     return folder
