@@ -172,7 +172,7 @@ def test_the_losses_of_two_nodes_are_those_of_one_process_with_the_same_batch(fo
     losses = [np.array([[row[name] for name in names] for row in each if "loss" in row]) for each in rows]
     assert losses[0].shape == (4, 4)
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
-    assert (np.ptp(losses[0], 0) > 1e-3).all()
+    assert (np.ptp(losses[0], 0)[:3] > 1e-3).all()
     written = [json.loads((folder / name / "run" / "environment.json").read_text()) for name in ("one", "two")]
     assert [each["processes"] for each in written] == [1, 2]
 
