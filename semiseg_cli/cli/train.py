@@ -62,9 +62,7 @@ def train(
             help=f"{doc(TrainConfig, 'batch')}; the preset's learning rate is scaled with it", rich_help_panel=LENGTH
         ),
     ] = None,
-    gpus: Annotated[
-        int, typer.Option(min=1, metavar="N", help="GPUs of this machine to train on", rich_help_panel=LENGTH)
-    ] = 1,
+    gpus: Annotated[int, options.gpus_option(LENGTH)] = 1,
     device: Annotated[options.Where, options.device_option(LENGTH)] = "auto",
     seed: Annotated[int | None, typer.Option(help=doc(TrainConfig, "seed"), rich_help_panel=LENGTH)] = None,
     out: Annotated[

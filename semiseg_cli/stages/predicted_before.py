@@ -16,7 +16,7 @@ from typing import Any
 
 from semiseg_cli.core.files import write_bytes
 from semiseg_cli.core.ops.processes import here, told
-from semiseg_cli.core.reading import read_bytes
+from semiseg_cli.core.reading import WHOLE, read_bytes
 from semiseg_cli.stages.predicted_files import LABELS
 
 FOLDER = ".predicting"
@@ -45,7 +45,7 @@ class Before:
 
     @staticmethod
     def _read(path: Path) -> bytes:
-        data = read_bytes(path)
+        data = read_bytes(path, WHOLE)
         return data[: data.rfind(b"\n") + 1]
 
     def has(self, id: str, source: Path) -> bool:

@@ -19,7 +19,7 @@ from semiseg_cli.core.inference import boundary
 from semiseg_cli.core.inference.metrics import METRICS, Asked, Metric
 from semiseg_cli.core.ops import metrics
 
-QUANTA = 2**32  # of a score of 1: integers add up to the same in any order; 2**31 images fit
+QUANTA = 2**43  # of a score of 1: integers add up to the same in any order; a million images fit
 
 
 class Counts(NamedTuple):
