@@ -32,7 +32,8 @@ def device_option(panel: str) -> Any:
 
 
 def gpus_option(panel: str) -> Any:
-    return typer.Option("--gpus", min=1, metavar="N", help="GPUs of this machine that share the work", rich_help_panel=panel)
+    said = "GPUs of this machine that share the work"
+    return typer.Option("--gpus", min=1, metavar="N", help=said, rich_help_panel=panel)
 
 
 Where = Literal["auto", "cpu", "cuda"]
