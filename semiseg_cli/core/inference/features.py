@@ -6,7 +6,6 @@ SIDE pixels, which their place among others does not need more of.
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import time
