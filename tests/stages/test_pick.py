@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from semiseg_cli.stages.pair import pair
 from semiseg_cli.stages.pick import pick
 from semiseg_cli.stages.prepare import prepare_folder
 from semiseg_cli.stages.probe import probe, settings_of
+from semiseg_cli.stages.update import update_folder
 
 
 @pytest.fixture
@@ -210,3 +212,36 @@ def test_the_users_own_files_are_what_is_picked(photos: Path, root: Path, tmp_pa
     said = list[str]()
     assert all("data/mine" in each["image"] for each in run("mine", 2, root, note=said.append)["picked"])
     assert any("may be smaller" in line for line in said)
+
+
+def test_features_are_anew_where_a_photo_is_another_under_its_name(photos: Path, root: Path, tmp_path: Path) -> None:
+    """In a dataset that was updated, and in a bare folder: as many as there are, and none of before."""
+    (tmp_path / "masks").mkdir()
+    for number in (4, 5):
+        mask = np.zeros((40, 60), np.uint8)
+        mask[:, 30:] = 1
+        Image.fromarray(mask).save(tmp_path / "masks" / f"{number}.png")
+    Path("classes.txt").write_text("a\nb\n")
+    prepare_folder(
+        root, name="mine", labeled=photos / "far", masks=tmp_path / "masks", unlabeled=photos / "near",
+        classes=Path("classes.txt"),
+    )  # fmt: skip
+    sources, rows = ("mine", "photos"), {}
+    for source in sources:
+        assert run(source, 2, root)["features"]["computed"] > 0
+        assert run(source, 2, root)["features"]["computed"] == 0
+    file = photos / "near" / "0.png"
+    before = file.stat()
+    Image.open(photos / "near" / "1.png").save(file)  # of the other kind
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    update_folder(root, name="mine")
+    for source, count in zip(sources, (7, 8), strict=True):
+        found = run(source, 2, root)
+        assert found["features"]["computed"] == count
+        file = Path(found["features"]["file"])
+        rows[source] = np.fromfile(file, np.float16).reshape(count, -1)
+        file.unlink()
+        file = Path(run(source, 2, root)["features"]["file"])
+        assert np.array_equal(np.fromfile(file, np.float16).reshape(count, -1), rows[source])
+    near0, near1 = rows["photos"][4:6]  # far/4 to far/7 come first
+    assert np.array_equal(near0, near1)
