@@ -70,6 +70,7 @@ OF_SIZES = [
     rows("unimatch 32+32", {"method.name": "unimatch", "train.batch": 32}),
     rows("unimatch mobilenet_v2 161", {"method.name": "unimatch", "model.backbone": "mobilenet_v2", "train.crop": 161}),
     rows("unimatchv2 dinov2_s 518", {"method.name": "unimatchv2", "model.backbone": "dinov2_s", "train.crop": 518}),
+    rows("unimatchv2 dinov2_b 518", {"method.name": "unimatchv2", "model.backbone": "dinov2_b", "train.crop": 518}),
 ]
 LEAD: tuple[Row, ...] = OF_METHODS[0][:2]
 # What compiles takes minutes and comes last; before that graphs, the same without one, and with images on the device.
@@ -93,7 +94,19 @@ COMPARED: tuple[Row | Published, ...] = (
     Row("unimatch, the same, TF32", SAME | {"train.amp": "off"}),
 )
 
-TRAININGS = tuple(
-    Training(f"train {name}", {"method.name": name, "train.steps": 400, "train.epochs": 0, "train.eval_every": 0})
-    for name in ("supervised", "unimatch")
+LENGTH: dict[str, Any] = {"train.epochs": 0, "train.eval_every": 0}
+DINO = {"model.backbone": "dinov2_s", "train.crop": 364, "train.steps": 2000, **LENGTH}
+SHORT = {"train.steps": 400, **LENGTH}
+TRAININGS = (
+    *(Training(f"train {name}", SHORT | {"method.name": name}) for name in ("supervised", "unimatch")),
+    *(  # with DINOv2's own weights: --only dinov2 --weights FILE
+        Training(
+            f"train {name} dinov2_s{', frozen' * frozen}, seed {seed}",
+            DINO | {"method.name": name, "model.freeze_encoder": frozen, "train.seed": seed},
+            seconds=300,
+        )
+        for seed in (0, 1)
+        for frozen in (True, False)
+        for name in ("supervised", "unimatch", "unimatchv2")
+    ),
 )
