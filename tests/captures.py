@@ -99,10 +99,12 @@ class Photos:
         self.images, self.masks = (
             [x.numpy() for host in hosts for x in host.get(f"{name}_{kind}", ())] for kind in ("image", "mask")
         )
-        self.shapes = [image.shape[:2] for image in self.images]
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def shape(self, index: int) -> tuple[int, int]:
+        return self.images[index].shape[:2]
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         return self.images[index], self.masks[index] if self.masks else None

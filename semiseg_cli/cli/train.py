@@ -96,8 +96,9 @@ def train(
 
     With no options: the only prepared dataset, and all its labels.
 
-    Interrupt it at any time: it saves, and `semiseg train --resume` goes on. A finished run goes on for longer with
-    --resume RUN --steps N: its learning rate is from there on that of a run of N steps.
+    Interrupt it at any time: it saves, and `semiseg train --resume` goes on.
+
+    A finished run goes on to N steps by --resume RUN --steps N, from there on with the learning rate of such a run.
     """
     console.state.quiet = quiet
     named = {

@@ -111,7 +111,7 @@ def entry(dtype: Any = "F32", shape: Any = (4,), offsets: Any = (0, 16)) -> dict
         (file_of({"x": entry(shape=[-4])}), "x is F32"), (file_of({"x": entry(shape=[4.0])}), "whole number"),
         (file_of({"x": entry(shape=[10**12])}), "x lies at 0 to 16"),
         (file_of({"x": entry(offsets=(0, 12))}), "x lies"),
-        (file_of({"x": entry(offsets=(0, 2**70))}), "x lies"), (file_of({"x": entry(offsets=[0])}), "2 values"),
+        (file_of({"x": entry(offsets=(0, 2**70))}), "whole number"), (file_of({"x": entry(offsets=[0])}), "2 values"),
         (file_of({"x": entry(), "y": entry()}), "lies at 0 to 16"),
         (file_of({"x": entry()}, bytes(20)), "bytes of numbers"),
         (file_of({"x": entry()}, bytes(12)), "bytes of numbers"),

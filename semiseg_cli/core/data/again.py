@@ -8,13 +8,15 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from semiseg_cli.core.commands import command
 from semiseg_cli.core.data.kinds import KINDS, Kind, benchmarks
-from semiseg_cli.core.data.spec import Dataset
 from semiseg_cli.core.errors import BadFile, DataError
 from semiseg_cli.core.reading import SMALL, parse_toml, read_bytes
+
+if TYPE_CHECKING:  # whoever lists runs needs no numpy
+    from semiseg_cli.core.data.spec import Dataset
 
 
 class Source(TypedDict, total=False):
