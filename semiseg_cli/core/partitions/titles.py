@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from semiseg_cli.core.commands import command
 from semiseg_cli.core.data.again import completing
-from semiseg_cli.core.data.spec import Dataset
 from semiseg_cli.core.partitions.protocols import Protocol, Published, Recipe, protocols, recognise, repositories
+
+if TYPE_CHECKING:
+    from semiseg_cli.core.data.spec import Dataset
 
 
 def title(name: str, known: Published | None, short: str) -> str:
