@@ -30,7 +30,7 @@ from semiseg_cli.stages.evaluate import same_classes
 from semiseg_cli.stages.pick_pool import Pool, of_dataset, of_folder
 from semiseg_cli.stages.picked_files import IMAGES, LIST, claim, write_photos, write_sheet
 from semiseg_cli.stages.pooled import Pooling
-from semiseg_cli.stages.predict import predict_in
+from semiseg_cli.stages.predict import predict_images
 from semiseg_cli.stages.progress import Progress, silent
 
 ENCODER = "efficientnet_lite0"
@@ -99,8 +99,9 @@ def pick(
     sheet = write_sheet(out, pool, rows, x_ND, picks, rule) if picks.places else {"sheets": [], "page": None}
     written: dict[str, Any] = {"labels": None, "annotations": None}
     if prelabel and network and picks.places:
-        how: dict[str, Any] = {"format": format, "progress": progress, "note": note}
-        found = predict_in(World(device=world.device), network, [out / IMAGES], out=out, **how)  # a few: by this one
+        alone = World(device=world.device)  # they are a few
+        how: dict[str, Any] = {"format": format, "world": alone, "progress": progress, "note": note}
+        found = predict_images(network, [out / IMAGES], out=out, **how)
         written = {name: found[name] for name in written}
     return {
         "data": pool.name, "kind": pool.dataset.kind if pool.dataset else None, "masks": pool.masks or None,

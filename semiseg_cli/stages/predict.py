@@ -12,7 +12,7 @@ import os
 from collections import ChainMap, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from itertools import chain, groupby, islice
 from pathlib import Path
@@ -72,6 +72,7 @@ def predict_images(
     tolerance: float = 1.0,
     long_side: int | None = None,
     device: str = "auto",
+    world: World | None = None,
     progress: Progress = silent,
     note: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
@@ -81,83 +82,60 @@ def predict_images(
     confidence, probabilities: what is written beside the labels. format, tolerance: the labels as annotations, see
     `annotating`; "": none.
     long_side: the network sees larger images reduced to it, 0: as they are, None: as its training images were.
-    note: is told in a line what is worth knowing. Raises DataError where there is nothing to predict, where two images
-    would be written to one file, and where `out` cannot be written. An unreadable image is listed in `failed`.
+    world: one that is there, instead of one on `device`; its processes share the images, and each returns what all have
+    done. note: is told in a line what is worth knowing. Raises DataError where there is nothing to predict, where two
+    images would be written to one file, and where `out` cannot be written. An unreadable image is listed in `failed`.
     """
-    with sharing(device) as world:
-        return predict_in(
-            world, checkpoint, images, how, out=out, overlay=overlay, confidence=confidence,
-            probabilities=probabilities, format=format, tolerance=tolerance, long_side=long_side, progress=progress,
-            note=note,
-        )  # fmt: skip
-
-
-def predict_in(
-    world: World,
-    checkpoint: Path,
-    images: Sequence[Path],
-    how: Inference = AS_TRAINED,
-    *,
-    out: Path,
-    overlay: bool = True,
-    confidence: bool = False,
-    probabilities: bool = False,
-    format: str = "",
-    tolerance: float = 1.0,
-    long_side: int | None = None,
-    progress: Progress = silent,
-    note: Callable[[str], None] = lambda line: None,
-) -> dict[str, Any]:
-    """The same in a world that is there: its processes share the images, and each returns what all have done."""
-    files = alike("list of images", lambda: find_images(images, out, note), _named, world)
-    checkpoint = same_file(network_of(checkpoint), world)
-    net, meta = load_network(checkpoint, world.device)
-    take_threads(meta["config"].get("train.threads", 0), net, CPU_PIXELS, world.device)
-    data = meta["data"]
-    predictor = Predictor.of(net, meta, world.device, how)
-    if long_side is not None:
-        predictor = replace(predictor, long_side=long_side)
-    output = Output(out, full_palette(data, note), overlay, confidence, probabilities)
-    if world.main:
-        output.begin(data)
-    one_folder(out, world)
-    failed, black = dict[str, str](), list[str]()
-    said = {
-        "network": digest(checkpoint), "how": how, "long_side": predictor.long_side, "palette": output.palette,
-        "written": (overlay, confidence, probabilities),
-    }  # fmt: skip
-    with ExitStack() as stack:
-        annotate = None
-        if format and world.main:
-            there = annotating(out / format, format, data["classes"], output.palette, tolerance)
-            annotate = stack.enter_context(there)
-        stack.enter_context(interruptible("predicting"))
-        before = stack.enter_context(going_on(out, said))
-        done = sum(told(_predict(files, predictor, data, output, before, failed, black, progress)))
-        failed, black = dict(ChainMap(*told(failed))), list(chain(*told(black)))
-        output.placed = sum(told(output.placed))
-        if annotate:
-            for id, path in files.items():
-                if id not in failed:
-                    annotate(f"{id}{path.suffix}", path, read_index(out / LABELS / f"{id}.png"))
-    if done:
-        note(f"{done:,} of {len(files):,} images were done before")
-    if black:
-        low, high = levels_of(data)
-        note(
-            f"{len(black)} photos of 16 bits are seen nearly black, the first is {black[0]}: as in training, their "
-            f"values {low} to {high} become 0 to 255"
-        )
-    return {
-        "images": len(files) - len(failed),
-        "failed": [failed[id] for id in files if id in failed],
-        **output.places(),
-        "annotations": str(out / format) if format else None,
-        "classes": data["classes"],
-        "checkpoint": str(checkpoint),
-        "window": predictor.window,
-        "long_side": predictor.long_side,
-    }
+    with nullcontext(world) if world else sharing(device) as world:
+        files = alike("list of images", lambda: find_images(images, out, note), _named, world)
+        checkpoint = same_file(network_of(checkpoint), world)
+        net, meta = load_network(checkpoint, world.device)
+        take_threads(meta["config"].get("train.threads", 0), net, CPU_PIXELS, world.device)
+        data = meta["data"]
+        predictor = Predictor.of(net, meta, world.device, how)
+        if long_side is not None:
+            predictor = replace(predictor, long_side=long_side)
+        output = Output(out, full_palette(data, note), overlay, confidence, probabilities)
+        if world.main:
+            output.begin(data)
+        one_folder(out, world)
+        failed, black = dict[str, str](), list[str]()
+        said = {
+            "network": digest(checkpoint), "how": how, "long_side": predictor.long_side, "palette": output.palette,
+            "written": (overlay, confidence, probabilities),
+        }  # fmt: skip
+        with ExitStack() as stack:
+            annotate = None
+            if format and world.main:
+                there = annotating(out / format, format, data["classes"], output.palette, tolerance)
+                annotate = stack.enter_context(there)
+            stack.enter_context(interruptible("predicting"))
+            before = stack.enter_context(going_on(out, said))
+            done = sum(told(_predict(files, predictor, data, output, before, failed, black, progress)))
+            failed, black = dict(ChainMap(*told(failed))), list(chain(*told(black)))
+            output.placed = sum(told(output.placed))
+            if annotate:
+                for id, path in files.items():
+                    if id not in failed:
+                        annotate(f"{id}{path.suffix}", path, read_index(out / LABELS / f"{id}.png"))
+        if done:
+            note(f"{done:,} of {len(files):,} images were done before")
+        if black:
+            low, high = levels_of(data)
+            note(
+                f"{len(black)} photos of 16 bits are seen nearly black, the first is {black[0]}: as in training, their "
+                f"values {low} to {high} become 0 to 255"
+            )
+        return {
+            "images": len(files) - len(failed),
+            "failed": [failed[id] for id in files if id in failed],
+            **output.places(),
+            "annotations": str(out / format) if format else None,
+            "classes": data["classes"],
+            "checkpoint": str(checkpoint),
+            "window": predictor.window,
+            "long_side": predictor.long_side,
+        }
 
 
 def _predict(
