@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from safetensors.torch import load_file
+from same import same_tensors, timeless
 
 from semiseg_cli.core import runs
 from semiseg_cli.core.config.layers import Resolved
@@ -54,15 +53,6 @@ def start(configured: Callable[..., Resolved], shapes_root: Path, tmp_path: Path
         return tmp_path / name
 
     return make
-
-
-def timeless(run: Path) -> list[dict[str, Any]]:
-    return [{k: v for k, v in row.items() if k != "images_per_second"} for row in runs.read_metrics(run)]
-
-
-def same_tensors(one: Path, two: Path) -> bool:
-    a, b = load_file(one), load_file(two)
-    return a.keys() == b.keys() and all(torch.equal(value, b[key]) for key, value in a.items())
 
 
 def go_on(run: Path, steps: object, root: Path, screen: Silent | None = None) -> dict[str, Any]:

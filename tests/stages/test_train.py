@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from same import same_tensors, timeless
 from torch import nn
 
 from semiseg_cli.core import runs
@@ -82,16 +83,6 @@ def start(configured: Configured, shapes_root: Path, tmp_path: Path) -> Callable
         return tmp_path / name
 
     return make
-
-
-def timeless(run: Path) -> list[dict[str, Any]]:
-    """The metrics without what depends on the clock."""
-    return [{k: v for k, v in row.items() if k != "images_per_second"} for row in runs.read_metrics(run)]
-
-
-def same_tensors(one: Path, two: Path) -> bool:
-    a, b = load_file(one), load_file(two)
-    return a.keys() == b.keys() and all(torch.equal(value, b[key]) for key, value in a.items())
 
 
 def test_what_a_run_leaves_behind(start: Callable[..., Path], shapes_root: Path) -> None:
