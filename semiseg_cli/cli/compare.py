@@ -10,6 +10,7 @@ import typer
 from semiseg_cli.cli import console, options
 from semiseg_cli.cli.complete import complete_methods
 from semiseg_cli.cli.options import DATA, OUTPUT, TRAIN
+from semiseg_cli.core import escape
 from semiseg_cli.core.config.tables import table_rows
 from semiseg_cli.core.errors import UsageError, did_you_mean
 from semiseg_cli.core.files import write_text
@@ -84,6 +85,8 @@ def compare(
     typed = tuple((name, str(value)) for name, value in flags.items() if value is not None)
     asked = Asked(root, out, device, typed, tuple(set_ or ()), config, preset)
     numbers = [_number(word) for word in _words(seeds)]
+    if not numbers:
+        raise UsageError("--seeds names no seed", fix="--seeds 0,1,2")
     if rows:
         if probe or backbones:
             raise UsageError("--rows says what is trained, so it takes neither --backbone nor --probe")
@@ -97,13 +100,14 @@ def compare(
         for name in names:
             if name not in METHODS and name != PROBE:
                 raise UsageError(f"there is no method '{name}'", fix=did_you_mean(name, (*METHODS, PROBE)))
-        names = list(dict.fromkeys(names))
+        if not names:
+            raise UsageError("--method names no method", fix="-m supervised,unimatch")
         datasets = _words(data) or [default_name(root)]
         cells = study(asked, datasets, _words(labeled) or [""], names, _words(backbones) or [""], numbers)
     found = start(cells, out, at_once=jobs, device=device, progress=console.progress, note=console.note)
     page = out / PAGE
     write_text(page, f"{markdown(found['rows'])}\n")
-    console.result("compare", found | {"page": str(page)}, [_table(found["rows"]), _end(found, page)], json)
+    console.result("compare", found | {"page": str(page)}, [_table(found["rows"]), *_end(found, page)], json)
     if found["failed"]:
         raise typer.Exit(1)
 
@@ -124,12 +128,13 @@ def _wanted(value: str, asked: str) -> bool:
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
-    """The result as a table in Markdown."""
-    from semiseg_cli.stages.compared import cells_of
+    """The result as a table in Markdown, and what it shows."""
+    from semiseg_cli.stages.compared import cells_of, explained
 
     titles, lines = cells_of(rows)
-    every = [titles, ["---"] * len(titles), *lines]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in every)
+    every = [titles, ["---"] * len(titles), *([escape.markdown(cell) for cell in line] for line in lines)]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in every)
+    return "\n\n".join([table, *map(escape.markdown, explained(rows))])
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:

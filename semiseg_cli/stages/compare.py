@@ -22,7 +22,7 @@ from semiseg_cli.core.owner import NAME as OWNER
 from semiseg_cli.core.owner import holder, owned
 from semiseg_cli.core.stopping import asking
 from semiseg_cli.core.training.distributed import join
-from semiseg_cli.stages.compared import grouped
+from semiseg_cli.stages.compared import grouped, overall
 from semiseg_cli.stages.jobs import Job, run_jobs
 from semiseg_cli.stages.progress import Progress, silent
 from semiseg_cli.stages.published_rows import published
@@ -46,7 +46,7 @@ def compare(
     progress: Progress = silent,
     note: Note = lambda line: None,
 ) -> dict[str, Any]:
-    """Run what is not done of these cells, and put all together: a row per method, encoder and number of labels.
+    """Run what is not done of these cells, and put all together: a row per dataset, number of labels, method, encoder.
 
     at_once: runs at a time; 0: as many as the machine carries.
     A run that fails is told, stops no other, and has no part in its row. Raises DataError where none can be begun,
@@ -68,7 +68,7 @@ def compare(
             _foretell(open_cells, costs, together, note)
             failed = _run(open_cells, folder, together, cuda, progress, note)
         rows = published(cells, _answer) if cells[0].row else grouped(cells)
-    found = {"folder": str(folder), "runs": len(every), "failed": failed, "rows": rows}
+    found = {"folder": str(folder), "runs": len(every), "failed": failed, "rows": rows, "overall": overall(rows)}
     kept = {"rows": rows, "failed": failed, "runs": [cell.run.name for cell in every]}
     write_text(folder / COMPARISON, json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
     return found | {"report": report_or_note([folder], note)}
@@ -101,18 +101,16 @@ def _await(cells: Sequence[Cell], note: Note) -> None:
 
 
 def _costs(cells: Sequence[Cell], progress: Progress) -> dict[str, Any]:
-    """What a run costs, by a dry run of each way to train on each encoder; of a probe it is not known."""
-    first = {_kind(cell): cell for cell in reversed(cells) if cell.words[0] == "train"}
-    costs: dict[str, Any] = {}
+    """What a step costs, by the pace of runs: a dry run of each. Of a probe it is not known."""
+    costs, first = dict[str, Any](), dict[str, Cell]()
+    for cell in cells:
+        if cell.words[0] == "train":
+            first.setdefault(cell.pace, cell)
     with progress("measuring what a run costs", len(first)) as advance:
-        for kind in dict.fromkeys(_kind(cell) for cell in cells if _kind(cell) in first):
-            costs[kind] = _answer([*first[kind].words, *first[kind].place, "--dry-run", "--quiet"])["cost"]
+        for pace, cell in first.items():
+            costs[pace] = _answer([*cell.words, *cell.place, "--dry-run", "--quiet"])["cost"]
             advance()
     return costs
-
-
-def _kind(cell: Cell) -> str:
-    return f"{cell.title} on {cell.backbone}, {cell.steps} steps"
 
 
 def _answer(words: Sequence[str]) -> Any:
@@ -139,15 +137,20 @@ def carried(memory: int, cuda: bool) -> int:
 
 
 def _foretell(cells: Sequence[Cell], costs: dict[str, Any], together: int, note: Note) -> None:
-    hours = 0.0
-    for kind in dict.fromkeys(map(_kind, cells)):
-        count = sum(_kind(cell) == kind for cell in cells)
-        if kind not in costs:
-            note(f"{kind}: {counted(count, 'run')} of minutes")
+    hours, kinds = 0.0, dict[tuple[str, str], list[Cell]]()
+    several = len({cell.data for cell in cells}) > 1
+    for cell in cells:
+        data = f", {cell.data}" if several and not cell.row else ""
+        kind = f"{cell.title} on {cell.backbone}{data}, {cell.steps} steps"
+        kinds.setdefault((kind, cell.pace), []).append(cell)
+    for (kind, pace), members in kinds.items():
+        count, cost = counted(len(members), "run"), costs.get(pace)
+        if cost is None:
+            note(f"{kind}: {count} of minutes")
             continue
-        each, memory = costs[kind]["estimated_hours"], costs[kind]["peak_memory_bytes"]
-        hours += count * each
-        note(f"{kind}: {counted(count, 'run')} of {60 * each:.1f} minutes and {memory / 2**30:.1f} GiB")
+        each = cost["step_ms"] * members[0].steps / 3.6e6
+        hours += len(members) * each
+        note(f"{kind}: {count} of {60 * each:.1f} minutes and {cost['peak_memory_bytes'] / 2**30:.1f} GiB")
     time = f"{60 * hours / together:.0f} minutes" if hours / together < 2 else f"{hours / together:.1f} hours"
     many = f"{counted(len(cells), 'run')}, {together} at a time"
     note(f"{many}: about {time} if they do not slow each other, without evaluations")

@@ -10,13 +10,16 @@ from semiseg_cli.core.spread import spread
 from semiseg_cli.stages.study import Cell, result_of
 
 BASELINE = "supervised"
+WHAT = {"data": "dataset", "labeled": "labels", "backbone": "encoder"}  # keys of a row, beside its method
+Row = dict[str, Any]
 
 
-def grouped(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+def grouped(cells: Sequence[Cell]) -> list[Row]:
     """A row per group of cells: mean and deviation over its finished runs, and what it gains on the baseline.
 
     The baseline is supervised training where it is among them, else the first method; the same encoder's where it has
-    one. A gain is of pairs: runs on the same labels of the same dataset.
+    one. A gain is of pairs: runs on the same labels of the same dataset. Datasets have rows of their own: the mIoU of
+    one says nothing beside that of another.
     """
     done = {cell: found for cell in cells if (found := result_of(cell.run)) and found.get("last")}
     titles = [cell.title for cell in cells]
@@ -25,9 +28,9 @@ def grouped(cells: Sequence[Cell]) -> list[dict[str, Any]]:
     return [_row(members, done, first) for members in groups.values()]
 
 
-def _row(group: Sequence[Cell], done: dict[Cell, Any], first: str) -> dict[str, Any]:
-    cells, (labeled, title, backbone) = [cell for cell in group if cell in done], group[0].group
-    row: dict[str, Any] = {"labeled": labeled, "method": title, "backbone": backbone}
+def _row(group: Sequence[Cell], done: dict[Cell, Any], first: str) -> Row:
+    cells, (data, labeled, title, backbone) = [cell for cell in group if cell in done], group[0].group
+    row: Row = {"data": data, "labeled": labeled, "method": title, "backbone": backbone}
     row |= {"runs": len(cells), "asked": len(group)}
     if not cells:
         return row
@@ -44,7 +47,7 @@ def _row(group: Sequence[Cell], done: dict[Cell, Any], first: str) -> dict[str, 
     pairs = [(cell, rival) for cell in cells if (rival := _rival(cell, done, first))]
     if title != first and pairs:
         gains = [done[cell]["last"]["miou"] - done[rival]["last"]["miou"] for cell, rival in pairs]
-        row["gain"] = asdict(spread(gains)) | {"over": first, "each": gains}
+        row["gain"] = _gained(gains, first)
     return row
 
 
@@ -54,41 +57,67 @@ def _rival(cell: Cell, done: dict[Cell, Any], first: str) -> Cell | None:
     return min(found, key=lambda other: other.backbone != cell.backbone, default=None)
 
 
-def cells_of(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+def _gained(each: Sequence[float], over: str) -> Row:
+    return asdict(spread(each)) | {"over": over, "each": list(each)}
+
+
+def overall(rows: Sequence[Row]) -> list[Row]:
+    """What a method gains over all datasets where it has pairs in several: of all of these pairs, with equal weight."""
+    found: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        if row.get("gain", {}).get("each"):
+            found.setdefault((row["labeled"], row["method"], row["backbone"]), []).append(row)
+    return [
+        {"datasets": len(members), "labeled": labeled, "method": method, "backbone": backbone}
+        | {"gain": _gained([each for row in members for each in row["gain"]["each"]], members[0]["gain"]["over"])}
+        for (labeled, method, backbone), members in found.items()
+        if len(members) > 1
+    ]
+
+
+def cells_of(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """Titles and lines of the result: of a comparison, or of a paper's rows. What all lines share is left out."""
     if "published" in rows[0]:
         return _published(rows)
+    every = [*rows, *overall(rows)]
     columns = {
-        "labels": [row["labeled"] for row in rows],
-        "method": [row["method"] for row in rows],
-        "encoder": [row["backbone"] for row in rows],
-        "last": [_spread(row.get("last")) for row in rows],
-        "best": [_spread(row.get("best")) for row in rows],
-        "gain (95 %)": [_gain(row) for row in rows],
-        "runs": [str(row["runs"]) if row["runs"] == row["asked"] else f"{row['runs']}/{row['asked']}" for row in rows],
-        "min": [f"{row['seconds'] / 60:.1f}" if "seconds" in row else "" for row in rows],
-        "GiB": [f"{(row.get('peak_memory_bytes') or 0) / 2**30:.1f}".replace("0.0", "") for row in rows],
+        "dataset": [f"{row['datasets']} datasets" if "datasets" in row else row.get("data", "") for row in every],
+        "labels": [row["labeled"] for row in every],
+        "method": [row["method"] for row in every],
+        "encoder": [row["backbone"] for row in every],
+        "last": [_spread(row.get("last")) for row in every],
+        "best": [_spread(row.get("best")) for row in every],
+        "gain (95 %)": [_gain(row) for row in every],
+        "runs": [_count(row) for row in every],
+        "min": [f"{row['seconds'] / 60:.1f}" if "seconds" in row else "" for row in every],
+        "GiB": [f"{memory / 2**30:.1f}" if (memory := row.get("peak_memory_bytes")) else "" for row in every],
     }
-    shown = [title for title, column in columns.items() if title not in ("labels", "encoder") or len({*column}) > 1]
+    shown = [title for title, column in columns.items() if title not in WHAT.values() or len({*column}) > 1]
     return shown, [list(line) for line in zip(*(columns[title] for title in shown), strict=True)]
 
 
-def _published(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+def _published(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     lines = [
-        [row["row"], row["labeled"], f"{row['published'] or '':}", _spread(row.get("last")), "; ".join(row["differs"])]
-        for row in rows
+        [row["row"], row["labeled"], _printed(row), _spread(row.get("last")), "; ".join(row["differs"])] for row in rows
     ]
     return ["row", "labels", "published", "here", "what differs"], lines
 
 
-def _spread(found: dict[str, Any] | None) -> str:
+def _printed(row: Row) -> str:
+    if row["published"] is None:
+        return ""
+    metric = str(row.get("metric", "mIoU"))
+    return f"{row['published']:g}" + f" ({metric})" * (metric != "mIoU")
+
+
+def _spread(found: Row | None) -> str:
     if found is None:
         return ""
     deviation = "" if found["deviation"] is None else f" ± {found['deviation']:.1f}"
     return f"{found['mean']:.1f}{deviation}"
 
 
-def _gain(row: dict[str, Any]) -> str:
+def _gain(row: Row) -> str:
     gain = row.get("gain")
     if gain is None:
         return ""
@@ -96,16 +125,26 @@ def _gain(row: dict[str, Any]) -> str:
     return f"{mean:+.1f}" + ("" if half is None else f" ({mean - half:+.1f} to {mean + half:+.1f})")
 
 
-def explained(rows: list[dict[str, Any]]) -> list[str]:
+def _count(row: Row) -> str:
+    if "datasets" in row:
+        return f"{row['gain']['count']} pairs"
+    return str(row["runs"]) if row["runs"] == row["asked"] else f"{row['runs']}/{row['asked']}"
+
+
+def explained(rows: Sequence[Row]) -> list[str]:
     """What the table's columns are, and what all of its lines share."""
+    if "published" in rows[0]:
+        return ["mIoU in percent, or what stands beside it; here: of the last step, ± is the deviation over runs."]
     lines = ["mIoU in percent of the last step and of the best one; ± is the deviation over runs."]
     if by := {row["best_by"] for row in rows if "best_by" in row}:
         lines.append(f"The best step is chosen by {', '.join(sorted(by))}.")
     over = {row["gain"]["over"] for row in rows if "gain" in row}
     if over:
         lines.append(f"gain: over {over.pop()} on the same labels, with the 95 % interval of the mean.")
-    shared = {key: {row.get(key) for row in rows} for key in ("labeled", "backbone")}
-    for key, word in (("labeled", "labels"), ("backbone", "encoder")):
-        if len(shared[key]) == 1 and (value := shared[key].pop()):
+    if overall(rows):
+        lines.append("Of several datasets: the mean gain of all their pairs of runs; their mIoU has no common mean.")
+    for key, word in WHAT.items():
+        shared = {row.get(key) for row in rows}
+        if len(shared) == 1 and (value := shared.pop()):
             lines.append(f"{word}: {value}")
     return lines

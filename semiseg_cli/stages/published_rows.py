@@ -30,7 +30,7 @@ def published(cells: Sequence[Cell], ask: Ask) -> list[dict[str, Any]]:
         table = members[0].row
         assert table is not None
         row: dict[str, Any] = {
-            "row": table.title, "labeled": table.labeled, "metric": table.metric, "published": table.published,
+            "row": members[0].title, "labeled": table.labeled, "metric": table.metric, "published": table.published,
             "command": table.command, "evaluation": table.evaluation, "runs": len(done), "asked": len(members),
             "differs": differs,
         }  # fmt: skip

@@ -89,11 +89,13 @@ class Spread(TypedDict):
 class Gain(Spread):
     half: float | None
     over: str
+    each: NotRequired[list[float]]
 
 
 class Group(TypedDict):
     """A row of `compared.grouped`."""
 
+    data: NotRequired[str]
     labeled: str
     method: str
     backbone: str
@@ -113,6 +115,7 @@ class Printed(TypedDict):
     labeled: str
     published: float | None
     differs: list[str]
+    metric: NotRequired[str]
     last: NotRequired[Spread]
 
 

@@ -24,6 +24,8 @@ NO_MATTER = (
     "train.workers", "train.threads", "train.cache_mb", "train.graph", "train.compile", "train.save_every",
     "train.log_every", "eval.batch", "data.pairs",
 )  # fmt: skip
+CLASSES = "IoU in percent at the last step, mean over runs; the most frequent class first"
+Groups = dict[str, list[Recorded]]  # runs by what tells them from others
 SHORT = 2  # settings in the name of a group
 GROUPS = 8  # that have a column of their own in the tables of classes and settings
 
@@ -32,15 +34,18 @@ def told(
     found: Sequence[Recorded], table: dict[str, Any] | None, failed: Mapping[str, str], page: Path
 ) -> dict[str, Any]:
     """What `comparison.html` is filled with. table: titles and lines of the runs' groups. page: where it is written."""
-    groups = grouped(found)
-    curves, classes = _curves(groups), _classes(groups)
+    datasets = list(dict.fromkeys(map(data_of, found)))
+    parts = {name: grouped([run for run in found if data_of(run) == name]) for name in datasets}
+    curves = _curves(parts)
+    groups = {_of(parts, name, data): runs for data, part in parts.items() for name, runs in part.items()}
+    tables = {data: rows for data, part in parts.items() if (rows := _classes(part))}
+    classes = [(_of(parts, CLASSES, data), list(parts[data]), rows) for data, rows in tables.items()]
     differences = _differences(groups)
     shown = {"table": bool(table), "curves": bool(curves), "classes": bool(classes), "settings": bool(differences)}
-    data = list(dict.fromkeys(str(each.config["data.name"]) for each in found))
     methods = list(dict.fromkeys(each.title for each in found))
     return {
         "kicker": f"semiseg, {len(found)} runs",
-        "title": f"{_few(methods)} on {_few(data)}",
+        "title": f"{_few(methods)} on {_few(datasets)}",
         "subtitle": "",
         "sections": {name: heading for name, heading in HEADINGS.items() if shown.get(name, True)},
         "table": table,
@@ -48,17 +53,17 @@ def told(
         "names": list(groups),
         "classes": classes,
         "differences": differences,
-        "columns": ["run", "method", "encoder", "labels", "seed", "last", "best", "time", "memory"],
+        "columns": ["run", "dataset", "method", "encoder", "labels", "seed", "last", "best", "time", "memory"],
         "runs": [{"name": each.run.name, "link": _link(each.run, page), "cells": _cells(each)} for each in found],
         "failed": list(failed.items()),
     }
 
 
 def titles(found: Sequence[Recorded]) -> list[str]:
-    """What trained each run; settings, or a number, tell it from others of its method, encoder and labels."""
+    """What trained each run; settings, or a number, tell it from others of its data, method, encoder and labels."""
     alike: dict[tuple[str, ...], list[Recorded]] = {}
     for run in found:
-        alike.setdefault((run.title, encoder_of(run), labels_of(run)), []).append(run)
+        alike.setdefault((run.title, data_of(run), encoder_of(run), labels_of(run)), []).append(run)
     named: dict[Path, str] = {}
     for (method, *_), members in alike.items():
         varied, seen = _varied(members), dict[tuple[str, ...], str]()
@@ -71,13 +76,22 @@ def titles(found: Sequence[Recorded]) -> list[str]:
     return [named[run.run] for run in found]
 
 
-def grouped(found: Sequence[Recorded]) -> dict[str, list[Recorded]]:
-    """Runs that differ in their seed and data only, by what tells the groups apart."""
+def grouped(found: Sequence[Recorded]) -> Groups:
+    """Runs of a dataset that differ in their seed only, by what tells the groups apart."""
     parts = [part for part in (encoder_of, labels_of) if len({part(run) for run in found}) > 1]
-    groups: dict[str, list[Recorded]] = {}
+    groups: Groups = {}
     for title, run in zip(titles(found), found, strict=True):
         groups.setdefault(", ".join([title, *(part(run) for part in parts)]), []).append(run)
     return groups
+
+
+def _of(parts: Mapping[str, object], what: str, data: str) -> str:
+    """What is shown of one of several datasets."""
+    return f"{what}, {data}" if len(parts) > 1 else what
+
+
+def data_of(run: Recorded) -> str:
+    return str(run.config["data.name"])
 
 
 def encoder_of(run: Recorded) -> str:
@@ -99,24 +113,34 @@ def _varied(found: Sequence[Recorded]) -> list[str]:
     ]
 
 
-def _curves(groups: Mapping[str, list[Recorded]]) -> list[Chart]:
-    def series(name: str, factor: float = 1.0) -> list[Series]:
-        return [
-            Series(group, points, style % STYLES)
-            for style, (group, members) in enumerate(groups.items())
-            for run in members
-            if (points := run.curve(name, factor))
+def _curves(parts: Mapping[str, Groups]) -> list[Chart]:
+    """Charts of each dataset, in all of which a group has the same line."""
+    every = dict.fromkeys(group for groups in parts.values() for group in groups)
+    styles = {group: k % STYLES for k, group in enumerate(every)}
+    charts: list[Chart | None] = []
+    for number, (data, groups) in enumerate(parts.items()):
+
+        def series(name: str, factor: float = 1.0, groups: Groups = groups) -> list[Series]:
+            return [
+                Series(group, points, styles[group])
+                for group, members in groups.items()
+                for run in members
+                if (points := run.curve(name, factor))
+            ]
+
+        miou, loss, kept = (
+            _of(parts, what, data)
+            for what in ("mIoU on the validation images", "Loss, of each method its own", "Pseudo-labels that are kept")
+        )
+        charts += [
+            lines(f"miou-{number}", miou, series("miou"), unit=" %"),
+            lines(f"loss-{number}", loss, series("loss")),
+            lines(f"kept-{number}", kept, series("kept", 100), unit=" %", zero=True),
         ]
-
-    made = (
-        lines("miou", "mIoU on the validation images", series("miou"), unit=" %"),
-        lines("loss", "Loss, of each method its own", series("loss")),
-        lines("kept", "Pixels whose pseudo-label is kept", series("kept", 100), unit=" %", zero=True),
-    )
-    return [chart for chart in made if chart]
+    return [chart for chart in charts if chart]
 
 
-def _classes(groups: Mapping[str, list[Recorded]]) -> list[Any]:
+def _classes(groups: Groups) -> list[Any]:
     """Rows of the classes with the mean IoU of each group; none where the runs do not have the same classes."""
     every = [run for members in groups.values() for run in members if run.last]
     if len(groups) > GROUPS or len({tuple(run.classes) for run in every}) != 1:
@@ -134,7 +158,7 @@ def _mean_iou(members: Sequence[Recorded], names: Sequence[str]) -> dict[str, fl
     return {name: fmean(each) if each else None for name, each in values.items()}
 
 
-def _differences(groups: Mapping[str, list[Recorded]]) -> list[list[str]]:
+def _differences(groups: Groups) -> list[list[str]]:
     """A row for each setting of all groups that is not the same in all: its value in each."""
     if not 1 < len(groups) <= GROUPS:
         return []
@@ -150,7 +174,7 @@ def _cells(run: Recorded) -> list[str]:
     memory = run.result.get("peak_memory_bytes")
     time = duration(run.result["seconds"]) if "seconds" in run.result else f"step {run.step:,} of {run.steps:,}"
     return [
-        run.title, str(run.config["model.backbone"]), labels, str(run.config["train.seed"]), miou(run.last),
+        data_of(run), run.title, encoder_of(run), labels, str(run.config["train.seed"]), miou(run.last),
         miou(run.best), time, f"{memory / 2**30:.2f} GiB" if memory else "",
     ]  # fmt: skip
 

@@ -20,9 +20,13 @@ from semiseg_cli.core.config.layers import Resolved, flatten
 from semiseg_cli.core.config.presets import gather
 from semiseg_cli.core.config.tables import Row
 from semiseg_cli.core.data.index import load_dataset, manifest
+from semiseg_cli.core.training.setup import usual_side
 from semiseg_cli.stages.foresee import members, planned
 from semiseg_cli.stages.probe import settings_of
 
+NO_COST = (
+    "data.name", "data.labeled", "data.balance", "data.pairs", "train.seed", "train.steps", "train.epochs",
+)  # settings that a step costs the same without
 LATER = {"train.best_by": "miou", "train.patience": 0}  # settings that runs of earlier versions had like this
 PROBE = "probe"  # what trains a head on a frozen encoder, beside the methods
 
@@ -30,7 +34,8 @@ PROBE = "probe"  # what trains a head on a frozen encoder, beside the methods
 @dataclass(frozen=True)
 class Cell:
     """One run. title: of what trains. words: the command line that trains it, after `semiseg`, less the options `place`
-    of data and device, and where it is written. steps: that it takes."""
+    of data and device, and where it is written. steps: that it takes. pace: runs that share it
+    have steps of the same cost."""
 
     title: str
     backbone: str
@@ -42,11 +47,12 @@ class Cell:
     place: tuple[str, ...]
     run: Path
     row: Row | None = None  # of a paper's table
+    pace: str = ""
 
     @property
-    def group(self) -> tuple[str, str, str]:
+    def group(self) -> tuple[str, str, str, str]:
         """What the runs of one row of the result share."""
-        return self.labeled, self.title, self.backbone
+        return self.data, self.labeled, self.title, self.backbone
 
     @property
     def labels(self) -> tuple[str, str, int]:
@@ -132,13 +138,19 @@ def _placed(asked: Asked, resolved: Resolved, title: str, words: list[str], row:
     name = runs.run_name(config)
     images = [manifest(dataset.root)["fingerprints"], partition.fingerprint, len(partition.unlabeled)]
     settings = {name: value for name, value in flatten(config).items() if LATER.get(name, ...) != value}
-    mark = hashlib.sha256(json.dumps([words[0], settings, images], default=str).encode()).hexdigest()[:8]
+    mark = _mark([words[0], settings, images])
     run = asked.folder / f"{name.replace('-supervised-', '-probe-') if probed else name}-{mark}"
     place = ("--root", str(asked.root), "--device", asked.device)
+    alike = {name: value for name, value in settings.items() if name not in NO_COST}
+    pace = _mark([words[0], alike, len(dataset.classes), usual_side(dataset)])
     return Cell(
         title or config.title, config.model.backbone, config.data.name, config.data.labeled or "all",
-        config.train.seed, config.train.steps, tuple(words), place, run, row,
+        config.train.seed, config.train.steps, tuple(words), place, run, row, pace,
     )  # fmt: skip
+
+
+def _mark(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, default=str).encode()).hexdigest()[:8]
 
 
 def _kind(root: Path) -> Callable[[str], tuple[str, str]]:

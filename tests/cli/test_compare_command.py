@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,10 @@ def test_a_comparison_from_the_command_line(
     assert (row["method"], row["backbone"], row["runs"]) == ("supervised", "tiny", 1)
     assert row["last"]["mean"] == json.loads((Path(row["each"][0]["run"]) / "result.json").read_text())["last"]["miou"]
     assert row["peak_memory_bytes"] > 2**26
-    assert (tmp_path / "c" / "compare.md").read_text().startswith("| method | last |")
+    assert found["overall"] == []
+    page = (tmp_path / "c" / "compare.md").read_text()
+    assert page.startswith("| method | last |")
+    assert page.endswith("\n\ndataset: shapes\n\nlabels: 4\n\nencoder: tiny\n")
 
 
 @pytest.mark.parametrize(
@@ -32,6 +36,8 @@ def test_a_comparison_from_the_command_line(
     [
         (["-m", "unimach"], "did you mean 'unimatch'"),
         (["--seeds", "0,x"], "'x' is not a number"),
+        (["--seeds", ","], "names no seed"),
+        (["-m", ","], "names no method"),
         (["--rows", "stpg"], "no published rows"),
         (["--rows", "stpg", "--probe"], "--rows says what is trained"),
     ],
@@ -47,8 +53,16 @@ def test_what_cannot_be_compared_is_said(
 def test_what_all_lines_share_is_left_out() -> None:
     spread = {"mean": 43.44, "deviation": 0.9, "half": 2.2, "count": 3}
     row = {"labeled": "6", "method": "a|b", "backbone": "tiny", "runs": 2, "asked": 3, "last": spread, "best": spread}
-    row |= {"seconds": 90.0, "peak_memory_bytes": 2**30, "gain": {"mean": 1.8, "half": 4.3, "over": "supervised"}}
+    row |= {"seconds": 90.0, "peak_memory_bytes": 10 * 2**30, "gain": {"mean": 1.8, "half": 4.3, "over": "supervised"}}
     titles, lines = cells_of([row, row | {"labeled": "23"}])
     assert titles == ["labels", "method", "last", "best", "gain (95 %)", "runs", "min", "GiB"]
-    assert lines[0] == ["6", "a|b", "43.4 ± 0.9", "43.4 ± 0.9", "+1.8 (-2.5 to +6.1)", "2/3", "1.5", "1.0"]
+    assert lines[0] == ["6", "a|b", "43.4 ± 0.9", "43.4 ± 0.9", "+1.8 (-2.5 to +6.1)", "2/3", "1.5", "10.0"]
     assert "| a\\|b |" in markdown([row])
+
+
+def test_a_papers_number_says_what_it_is() -> None:
+    row: dict[str, Any] = {"row": "table 5, a", "labeled": "1/8", "metric": "boundary F-score", "published": 44.0}
+    row["differs"] = ["x", "y"]
+    titles, lines = cells_of([row, row | {"metric": "mIoU", "published": None}])
+    assert titles == ["row", "labels", "published", "here", "what differs"]
+    assert lines == [["table 5, a", "1/8", "44 (boundary F-score)", "", "x; y"], ["table 5, a", "1/8", "", "", "x; y"]]

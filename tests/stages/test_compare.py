@@ -18,8 +18,9 @@ from semiseg_cli.core.errors import DataError, Interrupted, UsageError
 from semiseg_cli.core.owner import owned
 from semiseg_cli.stages import compare as stage
 from semiseg_cli.stages.compare import carried, compare
-from semiseg_cli.stages.compared import grouped
+from semiseg_cli.stages.compared import cells_of, explained, grouped, overall
 from semiseg_cli.stages.jobs import Job
+from semiseg_cli.stages.prepare import prepare_shapes
 from semiseg_cli.stages.published_rows import published
 from semiseg_cli.stages.study import Asked, Cell, result_of, study, table
 
@@ -70,6 +71,73 @@ def test_a_run_without_its_rival_has_no_part_in_the_gain(asked: Asked) -> None:
     assert fixmatch["gain"]["half"] is None
 
 
+@pytest.fixture
+def unlike(asked: Asked) -> list[Cell]:
+    """Runs on two datasets, in the second of which all mIoU are 30 points lower, and one pair is missing."""
+    cells = four(asked) + [replace(cell, data="b", run=asked.folder / f"b {cell.run.name}") for cell in four(asked)]
+    for cell in cells[:-1]:
+        finish(cell.run, MIOU[cell.title, cell.seed] - 30 * (cell.data == "b"))
+    return cells
+
+
+def test_datasets_are_not_averaged_and_what_is_gained_on_them_is(unlike: list[Cell]) -> None:
+    rows = grouped(unlike)
+    assert [(row["data"], row["method"], row["last"]["mean"]) for row in rows] == [
+        ("shapes", "supervised", 38.0), ("shapes", "fixmatch", 40.0), ("b", "supervised", 8.0), ("b", "fixmatch", 13.0),
+    ]  # fmt: skip
+    (over,) = overall(rows)
+    assert "last" not in over
+    assert (over["datasets"], over["method"], over["gain"]["each"]) == (2, "fixmatch", [3.0, 1.0, 3.0])
+    assert over["gain"]["half"] == pytest.approx(4.3027 * statistics.stdev([3, 1, 3]) / 3**0.5, rel=1e-4)
+    assert overall(grouped(unlike[:4])) == []
+
+    titles, lines = cells_of(rows)
+    assert titles == ["dataset", "method", "last", "best", "gain (95 %)", "runs", "min", "GiB"]
+    assert [line[:3] for line in lines[2:4]] == [["b", "supervised", "8.0 ± 2.8"], ["b", "fixmatch", "13.0"]]
+    assert lines[-1] == ["2 datasets", "fixmatch", "", "", "+2.3 (-0.5 to +5.2)", "3 pairs", "", ""]
+    assert "all their pairs" in " ".join(explained(rows))
+    assert "dataset: shapes" in explained(grouped(unlike[:4]))
+
+
+def test_a_comparison_of_before_named_no_datasets(unlike: list[Cell]) -> None:
+    rows = [{key: value for key, value in row.items() if key != "data"} for row in grouped(unlike[:4])]
+    assert cells_of(rows) == cells_of(grouped(unlike[:4]))
+    assert explained(rows) == [*explained(grouped(unlike[:4]))[:-3], "labels: 4", "encoder: tiny"]
+
+
+def test_a_dry_run_for_each_pace(
+    asked: Asked, trained: list[Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Labels, seeds and equal datasets share one, images of other sizes have their own."""
+    for name, size in (("a", 48), ("b", 48), ("c", 96)):
+        prepare_shapes(tmp_path / "data", name=name, seed=size, labeled=4, unlabeled=2, val=1, size=size)
+    own = replace(asked, root=tmp_path / "data")
+    asks, told = list[Sequence[str]](), list[str]()
+
+    def answer(words: Sequence[str]) -> Any:
+        asks.append(words)
+        large = 1 + ("c" in words)
+        return {"cost": {"step_ms": 60_000 * large, "peak_memory_bytes": 2**30 * large}}
+
+    monkeypatch.setattr(stage, "_answer", answer)
+    cells = study(own, ["a", "b", "c"], ["4", "3"], ["supervised", "fixmatch"], ["tiny"], [0, 1])
+    compare(cells, own.folder, at_once=1, note=told.append)
+    measured = [(words[words.index("--data") + 1], words[words.index("--method") + 1]) for words in asks]
+    assert measured == [("a", "supervised"), ("a", "fixmatch"), ("c", "supervised"), ("c", "fixmatch")]
+    assert told[0] == "supervised on tiny, a, 2 steps: 4 runs of 2.0 minutes and 1.0 GiB"
+    assert told[5] == "fixmatch on tiny, c, 2 steps: 4 runs of 4.0 minutes and 2.0 GiB"
+    assert told[6].startswith("24 runs, 1 at a time: about 64 minutes")
+
+
+def test_numbers_of_steps_share_a_dry_run(asked: Asked, trained: list[Job]) -> None:
+    cells = [*four(asked), *four(replace(asked, flags=(("train.steps", "6"),)))]
+    assert len({cell.pace for cell in cells}) == 2
+    assert len({cell.pace for cell in four(replace(asked, pairs=("train.crop=33",)))} - {c.pace for c in cells}) == 2
+    told = list[str]()
+    compare(cells, asked.folder, at_once=1, note=told.append)
+    assert told[2] == "supervised on tiny, 6 steps: 2 runs of 90.0 minutes and 1.0 GiB"
+
+
 def test_another_setting_or_other_labels_are_another_run(asked: Asked) -> None:
     first = four(asked)
     assert [cell.run for cell in four(asked)] == [cell.run for cell in first]
@@ -90,7 +158,7 @@ def test_what_is_no_setting_is_refused_before_the_first_run(asked: Asked) -> Non
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
     """Runs that are told to have been run, in place of processes; the job of seed 1 fails for FixMatch."""
     every: list[Job] = []
-    cost = {"cost": {"estimated_hours": 0.5, "peak_memory_bytes": 2**30}}
+    cost = {"cost": {"step_ms": 900_000.0, "peak_memory_bytes": 2**30}}
     monkeypatch.setattr(stage, "_answer", lambda words: cost)
 
     def run_jobs(jobs: list[Job], at_once: int, *, ended: Callable[[Job, int], object], **_: Any) -> None:

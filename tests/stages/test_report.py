@@ -150,6 +150,29 @@ def test_runs_side_by_side(fake_run: FakeRun, tmp_path: Path) -> None:
     assert read(report([tmp_path / "runs"])["page"]).cells == page.cells
 
 
+def test_datasets_side_by_side_are_not_averaged(fake_run: FakeRun, tmp_path: Path) -> None:
+    """Each has its rows, charts and table of classes; one line tells what is gained over both."""
+    made = [
+        fake_run(f"{data} {method}", method, miou, {"data.name": data, "train.crop": crop})
+        for data, crop, first in (("a", 33, 60.0), ("b", 65, 20.0))
+        for method, miou in (("supervised", first), ("unimatch", first + 2))
+    ]
+    page = read(report(made)["page"])
+    rows = [cell.strip() for cell in page.cells]
+    start = rows.index("2 datasets")
+    assert rows[start : start + 6] == ["2 datasets", "unimatch", "", "", "+2.0 (+2.0 to +2.0)", "2 pairs"]
+    assert rows[rows.index("62.0") - 2 : rows.index("62.0")] == ["a", "unimatch"]
+    assert rows[rows.index("22.0") - 2 : rows.index("22.0")] == ["b", "unimatch"]
+    assert not {"40.0", "41.0", "42.0"} & set(rows[: rows.index("class")])
+    assert sum(tag == "svg" and attrs.get("role") == "img" for tag, attrs in page.tags) == 2 * 3
+    ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    assert "mIoU on the validation images, b" in page.text
+    assert "the most frequent class first, a" in page.text
+    crops = rows[(at := rows.index("train.crop")) : at + 5]
+    assert crops == ["train.crop", "33", "33", "65", "65"]
+
+
 def test_runs_of_other_settings_are_not_averaged(fake_run: FakeRun) -> None:
     made = [fake_run(f"r{k}", "supervised", 30.0 + k, {"train.lr": lr}) for k, lr in enumerate((0.1, 0.2))]
     page = read(report(made)["page"])
