@@ -99,7 +99,7 @@ def describe(device: str) -> dict[str, Any]:
     import torch
 
     from semiseg_cli import __version__
-    from semiseg_cli.core.runs import commit
+    from semiseg_cli.core.runs.environment import commit
 
     found: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%dT%H:%M:%S"), "device": platform.processor() or platform.machine(),

@@ -34,10 +34,11 @@ import torch
 from safetensors.torch import load_file
 
 from benchmarks.tiny import configured, prepared
-from semiseg_cli.core import files, runs
+from semiseg_cli.core import files
 from semiseg_cli.core.errors import Interrupted
 from semiseg_cli.core.files import STATE
 from semiseg_cli.core.methods import METHODS
+from semiseg_cli.core.runs.log import read_metrics
 from semiseg_cli.core.training.checkpoint import read
 from semiseg_cli.stages.progress import Silent
 from semiseg_cli.stages.train import resume, train
@@ -131,7 +132,7 @@ def left(run: Path) -> dict[str, Any]:
         "weights": {name: (str(x.dtype), x.shape, x.view(-1).view(torch.uint8).numpy().tobytes() if x.numel() else b"")
                     for name, x in tensors.items()},
         "said": said,
-        "log": [json.dumps(row | {"images_per_second": None}) for row in runs.read_metrics(run)],
+        "log": [json.dumps(row | {"images_per_second": None}) for row in read_metrics(run)],
         "result": {name: result[name] for name in ("steps", "last", "best", "method", "partition")},
         "left behind": sorted(path.name for path in run.rglob(".*")),
     }  # fmt: skip

@@ -21,7 +21,7 @@ from semiseg_cli.core.config.layers import resolve
 from semiseg_cli.core.config.presets import choose, load_preset, over_preset
 from semiseg_cli.core.data.index import default_name, load_dataset
 from semiseg_cli.core.data.spec import Dataset
-from semiseg_cli.core.runs import read_metrics
+from semiseg_cli.core.runs.log import read_metrics
 from semiseg_cli.core.training.distributed import World, join
 from semiseg_cli.core.training.measure import cost_of, measure, step_times
 from semiseg_cli.stages.bench import make_photos, with_any_pairs

@@ -34,8 +34,8 @@ def metrics(run: str | Path) -> Iterator[tuple[int, dict[str, float]]]:
     """The log of a run: for every line its step and its numbers by name, those by class as `iou/road`."""
     from pathlib import Path
 
-    from semiseg_cli.core import runs
+    from semiseg_cli.core.runs.log import numbers, read_metrics
 
-    for row in runs.read_metrics(Path(run)):
-        numbers = dict(runs.numbers(row))
-        yield int(numbers.pop("step")), numbers
+    for row in read_metrics(Path(run)):
+        found = dict(numbers(row))
+        yield int(found.pop("step")), found

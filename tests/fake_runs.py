@@ -13,6 +13,8 @@ import pytest
 from semiseg_cli.core import runs
 from semiseg_cli.core.config.layers import Resolved
 from semiseg_cli.core.report.pictures import Case, picture
+from semiseg_cli.core.runs.log import append_metrics
+from semiseg_cli.core.runs.results import finish, write_evaluation
 from semiseg_cli.core.viz.tiles import Errors, Labels, Photo
 
 HOSTILE = ("</script><script>alert(1)</script>", "[/]", "<img src=x onerror=alert(2)>", "\"' & {{ 7 * 7 }} %}", "سماء")
@@ -46,14 +48,14 @@ def fake_run(tmp_path: Path, configured: Callable[..., Resolved]) -> Callable[..
                     "largest_class": 0.6,
                     "kept_classes": dict(zip(HOSTILE, (0.6, 0.2, 0.1, 0.0, 0.1), strict=True)),
                 }
-            runs.append_metrics(run, row)
+            append_metrics(run, row)
             if step % 100 == 0:
                 found = {"step": step, "miou": miou - (200 - step) / 10, "pixel_accuracy": 85.0, "iou": iou}
-                runs.append_metrics(run, found | {"best_miou": miou})
+                append_metrics(run, found | {"best_miou": miou})
         one = {"step": 200, "miou": miou, "pixel_accuracy": 85.0, "iou": iou}
-        runs.finish(run, {"run": str(run), "method": method, "partition": "", "steps": 200, "seconds": seconds,
+        finish(run, {"run": str(run), "method": method, "partition": "", "steps": 200, "seconds": seconds,
                           "peak_memory_bytes": 3 * 2**29, "last": one, "best": one})  # fmt: skip
-        runs.write_evaluation(run, {
+        write_evaluation(run, {
             "step": 200, "classes": list(HOSTILE), "confusion": CONFUSION, "images": {HOSTILE[0]: 4.5, "b": 60.0},
             "palette": [[20, 20, 20], [230, 80, 60], [60, 110, 220], [70, 170, 80], [240, 190, 50]],
             "frequency": [80.0, 7.5, 5.0, 0.0, 7.5],

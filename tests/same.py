@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from semiseg_cli.core import runs
+from semiseg_cli.core.runs.log import read_metrics
 
 
 def timeless(run: Path) -> list[dict[str, Any]]:
     """The metrics without what depends on the clock."""
-    return [{k: v for k, v in row.items() if k != "images_per_second"} for row in runs.read_metrics(run)]
+    return [{k: v for k, v in row.items() if k != "images_per_second"} for row in read_metrics(run)]
 
 
 def same_tensors(one: Path, two: Path) -> bool:

@@ -50,7 +50,7 @@ ALLOWED = {
     "core.sources": ("core.sources", "core.data"),
     "core.partitions": ("core.partitions", "core.data"),
     "core.ops": ("core.ops",),
-    "core.runs": ("core.config",),
+    "core.runs": ("core.runs", "core.config"),
     "core.finding": ("core.runs",),
     "core.config": ("core.config", "core.methods", "core.models.names"),
     "core.settings": (),

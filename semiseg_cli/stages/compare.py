@@ -20,6 +20,7 @@ from semiseg_cli.core.files import STATE, write_text
 from semiseg_cli.core.machine import free_memory
 from semiseg_cli.core.owner import NAME as OWNER
 from semiseg_cli.core.owner import holder, owned
+from semiseg_cli.core.runs.log import read_metrics
 from semiseg_cli.core.stopping import asking
 from semiseg_cli.core.training.distributed import join
 from semiseg_cli.stages.compared import grouped, overall
@@ -201,7 +202,7 @@ def _steps_done(cell: Cell, seen: dict[Path, tuple[int, int]]) -> int:
     log = cell.run / "metrics.jsonl"
     size = log.stat().st_size if log.exists() else 0
     if seen.get(cell.run, (0, 0))[0] != size:
-        seen[cell.run] = size, max((int(row["step"]) for row in runs.read_metrics(cell.run)), default=0)
+        seen[cell.run] = size, max((int(row["step"]) for row in read_metrics(cell.run)), default=0)
     return seen.get(cell.run, (0, 0))[1]
 
 

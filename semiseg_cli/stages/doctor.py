@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from semiseg_cli import __version__
-from semiseg_cli.core import runs
 from semiseg_cli.core.data.cores import cores
 from semiseg_cli.core.models.published import cache_folder
+from semiseg_cli.core.runs.environment import commit
 
 PACKAGES = (
     "torch", "torchvision", "numpy", "opencv-python-headless", "pillow", "scipy", "safetensors", "typer", "rich",
@@ -36,7 +36,7 @@ def examine(data_root: Path, runs_root: Path) -> dict[str, Any]:
     """What `semiseg doctor` reports, as plain values. `problems` says what is wrong and what to try."""
     found: dict[str, Any] = {
         "semiseg": __version__,
-        "commit": runs.commit(),
+        "commit": commit(),
         "python": platform.python_version(),
         "executable": sys.executable,
         "platform": platform.platform(),

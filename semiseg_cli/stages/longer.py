@@ -18,6 +18,7 @@ from semiseg_cli.core.config.coerce import coerce
 from semiseg_cli.core.config.layers import Resolved
 from semiseg_cli.core.errors import CheckpointError, UsageError
 from semiseg_cli.core.files import STATE
+from semiseg_cli.core.runs.results import read_result
 from semiseg_cli.core.settings import BadSetting, Config
 from semiseg_cli.core.training.checkpoint import read, write
 from semiseg_cli.core.training.distributed import World, barrier
@@ -33,7 +34,7 @@ def lengthened(run: Path, config: Config, steps: Any, world: World, note: Callab
         total = coerce(steps, int)
     except ValueError:
         raise BadSetting("train.steps", steps, "a whole number") from None
-    done = runs.read_result(run)["steps"]
+    done = read_result(run)["steps"]
     if total == done:
         return config
     if total < done:

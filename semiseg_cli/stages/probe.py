@@ -25,6 +25,9 @@ from semiseg_cli.core.models.segmenter import Segmenter
 from semiseg_cli.core.ops.processes import share_of, told
 from semiseg_cli.core.ops.sizes import fit_side
 from semiseg_cli.core.places import remember
+from semiseg_cli.core.runs.environment import write_environment
+from semiseg_cli.core.runs.log import append_metrics
+from semiseg_cli.core.runs.results import finish, write_evaluation, write_partition
 from semiseg_cli.core.settings import Config
 from semiseg_cli.core.training.alike import alike, one_folder
 from semiseg_cli.core.training.checkpoint import save_network
@@ -90,9 +93,9 @@ def _probe(
                 loss = fit_head(_head(net), examples, config.train, weight_K, dataset.ignore, advance)
             run = run or runs.create_run(runs_root, runs.run_name(config).replace("-supervised-", "-probe-"))
             runs.write_config(run, resolved)
-            runs.write_environment(run, str(place), processes=world.size)
+            write_environment(run, str(place), processes=world.size)
             remember(run, dataset.root)
-            runs.write_partition(run, partition)
+            write_partition(run, partition)
         seconds = round(time.monotonic() - began, 2)
         same_start(net, world)
         found = _saved(net, config, dataset, partition, run, progress, place)
@@ -105,7 +108,7 @@ def _probe(
         "images": found.images if found else 0, "last": last, "best": last,
     }  # fmt: skip
     if run:
-        runs.finish(run, result)
+        finish(run, result)
     return result
 
 
@@ -189,6 +192,6 @@ def _saved(
         found = evaluate(Predictor.of(net, meta, place), dataset, dataset.val, progress=advance)
     if run:
         save_network(run / NAME, net, meta | {"miou": found.miou})
-        runs.append_metrics(run, {"step": config.train.steps, **found.metrics, "best_miou": found.miou})
-        runs.write_evaluation(run, found.of(dataset, config.train.steps))
+        append_metrics(run, {"step": config.train.steps, **found.metrics, "best_miou": found.miou})
+        write_evaluation(run, found.of(dataset, config.train.steps))
     return found

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from semiseg_cli.core import runs
 from semiseg_cli.core.errors import SemisegError
 from semiseg_cli.core.partitions.protocols import recognise
+from semiseg_cli.core.runs.results import read_partition
 from semiseg_cli.core.spread import spread
 from semiseg_cli.stages.study import Cell, result_of
 
@@ -59,7 +59,7 @@ def _differs(cell: Cell) -> list[str]:
     """Why a run of a row is not what the paper's was."""
     row = cell.row
     assert row is not None
-    partition = runs.read_partition(cell.run)
+    partition = read_partition(cell.run)
     reasons = [row.remark] * bool(row.remark)
     if partition and row.data in ("voc", "cityscapes") and not recognise(partition.get("fingerprint", "")):
         reasons.append(f"labels of our own, not the published list (semiseg split {row.data} --fetch unimatch)")

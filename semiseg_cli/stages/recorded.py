@@ -14,6 +14,8 @@ from semiseg_cli.core.config.names import Flat
 from semiseg_cli.core.errors import CheckpointError
 from semiseg_cli.core.inference.metrics import HEADLINE, quality
 from semiseg_cli.core.reading import read_json, shaped
+from semiseg_cli.core.runs.log import read_metrics
+from semiseg_cli.core.runs.results import earlier_results, read_evaluation, read_partition, read_result
 from semiseg_cli.stages.runs import Settings
 
 Row = dict[str, Any]
@@ -48,12 +50,12 @@ class Recorded:
             run,
             config,
             runs.read_origins(run),
-            runs.read_metrics(run),
-            runs.read_result(run) if runs.is_finished(run) else {},
+            read_metrics(run),
+            read_result(run) if runs.is_finished(run) else {},
             told,
-            runs.read_partition(run),
-            runs.read_evaluation(run),
-            runs.earlier_results(run),
+            read_partition(run),
+            read_evaluation(run),
+            earlier_results(run),
         )
 
     @property

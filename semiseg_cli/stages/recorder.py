@@ -7,11 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from semiseg_cli.core import runs
 from semiseg_cli.core.config.layers import flatten
 from semiseg_cli.core.files import STATE
 from semiseg_cli.core.inference.evaluation import BrokenOff, Evaluation
 from semiseg_cli.core.inference.metrics import quality
+from semiseg_cli.core.runs.log import append_metrics, numbers, settle_metrics
+from semiseg_cli.core.runs.results import finish, write_evaluation
 from semiseg_cli.core.training.checkpoint import save_network, save_state
 from semiseg_cli.core.training.distributed import barrier
 from semiseg_cli.core.training.measure import peak_memory
@@ -130,7 +131,7 @@ class Recorder:
             self.screen.note(f"step {step} is the last: no better network in {self.waited} evaluations (patience)")
         self._append({**self.last, "best_miou": self.best["miou"]})
         if self.run:
-            runs.write_evaluation(self.run, found.of(self.session.dataset, step))
+            write_evaluation(self.run, found.of(self.session.dataset, step))
         return True
 
     def enough(self) -> bool:
@@ -145,7 +146,7 @@ class Recorder:
             state |= {"unlabeled": len(self.session.partition.unlabeled)}
             state |= {"best": self.best, "last": self.last, "waited": self.waited}
             state |= {"encoder": asdict(self.session.method.deployed().encoder.origin)}
-            runs.settle_metrics(self.run)  # no state is on the disk before its log
+            settle_metrics(self.run)  # no state is on the disk before its log
             save_state(self.run / STATE, self.session.train, self.session.optimizer, state, self.session.meter)
         barrier(self.session.world)
         self.saved = step
@@ -182,7 +183,7 @@ class Recorder:
             "best_by": self.session.config.train.best_by,
         }
         if self.run:
-            runs.finish(self.run, result)
+            finish(self.run, result)
         if self.writer:
             self.writer.close()
         return result
@@ -193,9 +194,9 @@ class Recorder:
 
     def _append(self, row: dict[str, Any]) -> None:
         if self.run:
-            runs.append_metrics(self.run, row)
+            append_metrics(self.run, row)
         if self.writer:
-            for name, number in runs.numbers(row):
+            for name, number in numbers(row):
                 if isinstance(number, float):
                     self.writer.add_scalar(name, number, row["step"])
 

@@ -16,11 +16,13 @@ from semiseg_cli.core.config.layers import Resolved, flatten
 from semiseg_cli.core.errors import CheckpointError, DataError, UsageError
 from semiseg_cli.core.files import NETWORKS, digest
 from semiseg_cli.core.places import contents, environment, find_root
+from semiseg_cli.core.runs.environment import PACKAGES
+from semiseg_cli.core.runs.results import earlier_results, read_partition
 from semiseg_cli.core.settings import Config
 from semiseg_cli.core.training.checkpoint import read
 from semiseg_cli.stages.foresee import members
 
-VERSIONS = ("semiseg", *runs.PACKAGES, "device", "processes")
+VERSIONS = ("semiseg", *PACKAGES, "device", "processes")
 
 
 def begun_from(config: Config, init: Path | None) -> dict[str, dict[str, str]]:
@@ -37,7 +39,7 @@ def repeated(run: Path, data_root: Path | None) -> tuple[Resolved, Path, Path | 
     weights are not, UsageError for a run of an earlier version that does not say.
     """
     config, before = runs.config_of(run), environment(run)
-    if earlier := runs.earlier_results(run):
+    if earlier := earlier_results(run):
         steps = [result["steps"] for result in earlier]
         what = f"{run} went on for longer after {', '.join(f'{count:,}' for count in steps)} steps"
         fix = f"train as long at once: {_settings(run)}"
@@ -56,7 +58,7 @@ def _same_data(run: Path, config: Config, root: Path, before: dict[str, Any]) ->
         what = f"{dataset.root} holds something else than when {run} was trained"
         why = "its images, masks, classes or validation set are others: it was prepared again since"
         raise DataError(what, why=why, fix="prepare it as it was, or name the folder where it still is: --root DIR")
-    kept = runs.read_partition(run)
+    kept = read_partition(run)
     now = {"fingerprint": partition.fingerprint, "labeled": len(partition.labeled)}
     now |= {"unlabeled": len(partition.unlabeled)}
     differ = [f"{key}: {kept[key]} there, {value} here" for key, value in now.items() if kept.get(key, value) != value]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from semiseg_cli.core import runs
 from semiseg_cli.core.data.again import at_hand
 from semiseg_cli.core.data.decode import decode_image
 from semiseg_cli.core.data.index import load_dataset
@@ -14,6 +13,7 @@ from semiseg_cli.core.inference.evaluation import evaluate
 from semiseg_cli.core.inference.predictor import Predictor
 from semiseg_cli.core.places import find_root
 from semiseg_cli.core.report.pictures import Case, picture
+from semiseg_cli.core.runs.results import write_evaluation
 from semiseg_cli.core.training.checkpoint import load_network
 from semiseg_cli.core.training.distributed import device_of
 from semiseg_cli.core.viz.tiles import Errors, Labels, Photo
@@ -39,7 +39,7 @@ def evaluated(run: Path, root: Path | None, device: str, progress: Progress) -> 
     same_classes(dataset, meta["data"]["classes"], path)
     with progress(f"evaluating {run.name}", len(dataset.val)) as advance:
         found = evaluate(Predictor.of(net, meta, place), dataset, dataset.val, progress=advance)
-    runs.write_evaluation(run, found.of(dataset, meta["step"]))
+    write_evaluation(run, found.of(dataset, meta["step"]))
 
 
 def worst(

@@ -13,6 +13,8 @@ from semiseg_cli.core.inference.metrics import HEADLINE, METRICS, quality
 from semiseg_cli.core.partitions.protocols import recognise
 from semiseg_cli.core.partitions.titles import recorded
 from semiseg_cli.core.reading import shaped
+from semiseg_cli.core.runs.log import read_metrics
+from semiseg_cli.core.runs.results import read_partition
 
 Row = dict[str, Any]
 Settings = TypedDict(  # that a row tells
@@ -43,7 +45,7 @@ def summarise_runs(root: Path) -> dict[str, Any]:
 
 
 def _row(run: Path, config: dict[str, Any]) -> Row:
-    rows, partition = runs.read_metrics(run), runs.read_partition(run)
+    rows, partition = read_metrics(run), read_partition(run)
     evaluated = [row for row in rows if HEADLINE.name in row]
     measured, best_by = [row[HEADLINE.name] for row in evaluated], str(config.get("train.best_by", HEADLINE.name))
     logged = [metric.name for metric in METRICS if not metric.by_class and not metric.option]

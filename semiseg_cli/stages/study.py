@@ -20,6 +20,7 @@ from semiseg_cli.core.config.layers import Resolved, flatten
 from semiseg_cli.core.config.presets import gather
 from semiseg_cli.core.config.tables import Row
 from semiseg_cli.core.data.index import load_dataset, manifest
+from semiseg_cli.core.runs.results import read_result
 from semiseg_cli.core.training.setup import usual_side
 from semiseg_cli.stages.foresee import members, planned
 from semiseg_cli.stages.probe import settings_of
@@ -159,4 +160,4 @@ def _kind(root: Path) -> Callable[[str], tuple[str, str]]:
 
 def result_of(run: Path) -> dict[str, Any] | None:
     """What a run came to; None for one that is not finished."""
-    return runs.read_result(run) if runs.is_finished(run) else None
+    return read_result(run) if runs.is_finished(run) else None

@@ -18,6 +18,9 @@ from semiseg_cli.core.errors import CheckpointError, DataError, Diverged, Interr
 from semiseg_cli.core.files import STATE, resuming
 from semiseg_cli.core.networks import Origin
 from semiseg_cli.core.places import find_root, remember
+from semiseg_cli.core.runs.environment import write_environment
+from semiseg_cli.core.runs.log import truncate_metrics
+from semiseg_cli.core.runs.results import read_result, write_partition
 from semiseg_cli.core.settings import Config
 from semiseg_cli.core.training.alike import same_dataset
 from semiseg_cli.core.training.checkpoint import load_state
@@ -114,9 +117,9 @@ def _start(
             run = runs.create_run(runs_root, runs.run_name(config))
             held.enter_context(runs.owned(run))
         runs.write_config(run, settled(resolved, session.config))
-        runs.write_environment(run, session.device_name, begun_from(config, init), world.size)
+        write_environment(run, session.device_name, begun_from(config, init), world.size)
         remember(run, session.dataset.root)
-        runs.write_partition(run, session.partition)
+        write_partition(run, session.partition)
     return _go(session, run, screen, stop, start=0)
 
 
@@ -147,7 +150,7 @@ def _resume(
         refuse_changes(config, overrides)
     if runs.is_finished(run):
         screen.note(f"{run} is finished; nothing to do (--steps N with more steps goes on)")
-        return runs.read_result(run)
+        return read_result(run)
     if not (run / STATE).is_file():
         raise CheckpointError(
             f"{run} holds no resume state",
@@ -169,7 +172,7 @@ def _go_on(
     if world.main:
         remember(run, session.dataset.root)
         runs.sweep(run)
-        runs.truncate_metrics(run, meta["step"], (meta.get("last") or {}).get("step", 0))
+        truncate_metrics(run, meta["step"], (meta.get("last") or {}).get("step", 0))
     barrier(world)
     return _go(session, run if world.main else None, screen, stop, start=meta["step"], before=meta)
 

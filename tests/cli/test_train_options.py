@@ -29,6 +29,7 @@ from semiseg_cli.core.config.layers import flatten, resolve, with_steps
 from semiseg_cli.core.data.spec import Dataset
 from semiseg_cli.core.errors import DeviceError
 from semiseg_cli.core.files import STATE
+from semiseg_cli.core.runs.results import finish
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = [
@@ -237,7 +238,7 @@ def test_resume_takes_the_named_run_or_the_newest_unfinished(asked: dict[str, An
     old, done, failed = (make_run(folder / "runs", name) for name in ("old", "done", "failed"))
     (old / STATE).parent.mkdir()
     (old / STATE).touch()
-    runs.finish(done, {})
+    finish(done, {})
     assert main(["train", "--resume"]) == 0
     assert asked["run"] == Path("runs") / old.name
     assert failed.is_dir()  # before its first state

@@ -14,12 +14,12 @@ import torch
 from captures import CASES, Batches, Case, Make, Run, built
 from safetensors.torch import load_file
 
-from semiseg_cli.core import runs
 from semiseg_cli.core.config.layers import Resolved
 from semiseg_cli.core.errors import Interrupted
 from semiseg_cli.core.methods.base import SemiBatch, StepOutput, Views
 from semiseg_cli.core.methods.meanteacher import MeanTeacher
 from semiseg_cli.core.methods.plugins.base import Extended, PlugIn
+from semiseg_cli.core.runs.log import read_metrics
 from semiseg_cli.core.training.setup import set_deterministic
 from semiseg_cli.core.training.step import Train
 from semiseg_cli.stages.progress import Silent
@@ -75,7 +75,7 @@ def test_evaluations_saves_and_a_stop_between_captured_steps_change_nothing(
     places: dict[str, Any] = {"data_root": shapes_root, "runs_root": tmp_path, "device": "cuda"}
 
     def rows(run: Path) -> list[dict[str, Any]]:
-        return [{k: v for k, v in row.items() if k != "images_per_second"} for row in runs.read_metrics(run)]
+        return [{k: v for k, v in row.items() if k != "images_per_second"} for row in read_metrics(run)]
 
     plain, whole, halves, screen = tmp_path / "plain", tmp_path / "whole", tmp_path / "halves", Notes()
     train(configured(method, changes | {"train.graph": "off"}), out=plain, **places)

@@ -16,7 +16,6 @@ from safetensors.torch import load_file
 from steps import fed
 from torch import Tensor
 
-from semiseg_cli.core import runs
 from semiseg_cli.core.config.layers import Resolved
 from semiseg_cli.core.data.loader import Plan
 from semiseg_cli.core.errors import Interrupted
@@ -24,6 +23,7 @@ from semiseg_cli.core.methods import METHODS, load_method
 from semiseg_cli.core.methods.plugins import PLUGINS, load_plugin
 from semiseg_cli.core.methods.plugins.base import Extended
 from semiseg_cli.core.models import DECODERS, build_segmenter
+from semiseg_cli.core.runs.log import read_metrics
 from semiseg_cli.core.settings import TrainConfig, hints
 from semiseg_cli.core.training.checkpoint import load_network
 from semiseg_cli.core.training.distributed import World
@@ -170,7 +170,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(
     method: str, configured: Configured, shapes_root: Path, tmp_path: Path
 ) -> None:
     def losses(run: Path) -> list[dict[str, Any]]:
-        return [{k: v for k, v in row.items() if k != "images_per_second"} for row in runs.read_metrics(run)]
+        return [{k: v for k, v in row.items() if k != "images_per_second"} for row in read_metrics(run)]
 
     own = awake(load_method(method).Settings)
     changes = {"train.deterministic": True, **{f"method.{key}": value for key, value in own.items()}}

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from semiseg_cli.core import runs
 from semiseg_cli.core.config.layers import Resolved
 from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.data.order import pick
 from semiseg_cli.core.errors import DataError
+from semiseg_cli.core.runs.log import read_metrics
 from semiseg_cli.core.training.checkpoint import read
 from semiseg_cli.stages.prepare import prepare_shapes
 from semiseg_cli.stages.progress import Silent
@@ -47,7 +47,7 @@ def start(configured: Callable[..., Resolved], root: Path, tmp_path: Path) -> Ca
 
 
 def rows(run: Path) -> list[dict[str, Any]]:
-    return [{k: v for k, v in row.items() if k != "images_per_second"} for row in runs.read_metrics(run)]
+    return [{k: v for k, v in row.items() if k != "images_per_second"} for row in read_metrics(run)]
 
 
 @pytest.mark.parametrize(("which", "after"), [("pool", 3), ("val", 4)])

@@ -18,6 +18,8 @@ from semiseg_cli.core.config.layers import Resolved
 from semiseg_cli.core.config.toml import flat
 from semiseg_cli.core.errors import CheckpointError, Interrupted, UsageError
 from semiseg_cli.core.inference.metrics import quality
+from semiseg_cli.core.runs.log import read_metrics
+from semiseg_cli.core.runs.results import earlier_results, read_result
 from semiseg_cli.core.settings import BadSetting
 from semiseg_cli.core.training.checkpoint import read_network
 from semiseg_cli.stages import recorder
@@ -67,7 +69,7 @@ def test_a_finished_run_goes_on(start: Start, shapes_root: Path, tmp_path: Path)
     found = go_on(run, "8", shapes_root, screen)
     assert found["steps"] == 8
     assert "from step 4 to 8 at the learning rate that a run of 8 steps has there: 0.00536 of 0.01" in screen.notes[0]
-    assert runs.earlier_results(run) == [before]
+    assert earlier_results(run) == [before]
     assert same_tensors(run / "last-4.safetensors", tmp_path / "copy" / "last.safetensors")
     assert timeless(run)[: len(log)] == log
     rates = {row["step"]: row["lr"] for row in timeless(run) if "lr" in row}
@@ -115,7 +117,7 @@ def test_patience_ends_a_run(
     monkeypatch.setattr(recorder, "quality", lambda row, by: scores[row["step"]])
     changes, screen = {"train.steps": 12, "train.patience": 2}, Stopping()
     run = start("run", changes, screen)
-    result = runs.read_result(run)
+    result = read_result(run)
     assert (result["steps"], result["last"]["step"], result["best"]["step"]) == (8, 8, 4)
     assert "step 8 is the last: no better network in 2 evaluations (patience)" in screen.notes
     assert read_network(run / "last.safetensors")[1]["step"] == 8
@@ -144,11 +146,11 @@ def test_patience_counts_evaluations(start: Start) -> None:
 def test_the_best_network_is_chosen_by(by: str, start: Start, tmp_path: Path) -> None:
     classes = ["background", "ellipse"]
     run = start("runs/run", {"train.best_by": by, "train.eval_every": 1, "train.lr": 0.05})
-    rows = [row for row in runs.read_metrics(run) if "miou" in row]
+    rows = [row for row in read_metrics(run) if "miou" in row]
     values = [row["iou"]["ellipse"] or 0.0 if by == "iou:ellipse" else row["boundary_f"] for row in rows]
     best = rows[values.index(max(values))]
     assert list(rows[0]["iou"])[:2] == classes
-    result = runs.read_result(run)
+    result = read_result(run)
     assert (result["best"]["step"], result["best_by"]) == (best["step"], by)
     assert read_network(run / "best.safetensors")[1]["step"] == best["step"]
     found = Recorded.of(run)

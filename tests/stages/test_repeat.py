@@ -14,6 +14,7 @@ from semiseg_cli.cli import main
 from semiseg_cli.core import runs
 from semiseg_cli.core.config.layers import Resolved, flatten
 from semiseg_cli.core.errors import CheckpointError, DataError, UsageError
+from semiseg_cli.core.runs.log import read_metrics
 from semiseg_cli.stages.prepare import prepare_shapes
 from semiseg_cli.stages.repeat import repeated, same_weights
 from semiseg_cli.stages.train import train
@@ -46,7 +47,7 @@ def test_it_is_the_same_run_to_the_bit(
     assert (found["same_weights"], found["changed"], found["repeats"]) == (True, [], str(run))
     again = tmp_path / "again"
     assert flatten(runs.config_of(again)) == flatten(runs.config_of(run))
-    rows = [[row | {"images_per_second": 0} for row in runs.read_metrics(each)] for each in (run, again)]
+    rows = [[row | {"images_per_second": 0} for row in read_metrics(each)] for each in (run, again)]
     assert rows[0] == rows[1]
     assert same_weights(run, first) is False  # of another seed and beginning
 

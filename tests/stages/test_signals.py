@@ -15,10 +15,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from semiseg_cli.core import runs
 from semiseg_cli.core.config.layers import Resolved
 from semiseg_cli.core.errors import Interrupted
 from semiseg_cli.core.models.segmenter import Segmenter
+from semiseg_cli.core.runs.log import append_metrics, read_metrics
 from semiseg_cli.core.stopping import asking
 from semiseg_cli.core.training.checkpoint import load_network
 from semiseg_cli.stages.progress import Silent
@@ -90,7 +90,7 @@ def forwards(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def left(run: Path) -> dict[str, Any]:
     """All that a run leaves which does not depend on the clock."""
-    rows = [{k: v for k, v in row.items() if k != "images_per_second"} for row in runs.read_metrics(run)]
+    rows = [{k: v for k, v in row.items() if k != "images_per_second"} for row in read_metrics(run)]
     files = {name: load_file(run / name) for name in ("last.safetensors", "best.safetensors")}
     said = {name: load_network(run / name)[1] for name in files}
     state = load_file(run / "resume" / "state.safetensors")
@@ -156,8 +156,8 @@ def test_an_evaluation_whose_step_was_saved_without_it_is_noted_once(
     with pytest.raises(Interrupted):
         start("halves", screen=Presser(within=4))
     whole = start("whole")
-    (row,) = [row for row in runs.read_metrics(whole) if row["step"] == 4 and "best_miou" in row]
-    runs.append_metrics(tmp_path / "halves", row)
+    (row,) = [row for row in read_metrics(whole) if row["step"] == 4 and "best_miou" in row]
+    append_metrics(tmp_path / "halves", row)
     resume(tmp_path / "halves", data_root=shapes_root, device="cpu")
     assert same(tmp_path / "halves", whole)
 

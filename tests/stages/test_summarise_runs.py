@@ -15,6 +15,8 @@ from semiseg_cli.cli import main
 from semiseg_cli.core import runs
 from semiseg_cli.core.inference.metrics import METRICS, Metric
 from semiseg_cli.core.partitions import protocols
+from semiseg_cli.core.runs.log import append_metrics
+from semiseg_cli.core.runs.results import finish
 from semiseg_cli.stages.runs import summarise_runs
 
 Write = Callable[..., Path]
@@ -29,10 +31,10 @@ def write(tmp_path: Path, configured: Callable[..., Any]) -> Write:
         run.mkdir()
         runs.write_config(run, configured(changes={key.replace("_", ".", 1): v for key, v in changes.items()}))
         for step, miou in enumerate(mious, 1):
-            runs.append_metrics(run, {"step": step, "loss": 1.0})
-            runs.append_metrics(run, {"step": step, "miou": miou, "pixel_accuracy": miou + 5})
+            append_metrics(run, {"step": step, "loss": 1.0})
+            append_metrics(run, {"step": step, "miou": miou, "pixel_accuracy": miou + 5})
         if finished:
-            runs.finish(run, {})
+            finish(run, {})
         return run
 
     return make

@@ -27,6 +27,7 @@ from semiseg_cli.core.methods import METHODS, load_method
 from semiseg_cli.core.methods.stpg.method import STPG
 from semiseg_cli.core.methods.supervised import Supervised
 from semiseg_cli.core.partitions.splits import resolve_partition
+from semiseg_cli.core.runs.log import read_metrics
 from semiseg_cli.core.settings import hints
 from semiseg_cli.core.training.checkpoint import load_network
 from semiseg_cli.core.training.distributed import World
@@ -297,7 +298,7 @@ def test_epochs_become_steps_in_the_runs_configuration(start: Callable[..., Path
     run = start(changes={"train.steps": 0, "train.epochs": 2, "train.batch": 3})
     config = runs.read_config(run)
     assert (config["train.steps"], config["train.epochs"]) == (2 * (8 // 3), 2)
-    assert runs.read_metrics(run)[-1]["step"] == 4
+    assert read_metrics(run)[-1]["step"] == 4
     assert resume(run, data_root=shapes_root, overrides={"train.epochs": 2}, device="cpu")["steps"] == 4
 
 

@@ -93,7 +93,7 @@ def test_a_run_whose_loader_dies_once_is_the_undisturbed_one(
 ) -> None:
     from safetensors.torch import load_file
 
-    from semiseg_cli.core.runs import read_metrics
+    from semiseg_cli.core.runs.log import read_metrics
     from semiseg_cli.stages.progress import Silent
     from semiseg_cli.stages.train import train
 

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 
-from semiseg_cli.core import runs
 from semiseg_cli.core.config.layers import Resolved
 from semiseg_cli.core.data import decode
 from semiseg_cli.core.data.decode import Pixels
@@ -20,6 +19,7 @@ from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.data.loader import Plan, loader, serve
 from semiseg_cli.core.errors import BadFile, DeviceError, Interrupted
 from semiseg_cli.core.partitions.splits import resolve_partition
+from semiseg_cli.core.runs.log import read_metrics
 from semiseg_cli.core.training import pool as module
 from semiseg_cli.core.training.distributed import World
 from semiseg_cli.core.training.pool import Placed, Pool
@@ -109,7 +109,7 @@ def test_runs_learn_what_they_learn_with_a_loader(
     with pytest.raises(Interrupted):
         train(configured("unimatch", changes | {"data.cache": "device"}), out=halves, screen=Stop(), **places)
     resume(halves, data_root=shapes_root, device="cpu")
-    rows = [[row["loss"] for row in runs.read_metrics(run) if "loss" in row] for run in (host, device, halves)]
+    rows = [[row["loss"] for row in read_metrics(run) if "loss" in row] for run in (host, device, halves)]
     assert rows[1] == rows[2]
     assert rows[0] == pytest.approx(rows[1], rel=1e-6)
 

@@ -15,6 +15,9 @@ from semiseg_cli.core import runs
 from semiseg_cli.core.config.layers import flatten, resolve
 from semiseg_cli.core.errors import CheckpointError, DataError, Interrupted, UsageError
 from semiseg_cli.core.files import write_text
+from semiseg_cli.core.runs.environment import write_environment
+from semiseg_cli.core.runs.log import append_metrics
+from semiseg_cli.core.runs.results import finish
 
 RESOLVED = resolve([("test", {"method.name": "fixmatch", "data.name": "park", "data.labeled": "1/8", "train.seed": 3})])
 
@@ -69,9 +72,9 @@ def test_runs_are_listed_newest_first(tmp_path: Path) -> None:
     old, new = make(tmp_path, "old", 1000), make(tmp_path, "new", 2000)
     (tmp_path / "no run").mkdir()
     assert runs.list_runs(tmp_path) == [new, old]
-    runs.append_metrics(old, {"step": 1})
+    append_metrics(old, {"step": 1})
     assert runs.list_runs(tmp_path) == [old, new]
-    runs.finish(old, {"last": None})
+    finish(old, {"last": None})
     assert [runs.is_finished(run) for run in (old, new)] == [True, False]
 
 
@@ -127,31 +130,6 @@ def test_a_run_goes_on_as_it_was(method: str, then: dict[str, Any], idle: dict[s
             resolve([("command line", layer | idle)])
 
 
-def test_metrics_are_truncated_to_where_a_run_goes_on(tmp_path: Path) -> None:
-    for step in (1, 2, 2, 3):
-        runs.append_metrics(tmp_path, {"step": step, "loss": 0.5})
-    with (tmp_path / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 4, "lo')  # a crash cut it short
-    assert [row["step"] for row in runs.read_metrics(tmp_path)] == [1, 2, 2, 3]
-    runs.truncate_metrics(tmp_path, 3, 0)
-    runs.append_metrics(tmp_path, {"step": 2, "miou": 9.0, "best_miou": 9.0})
-    runs.truncate_metrics(tmp_path, 2, 2)
-    assert runs.read_metrics(tmp_path)[-1] == {"step": 2, "miou": 9.0, "best_miou": 9.0}
-    runs.truncate_metrics(tmp_path, 2, 1)  # the state at this step knows nothing of that evaluation
-    runs.append_metrics(tmp_path, {"step": 3})
-    assert [row["step"] for row in runs.read_metrics(tmp_path)] == [1, 2, 2, 3]
-    assert runs.read_metrics(tmp_path)[-1] == {"step": 3}
-    assert runs.read_metrics(tmp_path / "absent") == []
-
-
-def test_the_environment_is_written_down(tmp_path: Path) -> None:
-    runs.write_environment(tmp_path, "a device")
-    found = json.loads((tmp_path / "environment.json").read_text())
-    assert found["device"] == "a device"
-    assert found["torch"].split(".")[0].isdecimal()
-    assert {"python", "semiseg", "torchvision", "numpy", "platform", "command", "commit"} <= set(found)
-
-
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "result.json"
     write_text(path, "old")
@@ -197,9 +175,9 @@ def test_a_full_disk_does_not_hide_the_error(tmp_path: Path) -> None:
     ("name", "write"),
     [
         ("config.toml", lambda run: runs.write_config(run, RESOLVED)),
-        ("environment.json", lambda run: runs.write_environment(run, "a device")),
-        ("metrics.jsonl", lambda run: runs.append_metrics(run, {"step": 1})),
-        ("result.json", lambda run: runs.finish(run, {"last": None})),
+        ("environment.json", lambda run: write_environment(run, "a device")),
+        ("metrics.jsonl", lambda run: append_metrics(run, {"step": 1})),
+        ("result.json", lambda run: finish(run, {"last": None})),
     ],
 )
 def test_a_file_that_cannot_be_written_is_named_with_the_way_on(
@@ -230,33 +208,6 @@ def test_a_run_directory_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(CheckpointError, match="cannot make the run directory") as caught:
         runs.claim_run(tmp_path / "mine")
     assert "-o" in caught.value.fix
-
-
-@pytest.mark.parametrize(
-    ("lines", "number", "said"),
-    [
-        (['{"step": 1}', "", '{"step": 2}'], 2, "Expecting value"),
-        (['{"step": 1, "lo', '{"step": 2}'], 1, "Unterminated"),
-        (['{"step": 1}', "[]"], 2, "not a table"), (['{"step": "1"}'], 1, "step is '1'"), (["{}"], 1, "lacks 'step'"),
-        (['{"step": 1}', "[" * 100_000], 2, "deeply"), (["1" * 5000], 1, "digit"), (["\0"], 1, "Expecting value"),
-    ],
-)  # fmt: skip
-def test_a_torn_line_of_the_log_is_named(tmp_path: Path, lines: list[str], number: int, said: str) -> None:
-    log = tmp_path / "metrics.jsonl"
-    log.write_text("\n".join([*lines, ""]))
-    with pytest.raises(CheckpointError, match=r"metrics\.jsonl is damaged") as caught:
-        runs.read_metrics(tmp_path)
-    assert caught.value.why.startswith(f"line {number}: ")
-    assert said in caught.value.why
-    assert caught.value.fix == f"sed -i {number}d {log}"
-
-
-@pytest.mark.parametrize("text", ["[]", '{"name": 3}', "{", "[" * 100_000, '{"labeled": "x"}'])
-def test_damaged_files_of_a_run_are_named(tmp_path: Path, text: str) -> None:
-    for name, read in (("partition", runs.read_partition), ("result", runs.read_result)):
-        (tmp_path / f"{name}.json").write_text(text)
-        with pytest.raises(CheckpointError, match=rf"{name}\.json is damaged"):
-            read(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["../../x", "/tmp/x", "a/b", "..", "a\0b"])
