@@ -169,14 +169,16 @@ def strays(folder: Path, before: set[str]) -> list[str]:
 def measure(number: int, seed: int, only: str = "", note: Any = print) -> list[Case]:
     """Every case after the other."""
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    from benchmarks.handed import build
+    from benchmarks.handed import build, scenes
 
     found, bases = list[Case](), dict[str, float]()
     with tempfile.TemporaryDirectory(prefix="corrupt-") as name:
         root = Path(name)
         good, folder, log = root / "good", root / "case", root / "log"
         chosen = list(cases(number, seed, only))
-        build(folder, {case.kind for _, case, _ in chosen})
+        build(folder)
+        lacking = [file for scene in scenes() for file in scene.files if not any(folder.glob(file))]
+        assert not lacking, f"no good file of {lacking}"
         folder.rename(good)  # what it holds knows the place where a case will be
         for directory in ("home", "temporary"):
             (good / directory).mkdir()

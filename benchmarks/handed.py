@@ -7,7 +7,6 @@ import json
 import shutil
 import tarfile
 import zipfile
-from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,8 +86,8 @@ def scenes() -> list[Scene]:
     ]  # fmt: skip
 
 
-def build(root: Path, kinds: Container[str]) -> None:
-    """The good files below `root`, of those that take long these kinds alone."""
+def build(root: Path) -> None:
+    """One good file of each kind below `root`."""
     prepare_shapes(root / "data", labeled=3, unlabeled=3, val=2, size=48)
     quick = {
         "method.name": "supervised", "data.name": "shapes", "model.backbone": "tiny", "model.weights": "none",
@@ -127,7 +126,7 @@ def build(root: Path, kinds: Container[str]) -> None:
     for end in ARCHIVES:
         (root / f"own.{end}").write_bytes(packed(end, files))
     annotated.build(root)
-    kept.build(root, kinds)
+    kept.build(root)
 
 
 def packed(end: str, files: dict[str, bytes], **odd: Any) -> bytes:

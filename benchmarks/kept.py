@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Container
 from pathlib import Path
 
 from benchmarks import damages as d
@@ -55,21 +54,28 @@ def scenes() -> list[Scene]:
             [update], [d.lines],
         ),
         Scene("unfinished dataset", [f"more/begun/{UNFINISHED}"], [_go_on], [d.lines]),
-        Scene("record of features", ["data/shapes/pairs/features-*.json"], [pick, pair], [d.as_json]),
         Scene("features", ["data/shapes/pairs/features-*.f16"], [pick, pair]),
+        Scene("marks of features", ["data/shapes/pairs/features-*.done"], [pick, pair]),
+        Scene(
+            "record of features, of before", ["before/shapes/pairs/features-*.json"], [(*pair, "--root", "before")],
+            [d.as_json],
+        ),
         Scene("pairs", ["data/shapes/pairs/*.safetensors"], [guided], [d.as_tensors]),
         Scene("list, picked from", ["lists/labeled.txt"], [(*pick, "-l", "lists/labeled.txt")], [d.lines]),
     ]  # fmt: skip
 
 
-def build(root: Path, kinds: Container[str]) -> None:
-    """The good files of these kinds below `root`, where handed.py's are."""
+def build(root: Path) -> None:
+    """One good file of each kind below `root`, where handed.py's are."""
     (root / "more").mkdir()
-    if any(kind in kinds for kind in ("dataset, prepared again", "dataset, updated")):
-        names = ("--root", "more", "--name", "mine", "--classes", "classes.txt")
-        _do(root, "prepare", "folder", "--labeled", "own/images", "--masks", "own/masks", *names)
-    if any(kind in kinds for kind in ("record of features", "features", "pairs")):
-        _do(root, "pair", "shapes", "--encoder", "tiny", "--weights", "none", *RUN)
+    names = ("--root", "more", "--name", "mine", "--classes", "classes.txt")
+    _do(root, "prepare", "folder", "--labeled", "own/images", "--masks", "own/masks", *names)
+    _do(root, "pair", "shapes", "--encoder", "tiny", "--weights", "none", *RUN)
+    shutil.copytree(root / "data", root / "before")
+    (marks,) = (root / "before" / "shapes" / "pairs").glob("features-*.done")
+    count, width = len(marks.read_bytes()), marks.with_suffix(".f16").stat().st_size // 2
+    marks.with_suffix(".json").write_text(json.dumps({"done": count, "count": count, "width": width // count}))
+    marks.unlink()
     dead = {"pid": 2**22 + 1, "host": socket.gethostname(), "space": os.readlink("/proc/self/ns/pid"), "since": "then"}
     for lock in (root / "run" / NAME, root / "more" / f".own{NAME}"):
         lock.write_text(json.dumps(dead))
