@@ -107,7 +107,7 @@ def compare(
     found = start(cells, out, at_once=jobs, device=device, progress=console.progress, note=console.note)
     page = out / PAGE
     write_text(page, f"{markdown(found['rows'])}\n")
-    console.result("compare", found | {"page": str(page)}, [_table(found["rows"]), *_end(found, page)], json)
+    console.result("compare", found | {"page": str(page)}, [_table(found["rows"]), _end(found, page)], json)
     if found["failed"]:
         raise typer.Exit(1)
 

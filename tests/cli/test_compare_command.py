@@ -31,6 +31,14 @@ def test_a_comparison_from_the_command_line(
     assert page.endswith("\n\ndataset: shapes\n\nlabels: 4\n\nencoder: tiny\n")
 
 
+    assert main([word for word in words if word != "--json"]) == 0  # all is done: what is told is left
+    lines = [line.rstrip() for line in capfd.readouterr().out.splitlines()]
+    assert lines[0].split() == ["method", "last", "best", "gain", "(95", "%)", "runs", "min", "GiB"]
+    assert lines[1].split()[0] == "supervised"
+    assert lines[-5:-2] == ["dataset: shapes", "labels: 4", "encoder: tiny"]
+    assert lines[-2].startswith("as Markdown: ")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
