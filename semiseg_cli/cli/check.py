@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 SHOWN = 5  # findings of a kind that the terminal shows; the JSON document has all
-LONGEST = 200  # characters of one: a group of equal images may have thousands of names
+LONGEST = 200  # characters of a group of equal images, which may have thousands of names; a name is never cut
 
 
 def check(
@@ -91,10 +90,20 @@ def _findings(findings: list[dict[str, str]]) -> list[str]:
         kinds.setdefault(each["what"], []).append(each["detail"])
     return [
         f"{len(details)} x {what}: "
-        + "; ".join(shorten(each, LONGEST, placeholder=" ...") for each in details[:SHOWN])
+        + "; ".join(map(_shortened, details[:SHOWN]))
         + ("; ..." if len(details) > SHOWN else "")
         for what, details in kinds.items()
     ]
+
+
+def _shortened(detail: str) -> str:
+    """A group's first names, as many as are not too long together; one name, such as a path, as it is."""
+    from semiseg_cli.stages.check import EQUAL
+
+    first, *others = detail.split(EQUAL)
+    while others and len(first) + len(EQUAL + others[0]) <= LONGEST:
+        first += EQUAL + others.pop(0)
+    return first + " ..." * bool(others)
 
 
 def _share(part: int, whole: int) -> str:

@@ -20,6 +20,7 @@ from semiseg_cli.core.settings import TrainConfig, doc
 if TYPE_CHECKING:
     from rich.table import Table
 
+USUAL = "supervised,unimatch"
 PAGE = "compare.md"  # in the folder of the runs
 
 
@@ -31,12 +32,12 @@ def compare(
         str, typer.Option("--labeled", "-l", help="counts or fractions, such as 6,23; empty: all", rich_help_panel=DATA)
     ] = "",
     methods: Annotated[
-        str,
+        str | None,
         typer.Option(
-            "--method", "-m", help=f"some of {' '.join(METHODS)} probe, with commas between",
+            "--method", "-m", help=f"some of {' '.join(METHODS)} probe, with commas between", show_default=USUAL,
             autocompletion=complete_methods, rich_help_panel=TRAIN,
         ),
-    ] = "supervised,unimatch",
+    ] = None,
     backbones: Annotated[
         str, typer.Option("--backbone", "-b", help="encoders, with commas between", rich_help_panel=TRAIN)
     ] = "",
@@ -44,7 +45,10 @@ def compare(
         str, typer.Option(help="of labels and training, with commas between", rich_help_panel=TRAIN)
     ] = "0,1,2",
     probe: Annotated[
-        bool, typer.Option("--probe", help="a probe of a frozen encoder besides", rich_help_panel=TRAIN)
+        bool,
+        typer.Option(
+            "--probe", help="a probe of a frozen encoder besides, as `semiseg probe` trains it", rich_help_panel=TRAIN
+        ),
     ] = False,
     rows: Annotated[
         str,
@@ -88,20 +92,24 @@ def compare(
     if not numbers:
         raise UsageError("--seeds names no seed", fix="--seeds 0,1,2")
     if rows:
-        if probe or backbones:
-            raise UsageError("--rows says what is trained, so it takes neither --backbone nor --probe")
+        if probe or backbones or methods is not None:
+            raise UsageError("--rows says what is trained, so it takes neither --method nor --backbone nor --probe")
         wanted = [row for row in table_rows(rows) if _wanted(row.data, data) and _wanted(row.labeled, labeled)]
         if not wanted:
             fix = f"semiseg methods {rows}"
             raise UsageError(f"'{rows}' has no published rows of this data and these labels", fix=fix)
         cells = table(asked, wanted, numbers)
     else:
-        names = [*_words(methods), *[PROBE] * probe]
+        names = [*_words(USUAL if methods is None else methods), *[PROBE] * probe]
         for name in names:
             if name not in METHODS and name != PROBE:
                 raise UsageError(f"there is no method '{name}'", fix=did_you_mean(name, (*METHODS, PROBE)))
         if not names:
             raise UsageError("--method names no method", fix="-m supervised,unimatch")
+        unread = {"--set": set_, "--config": config, "--preset": preset}
+        if {*names} == {PROBE} and (given := [name for name, value in unread.items() if value]):
+            fix = "-m probe with --steps, --weights and -b, or methods besides"
+            raise UsageError(f"a probe takes no {' or '.join(given)}", fix=fix)
         datasets = _words(data) or [default_name(root)]
         cells = study(asked, datasets, _words(labeled) or [""], names, _words(backbones) or [""], numbers)
     found = start(cells, out, at_once=jobs, device=device, progress=console.progress, note=console.note)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json as jsonlib
 import math
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 SCHEMA = 1
+NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 @dataclass
@@ -99,11 +101,17 @@ def result(command: str, data: Any, text: str | Table | Sequence[str | Table], j
 
 
 def prose(text: str) -> str:
-    """Text to be read, not copied: on a terminal that is narrower than its lines, its paragraphs are filled anew."""
+    """Text to be read: on a terminal that is narrower than its lines, its paragraphs are filled anew.
+
+    What stands between backticks is to be copied, and stays on one line.
+    """
     width = stdout().width
     if max(map(len, text.splitlines()), default=0) <= width or not sys.stdout.isatty():
         return text
-    return "\n\n".join(fill(paragraph, width, break_long_words=False) for paragraph in text.split("\n\n"))
+    whole = re.sub(r"`[^`]+`", lambda found: NO_BREAK.join(found[0].split()), text)
+    manner: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
+    filled = "\n\n".join(fill(paragraph, width, **manner) for paragraph in whole.split("\n\n"))
+    return filled.replace(NO_BREAK, " ")
 
 
 def _least_width(table: Table) -> int:

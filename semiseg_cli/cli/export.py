@@ -36,7 +36,7 @@ def export(
 ) -> None:
     """Write the network alone as safetensors, and a model card beside it: data, labels, method, paper, mIoU, licence.
 
-    In Python: from semiseg_cli import load; labels = load("model.safetensors")(image)
+    In Python, `semiseg_cli.load("model.safetensors")(image)` gives the labels.
 
     With --onnx or --pt2 it is a graph that needs nothing of semiseg: uint8 images in, labels and probabilities out. The
     card holds the lines of Python from a photo to labels.

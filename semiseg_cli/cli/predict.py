@@ -10,7 +10,7 @@ import typer
 from semiseg_cli.cli import console, launch, options, ranks
 from semiseg_cli.cli.complete import complete_runs
 from semiseg_cli.cli.options import HOW, OUTPUT
-from semiseg_cli.core.errors import DataError
+from semiseg_cli.core.errors import DataError, UsageError
 from semiseg_cli.core.finding import find_network
 
 NAMED = 20  # unreadable files that the error lists; --json has them all
@@ -55,11 +55,12 @@ def predict(
         ),
     ] = None,
     tolerance: Annotated[
-        float,
+        float | None,
         typer.Option(
-            min=0.0, metavar="PIXELS", help="simplify polygons; 0: they follow the pixels", rich_help_panel=OUTPUT
+            min=0.0, metavar="PIXELS", help="simplify the polygons of --format; 0: they follow the pixels",
+            show_default="1", rich_help_panel=OUTPUT,
         ),
-    ] = 1.0,
+    ] = None,
     window: options.Window = "auto",
     long_side: Annotated[
         int | None,
@@ -84,6 +85,9 @@ def predict(
     A GeoTIFF gets its labels as a GeoTIFF besides. An image that cannot be read is left out, named at the end, and
     makes the exit code 3.
     """
+    if tolerance is not None and not format_:
+        fix = f"--format coco --tolerance {tolerance:g}"
+        raise UsageError("--tolerance simplifies the polygons of --format", fix=fix)
     launch.on_gpus(gpus)
     console.state.quiet = quiet
     how = options.inference(window, scales, flip)
@@ -99,7 +103,7 @@ def predict(
         confidence=confidence,
         probabilities=probabilities,
         format=format_ or "",
-        tolerance=tolerance,
+        tolerance=1.0 if tolerance is None else tolerance,
         long_side=long_side,
         device=device,
         progress=console.progress,

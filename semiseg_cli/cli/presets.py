@@ -17,7 +17,7 @@ def presets_(
     ] = "",
     json: options.Json = False,
 ) -> None:
-    """List the presets; with NAME: what is in it. Take one with `semiseg train -p NAME`."""
+    """List the presets; with NAME: what is in it. `train -p NAME` takes one."""
     if name:
         text = preset_text(name).rstrip("\n")
         console.result("presets", {"name": name, "toml": text}, text, json)

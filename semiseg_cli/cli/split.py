@@ -74,6 +74,11 @@ def split(
             "the recipes of a protocol have seeds and samplers of their own",
             fix=command("split", *words, "--protocol", protocol, *own, root=root),
         )
+    if not (labeled or protocol) and (seed or balance != "classes"):
+        raise UsageError(
+            "--seed and --balance say how a partition is drawn, and nothing is drawn here",
+            fix=command("split", *words, "--labeled", "COUNT", "--seed", str(seed), "--balance", balance, root=root),
+        )
     if url and not fetch:
         raise UsageError(
             "--url goes with --fetch",

@@ -263,6 +263,8 @@ class TrainConfig(BaseSettings):
         require(counted, "train.patience", self.patience, "0 where train.eval_every is 0: it counts evaluations")
         if self.colour == 0:
             unread(self, "strong_view", "train.colour is 0")
+        if self.optimizer != "sgd":
+            unread(self, "momentum", f"train.optimizer is {self.optimizer}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,7 @@ from semiseg_cli.stages.split import class_counts
 from semiseg_cli.stages.update import on_disk
 
 Finding = dict[str, str]
+EQUAL = " = "  # between the names of a group of pictures in the detail of a finding
 SAMPLE = 1000  # images of a part whose files are looked for where no picture is opened
 
 
@@ -118,7 +119,7 @@ def _twice(dataset: Dataset, looks: Sequence[Look]) -> tuple[list[Finding], list
     val = {record.id for record in dataset.val}
     leaks, repeats = list[Finding](), list[Finding]()
     for group in same_pictures(looks):
-        detail = " = ".join(f"{'val' if record.id in val else 'train'} {record.id}" for record in group)
+        detail = EQUAL.join(f"{'val' if record.id in val else 'train'} {record.id}" for record in group)
         if len({record.id in val for record in group}) == 2:
             leaks.append({"what": "picture both trained on and validated on", "detail": detail})
         else:
@@ -137,7 +138,7 @@ def _similar(train: Sequence[Look], val: Sequence[Look]) -> list[Finding]:
         {
             "what": f"{'labeled' if ours.mask else 'unlabeled'} picture that looks like a validation picture, perhaps "
             "the same in another encoding",
-            "detail": f"train {ours.id} = val {theirs.id}",
+            "detail": f"train {ours.id}{EQUAL}val {theirs.id}",
         }
         for ours, theirs in pairs
     ]

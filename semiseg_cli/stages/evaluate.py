@@ -65,6 +65,11 @@ def _evaluate(
         one_folder(save, world)
     same_classes(dataset, meta["data"]["classes"], path)
     predictor = Predictor.of(net, meta, place, how, dataset.window if data else None)
+    if how.stride is not None and not predictor.window:
+        raise UsageError(
+            "--stride is the step of a window, and whole images are shown to this network",
+            fix=f"--window SIDE --stride {how.stride:g}, or no --stride",
+        )
     records = [record for record in getattr(dataset, split) if record.mask is not None]
     workers = _workers(records) if place.type == "cuda" else 0
     mine = -(-len(records) // world.size)

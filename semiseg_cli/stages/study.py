@@ -30,6 +30,7 @@ NO_COST = (
 )  # settings that a step costs the same without
 LATER = {"train.best_by": "miou", "train.patience": 0}  # settings that runs of earlier versions had like this
 PROBE = "probe"  # what trains a head on a frozen encoder, beside the methods
+OF_PROBE = {"model.weights": "--weights", "train.steps": "--steps"}  # of the flags, those that it has as options
 
 
 @dataclass(frozen=True)
@@ -94,13 +95,14 @@ def study(
     seeds: Sequence[int],
 ) -> list[Cell]:
     """Every method on every encoder for every seed, dataset and number of labels; seeds come last, so that a comparison
-    that is stopped early has whole rounds. backbones: "" is what the preset has, and for a probe its own. What is named
+    that is stopped early has whole rounds. backbones: "" is what the preset has, and for a probe its own. Beside
+    methods a probe has steps of its own, and the weights that are asked for where its encoder is named. What is named
     twice, also in two ways, is one run.
 
     Raises what resolving any of their settings raises, before the first run.
     """
-    rounds = itertools.product(seeds, datasets, labeled, methods, backbones)
-    cells = [_cell(asked, method, backbone, data, count, seed) for seed, data, count, method, backbone in rounds]
+    rounds, alone = itertools.product(seeds, datasets, labeled, methods, backbones), {*methods} == {PROBE}
+    cells = [_cell(asked, method, backbone, data, count, seed, alone) for seed, data, count, method, backbone in rounds]
     return list({cell.run: cell for cell in cells}.values())
 
 
@@ -109,12 +111,14 @@ def table(asked: Asked, rows: Iterable[Row], seeds: Sequence[int]) -> list[Cell]
     return [_of_row(asked, row, seed) for seed in dict.fromkeys(seeds) for row in rows]
 
 
-def _cell(asked: Asked, method: str, backbone: str, data: str, labeled: str, seed: int) -> Cell:
+def _cell(asked: Asked, method: str, backbone: str, data: str, labeled: str, seed: int, alone: bool) -> Cell:
     flags = {"data.name": data, "data.labeled": labeled, "model.backbone": backbone, "train.seed": seed}
     flags = {name: value for name, value in flags.items() if value != ""}
     if method == PROBE:
-        resolved = settings_of(flags)
+        own = {name: value for name, value in asked.flags if alone or (backbone and name == "model.weights")}
+        resolved = settings_of(flags | own)
         words = ["probe", data, "--seed", str(seed)]
+        words += [word for name, value in own.items() for word in (OF_PROBE[name], value)]
     else:
         flags["method.name"] = method
         resolved = gather(flags, asked.typed, dataset=_kind(asked.root), config=asked.config, preset=asked.preset)

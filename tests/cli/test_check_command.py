@@ -70,6 +70,11 @@ def test_a_thousand_equal_pictures_do_not_fill_the_screen() -> None:
     assert len(line) < 250
 
 
+def test_a_long_path_is_whole() -> None:
+    path = f"/data/{'folder  of mine/' * 20}mask.png"
+    assert _findings([{"what": "unreadable mask", "detail": path}]) == [f"1 x unreadable mask: {path}"]
+
+
 def test_no_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "park", "--root", str(tmp_path)]) == 3
     assert "semiseg prepare folder" in capsys.readouterr().err

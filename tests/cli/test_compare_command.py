@@ -48,6 +48,8 @@ def test_a_comparison_from_the_command_line(
         (["-m", ","], "names no method"),
         (["--rows", "stpg"], "no published rows"),
         (["--rows", "stpg", "--probe"], "--rows says what is trained"),
+        (["--rows", "stpg", "-m", "supervised"], "--rows says what is trained"),
+        (["-m", "probe", "-s", "train.lr=1", "-p", "small"], "a probe takes no --set or --preset"),
     ],
 )
 def test_what_cannot_be_compared_is_said(

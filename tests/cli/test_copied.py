@@ -57,8 +57,19 @@ def plain(shown: str) -> list[str]:
 @pytest.mark.parametrize("name", [*METHODS, *PLUGINS])
 def test_the_commands_of_the_papers_tables(name: str, capsys: Capture) -> None:
     shown, commands = lines(capsys, "methods", name), [row.command for row in table_rows(name)]
+    assert not [line for line in shown if line.count("`") % 2], "a command within prose, cut in two"
     assert [line for line in shown if line in commands] == commands
     assert any(line.startswith("train with it: semiseg train --method ") for line in shown)
+
+
+def test_a_command_within_prose_is_whole(capsys: Capture, request: pytest.FixtureRequest) -> None:
+    shown = lines(capsys, "methods", "guidedmix")
+    assert sum("`semiseg split voc --import DIR`" in line for line in shown) == 1
+    if "terminal" in request.node.name:
+        text = "word " * 15 + "`semiseg split a-b -l 1\n --import DIR` " + "word " * 20
+        first, second, *_ = console.prose(text).splitlines()
+        assert first == ("word " * 15).rstrip()
+        assert second.startswith("`semiseg split a-b -l 1 --import DIR` word")
 
 
 def test_words_for_plug_ins(capsys: Capture) -> None:

@@ -77,6 +77,21 @@ def test_classes_that_are_absent_count_as_asked(result: Any) -> None:
     assert plain["boundary_f"] == zero["boundary_f"]
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--absent-as-one", "try: --boundary --absent-as-one"),
+        ("--absent-as-one --absent-as-zero", "try: --boundary --absent-as-one"),
+        ("--stride 1/2 --window none", "--stride is the step of a window, and whole images are shown"),
+    ],
+)
+def test_an_option_that_nothing_reads_is_refused(
+    park: Path, park_run: Path, words: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["eval", str(park_run), "--root", str(park), "--device", "cpu", *words.split()]) == 2
+    assert said in capsys.readouterr().err
+
+
 def test_predictions_are_saved_on_request(typed: Any, tmp_path: Path) -> None:
     typed("--save", str(tmp_path / "out"))
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["v0.png", "v1.png", "v2.png"]

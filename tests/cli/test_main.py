@@ -80,6 +80,14 @@ def test_commands_are_listed_in_the_order_of_use(capsys: pytest.CaptureFixture[s
     assert sorted(listed) == sorted(cli.IN_USE)
 
 
+def test_help_cuts_no_command_in_two(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for words in ([], *([name] for name in cli.IN_USE), ["prepare", "folder"], ["config", "init"], ["config", "show"]):
+        assert cli.main([*words, "--help"]) == 0
+        cut = [line for line in capsys.readouterr().out.splitlines() if line.count("`") % 2]
+        assert not cut, words
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out == f"semiseg {__version__}\n"

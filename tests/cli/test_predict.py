@@ -94,7 +94,9 @@ def test_unreadable_images_exit_with_3_after_the_result(typed: Any, photos: Path
     assert len(json.loads(typed("--json", code=3).out)["result"]["failed"]) == 25
 
 
-@pytest.mark.parametrize("words", [("--scales", "big"), ("--window", "wide"), ("--long-side", "-1")])
+@pytest.mark.parametrize(
+    "words", [("--scales", "big"), ("--window", "wide"), ("--long-side", "-1"), ("--tolerance", "2")]
+)
 def test_what_is_typed_wrongly(typed: Any, words: tuple[str, str]) -> None:
     assert words[0] in typed(*words, code=2).err
 

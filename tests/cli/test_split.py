@@ -131,6 +131,8 @@ def test_more_than_there_are(run, root):
         (["-l", "4", "--protocol", "classic"], "no protocol 'classic'"),
         (["--protocol", "classic"], "no protocol 'classic'"),
         (["--protocol", "classic", "--seed", "2"], "seeds and samplers of their own"),
+        (["--list", "--seed", "1"], "nothing is drawn here"),
+        (["--import", "lists", "--balance", "random"], "nothing is drawn here"),
         (["--fetch", "unimach"], "no 'unimach' to fetch"),
         (["-l", "list.txt"], "neither a count, a fraction, nor"),
         (["-l", "4", "--balance", "x"], "there is no balance"),

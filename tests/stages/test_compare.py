@@ -148,6 +148,23 @@ def test_another_setting_or_other_labels_are_another_run(asked: Asked) -> None:
     assert len(set(runs)) == len(runs)
 
 
+def test_a_probe_takes_what_is_meant_for_it(asked: Asked) -> None:
+    asked = replace(asked, flags=(("train.steps", "7"), ("model.weights", "none")))
+
+    def words(methods: list[str], backbone: str) -> tuple[Cell, str]:
+        cell = study(asked, ["shapes"], ["4"], methods, [backbone], [0])[-1]
+        return cell, " ".join(cell.words)
+
+    (alone, typed), (beside, other), (_, plain) = (
+        words(["probe"], ""), words(["supervised", "probe"], "tiny"), words(["supervised", "probe"], "")
+    )  # fmt: skip
+    assert (alone.steps, beside.steps) == (7, 300)
+    assert "--steps 7 --weights none" in typed
+    assert "--weights none" in other
+    assert "--steps" not in other
+    assert "--weights" not in plain
+
+
 def test_what_is_no_setting_is_refused_before_the_first_run(asked: Asked) -> None:
     with pytest.raises(UsageError, match=r"train\.lrr"):
         four(replace(asked, pairs=("train.lrr=1",)))

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from semiseg_cli.core.errors import did_you_mean
+from semiseg_cli.core.errors import UsageError, did_you_mean
 from semiseg_cli.core.registry import load_named
 from semiseg_cli.core.settings import BadSetting
 
@@ -23,12 +23,18 @@ class Asked:
     """What somebody wants measured besides, and how classes count that are neither labeled nor predicted.
 
     As published numbers have it: absent_as_zero, 0 in the mIoU (absent from all images); absent_as_one, 1 in the
-    boundary F-score (absent from an image). By default they count nowhere.
+    boundary F-score (absent from an image). By default they count nowhere. Raises UsageError where nothing would count
+    them.
     """
 
     boundary: bool = False
     absent_as_zero: bool = False
     absent_as_one: bool = False
+
+    def __post_init__(self) -> None:
+        if self.absent_as_one and not self.boundary:
+            what = "--absent-as-one is of the boundary F-score, which is not asked for"
+            raise UsageError(what, fix="--boundary --absent-as-one")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from semiseg_cli.core.methods.base import Group
-from semiseg_cli.core.settings import TrainConfig
+from semiseg_cli.core.settings import TrainConfig, Unread
 from semiseg_cli.core.training.optim import build_optimizer, set_learning_rates
 
 
@@ -47,6 +47,11 @@ def test_a_linear_rise() -> None:
     for step, rise in enumerate([0.25, 0.5, 0.75, 1.0, 1.0]):
         set_learning_rates(optimizer, step, config)
         assert rates(optimizer) == pytest.approx([rise * (1 - step / 100) ** 0.9, rise])
+
+
+def test_a_momentum_that_no_optimiser_has_is_refused() -> None:
+    with pytest.raises(Unread, match=r"train\.momentum = 0\.8 .* its default, where train\.optimizer is adamw"):
+        TrainConfig(optimizer="adamw", momentum=0.8)
 
 
 def test_groups_keep_their_parameters_and_empty_ones_go() -> None:
