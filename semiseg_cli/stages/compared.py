@@ -62,15 +62,20 @@ def _gained(each: Sequence[float], over: str) -> Row:
 
 
 def overall(rows: Sequence[Row]) -> list[Row]:
-    """What a method gains over all datasets where it has pairs in several: of all of these pairs, with equal weight."""
+    """What a method gains over all datasets where it has pairs in several: of all of these pairs, with equal weight.
+
+    By number of labels, where any dataset has several; else datasets may have one of their own each.
+    """
+    gains = [row for row in rows if row.get("gain", {}).get("each")]
+    apart = len({(row.get("data"), row["labeled"]) for row in gains}) > len({row.get("data") for row in gains})
     found: dict[tuple[str, ...], list[Row]] = {}
-    for row in rows:
-        if row.get("gain", {}).get("each"):
-            found.setdefault((row["labeled"], row["method"], row["backbone"]), []).append(row)
+    for row in gains:
+        found.setdefault((row["method"], row["backbone"], row["labeled"] * apart), []).append(row)
     return [
-        {"datasets": len(members), "labeled": labeled, "method": method, "backbone": backbone}
+        {"datasets": len(members), "labeled": ", ".join(dict.fromkeys(row["labeled"] for row in members))}
+        | {"method": method, "backbone": backbone}
         | {"gain": _gained([each for row in members for each in row["gain"]["each"]], members[0]["gain"]["over"])}
-        for (labeled, method, backbone), members in found.items()
+        for (method, backbone, _), members in found.items()
         if len(members) > 1
     ]
 

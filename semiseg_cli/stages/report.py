@@ -170,6 +170,7 @@ def _of_several(paths: Sequence[Path], sources: Sequence[Path], target: Path, no
     if rows:
         names, lines = cells_of(rows)
         table = {"titles": names, "lines": lines, "said": explained(rows), "words": "published" in rows[0]}
+        table["left"] = names.index("last") - 1 if "last" in names else 0
     told = report_comparison.told(found, table, kept.get("failed", {}), target)
     return page("comparison.html", **told, **_made())
 

@@ -39,7 +39,7 @@ def told(
     curves = _curves(parts)
     groups = {_of(parts, name, data): runs for data, part in parts.items() for name, runs in part.items()}
     tables = {data: rows for data, part in parts.items() if (rows := _classes(part))}
-    classes = [(_of(parts, CLASSES, data), list(parts[data]), rows) for data, rows in tables.items()]
+    classes = [(data, CLASSES, list(parts[data]), rows) for data, rows in tables.items()]
     differences = _differences(groups)
     shown = {"table": bool(table), "curves": bool(curves), "classes": bool(classes), "settings": bool(differences)}
     methods = list(dict.fromkeys(each.title for each in found))
@@ -53,7 +53,7 @@ def told(
         "names": list(groups),
         "classes": classes,
         "differences": differences,
-        "columns": ["run", "dataset", "method", "encoder", "labels", "seed", "last", "best", "time", "memory"],
+        "columns": ["run", "dataset", "method", "encoder", "seed", "last", "best", "time", "memory", "labels"],
         "runs": [{"name": each.run.name, "link": _link(each.run, page), "cells": _cells(each)} for each in found],
         "failed": list(failed.items()),
     }
@@ -174,8 +174,8 @@ def _cells(run: Recorded) -> list[str]:
     memory = run.result.get("peak_memory_bytes")
     time = duration(run.result["seconds"]) if "seconds" in run.result else f"step {run.step:,} of {run.steps:,}"
     return [
-        data_of(run), run.title, encoder_of(run), labels, str(run.config["train.seed"]), miou(run.last),
-        miou(run.best), time, f"{memory / 2**30:.2f} GiB" if memory else "",
+        data_of(run), run.title, encoder_of(run), str(run.config["train.seed"]), miou(run.last), miou(run.best), time,
+        f"{memory / 2**30:.2f} GiB" if memory else "", labels,
     ]  # fmt: skip
 
 

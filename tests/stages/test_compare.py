@@ -91,6 +91,11 @@ def test_datasets_are_not_averaged_and_what_is_gained_on_them_is(unlike: list[Ce
     assert over["gain"]["half"] == pytest.approx(4.3027 * statistics.stdev([3, 1, 3]) / 3**0.5, rel=1e-4)
     assert overall(grouped(unlike[:4])) == []
 
+    own = overall(rows[:2] + [row | {"labeled": "9"} for row in rows[2:]])  # each has a number of labels of its own
+    assert [(row["labeled"], row["gain"]["count"]) for row in own] == [("4, 9", 3)]
+    several = overall(rows + [row | {"labeled": "9"} for row in rows])
+    assert [(row["labeled"], row["gain"]["count"]) for row in several] == [("4", 3), ("9", 3)]
+
     titles, lines = cells_of(rows)
     assert titles == ["dataset", "method", "last", "best", "gain (95 %)", "runs", "min", "GiB"]
     assert [line[:3] for line in lines[2:4]] == [["b", "supervised", "8.0 ± 2.8"], ["b", "fixmatch", "13.0"]]
