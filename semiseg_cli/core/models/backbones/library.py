@@ -44,6 +44,16 @@ class NormAct(BatchNormAct2d):
         return out
 
 
+class EvenlyPadded(Conv2dSame):
+    """timm's convolution with TensorFlow's padding, of maps whose sides are a multiple of its stride and 1: the padding
+    is then the same for all of them, and a graph for images of any size does not ask for it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = ((side - 1) * gap for side, gap in zip(self.kernel_size, self.dilation, strict=True))
+        x = F.pad(x, (width // 2, width - width // 2, height // 2, height - height // 2))
+        return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+
+
 UNCOUNTED: dict[type[nn.Module], type[nn.Module]] = {nn.BatchNorm2d: BatchNorm2d, BatchNormAct2d: NormAct}
 
 
@@ -64,7 +74,10 @@ class FromLibrary(Encoder):
         self.strides = tuple(reductions[index] for index in wanted)
         self.indices = net.prune_intermediate_layers(wanted, prune_norm=not self.plain, prune_head=True)
         self.net, self.unused = net, tuple(f"net.{start}" for start in left_out(whole, net.state_dict()))
-        self.lopsided = any(isinstance(module, Conv2dSame) for module in net.modules())
+        same = [module for module in net.modules() if type(module) is Conv2dSame]
+        for module in same:
+            module.__class__ = EvenlyPadded
+        self.lopsided = bool(same)
         found = TRIED.get((name, output_stride))
         self.channels, self.multiple = found or _tried(name, self)
         if not self.plain and self.strides[-1] > output_stride:
@@ -73,12 +86,12 @@ class FromLibrary(Encoder):
     def forward(self, image_B3HW: Tensor) -> list[Tensor]:
         sides = (image_B3HW.shape[2], image_B3HW.shape[3])
         if self.lopsided:
-            below, beside = (-(side - 1) % FULL[-1] for side in sides)
+            below, beside = ((side + FULL[-1] - 2) // FULL[-1] * FULL[-1] + 1 - side for side in sides)
             image_B3HW = F.pad(image_B3HW, (0, beside, 0, below), mode="replicate")
         maps: list[Tensor] = self.net.forward_intermediates(
             image_B3HW, indices=self.indices, norm=self.plain, intermediates_only=True
         )
-        return [x[:, :, : ceil(sides[0] / s), : ceil(sides[1] / s)] for x, s in zip(maps, self.strides, strict=True)]
+        return [x[:, :, : -(-sides[0] // s), : -(-sides[1] // s)] for x, s in zip(maps, self.strides, strict=True)]
 
     def renamed(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """timm's names; others go through timm's own translation, where it has one for this network."""
