@@ -12,7 +12,7 @@ from semiseg_cli.cli import console, launch, options, ranks
 from semiseg_cli.cli.complete import complete_data, complete_runs
 from semiseg_cli.cli.options import DATA, OUTPUT
 from semiseg_cli.core.commands import command
-from semiseg_cli.core.errors import DataError
+from semiseg_cli.core.errors import DataError, counted
 from semiseg_cli.core.finding import find_network
 from semiseg_cli.core.settings import ModelConfig, doc
 
@@ -112,7 +112,7 @@ def pick(
     if failed := found["unreadable"]:
         more = [f"... and {len(failed) - NAMED} more"] * (len(failed) > NAMED)
         raise DataError(
-            f"{len(failed)} of {len(failed) + found['pool']} photos cannot be read",
+            f"{len(failed)} of {counted(len(failed) + found['pool'], 'photo')} cannot be read",
             why="\n".join([*failed[:NAMED], *more]),
             fix="repair, convert or remove them; the others were chosen from",
         )
@@ -121,7 +121,7 @@ def pick(
 def _summary(found: dict[str, Any], root: Path) -> str:
     alike = f", {found['alike']} of which are nearly the same as another" if found["alike"] else ""
     lines = [
-        f"{found['data']}: {len(found['picked'])} of {found['pool']} photos without a label{alike}",
+        f"{found['data']}: {len(found['picked'])} of {counted(found['pool'], 'photo')} without a label{alike}",
         found["rule"],
         f"in the order of use: {found['list']}; the photos: {found['images']}",
         *([f"why these: {found['page']}"] if found["page"] else []),

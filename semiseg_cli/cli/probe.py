@@ -102,6 +102,6 @@ def _summary(found: dict[str, Any], root: Path) -> str:
         f"{took}, the head in {duration(found['head_seconds'])}",
     ]
     if last:
-        lines.append(f"mIoU {last['miou']:.2f} on {found['images']} validation images")
+        lines.append(f"mIoU {last['miou']:.2f} on {counted(found['images'], 'validation image')}")
     lines.append(f"next: {command('predict', found['run'], 'photos', root=None)}")
     return "\n".join(lines)

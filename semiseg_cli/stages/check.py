@@ -198,5 +198,5 @@ def _extreme(dataset: Dataset, pick: Any) -> str:
     sizes = list[list[int]]()
     for records in (dataset.training, Records.of(dataset.val)):
         sizes += records.sizes[records.size_counts() > 0].tolist()
-    height, width = pick(sizes, key=math.prod, default=(0, 0))
+    height, width = pick(sizes, key=lambda size: (math.prod(size), size), default=(0, 0))
     return f"{width}x{height}" if sizes else ""

@@ -162,7 +162,7 @@ def _draw_all(
     many = f"{counted(shapes, 'shape')} in {counted(len(tasks), 'image')}"
     notes = [f"masks are drawn from {found.format} annotations in {masks}: {many}"]
     if empty:
-        notes.append(f"{len(empty)} annotated images have no shape and are taken as not yet annotated: {listed(empty)}")
+        notes.append(f"{counted(len(empty), 'image')} without a shape, taken as not yet annotated: {listed(empty)}")
     if found.strange:
         notes.append(f"no annotations, not read: {listed([str(path) for path in found.strange])}")
     return tally, [*notes, *said_alone(lone, masks)]

@@ -11,7 +11,7 @@ from torch import Tensor
 from semiseg_cli.core.commands import command
 from semiseg_cli.core.config.describe import describe_method
 from semiseg_cli.core.data.depths import levels_of
-from semiseg_cli.core.errors import UsageError
+from semiseg_cli.core.errors import UsageError, counted
 from semiseg_cli.core.escape import code, fenced, markdown
 from semiseg_cli.core.inference.options import resolve_window
 from semiseg_cli.core.inference.predictor import LARGE_PIXELS, LARGE_WINDOW
@@ -53,7 +53,7 @@ def model_card(file: str, tensors: dict[str, Tensor], meta: dict[str, Any]) -> s
     model, data, partition, seen = meta["model"], meta["data"], meta["partition"], Seen.by(meta)
     parameters = sum(t.numel() for name, t in tensors.items() if not name.endswith(STATISTICS))
     halved = any(tensor.dtype == torch.float16 for tensor in tensors.values())
-    unlabeled = f"; with {partition['unlabeled']} unlabeled images" if partition["unlabeled"] else ""
+    unlabeled = f"; with {counted(partition['unlabeled'], 'unlabeled image')}" if partition["unlabeled"] else ""
     rows = {
         "data": f"{data['name']} ({data['kind']})",
         "licence of the data": data["licence"] or "not stated",

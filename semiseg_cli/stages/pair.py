@@ -14,7 +14,7 @@ import torch
 from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.data.spec import Dataset, Partition
 from semiseg_cli.core.data.view import Records
-from semiseg_cli.core.errors import DataError, UsageError
+from semiseg_cli.core.errors import DataError, UsageError, counted
 from semiseg_cli.core.inference.features import Features
 from semiseg_cli.core.ops.processes import share_of, summed, told
 from semiseg_cli.core.ops.similarity import Neighbours, chunk_rows
@@ -75,7 +75,7 @@ def pair(
         dataset, partition = same_members(found, world)
         known = _known(dataset, partition, note)
         if k is not None and not 1 <= k <= len(known):
-            these = f"{len(known)} labeled images{' with a known class' * (len(known) < len(partition.labeled))}"
+            these = counted(len(known), "labeled image") + " with a known class" * (len(known) < len(partition.labeled))
             raise UsageError(f"{k} neighbours are not possible: {these}", fix=f"--k {len(known)}")
         pooling = Pooling.of(encoder, weights, world, note)
         return _paired(dataset, partition, known, k or min(K, len(known)), cosine, pooling, world, progress, note)

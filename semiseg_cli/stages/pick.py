@@ -14,7 +14,7 @@ from semiseg_cli.core.data.again import naming_bad_files
 from semiseg_cli.core.data.depths import levels_of
 from semiseg_cli.core.data.photos import read_image
 from semiseg_cli.core.data.spec import Record
-from semiseg_cli.core.errors import DataError, UsageError
+from semiseg_cli.core.errors import DataError, UsageError, counted
 from semiseg_cli.core.files import network_of
 from semiseg_cli.core.inference.predictor import CPU_PIXELS, Predictor
 from semiseg_cli.core.inference.uncertainty import entropies
@@ -74,7 +74,7 @@ def pick(
         def look() -> Pool:
             pool = _pool(source, root, labeled, out or Path("picked"), progress, note)
             if count > len(pool.free):
-                what = f"{count} photos asked for, {pool.name} has {len(pool.free)} without a label"
+                what = f"{counted(count, 'photo')} asked for, {pool.name} has {len(pool.free)} without a label"
                 raise DataError(what, fix=f"-n {len(pool.free)} or fewer")
             return pool
 
@@ -87,7 +87,7 @@ def pick(
     if not world.main:
         return {}
     if count > len(free):
-        what = f"{count} photos asked for, {len(free)} of {pool.name} can be read"
+        what = f"{counted(count, 'photo')} asked for, {len(free)} of {pool.name} can be read"
         raise DataError(what, why="\n".join(features.unreadable[:20]), fix=f"-n {len(free)} or fewer")
     x_ND = features.read(rows)
     picks = choose(x_ND, np.arange(len(known)), count, seed=seed, weight_N=doubt_N)
@@ -185,7 +185,7 @@ class _Network(NamedTuple):
 
 def _rule(encoder: str, labeled: int, network: Path | None) -> str:
     """How they were chosen, in a sentence."""
-    stays = f" around {labeled} labeled photos" if labeled else ""
+    stays = f" around {counted(labeled, 'labeled photo')}" if labeled else ""
     weighs = f", where photos weigh by how unsure {network} is of them (mean entropy, rare classes count more)"
     return f"medoids of k-means on pooled features of {encoder}{stays}{weighs if network else ''}"
 

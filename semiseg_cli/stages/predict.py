@@ -24,7 +24,7 @@ from semiseg_cli.core.data.depths import Levels, is_deep, levels_of
 from semiseg_cli.core.data.listing import leads_to, left_out, look_below, suffixes
 from semiseg_cli.core.data.photos import read_image
 from semiseg_cli.core.data.spec import Record
-from semiseg_cli.core.errors import DataError, UsageError
+from semiseg_cli.core.errors import DataError, UsageError, counted
 from semiseg_cli.core.files import NETWORKS, digest, network_of
 from semiseg_cli.core.finding import NEWEST
 from semiseg_cli.core.inference.options import AS_TRAINED, Inference
@@ -119,12 +119,12 @@ def predict_images(
                     if id not in failed:
                         annotate(f"{id}{path.suffix}", path, read_index(out / LABELS / f"{id}.png"))
         if done:
-            note(f"{done:,} of {len(files):,} images were done before")
+            note(f"{done:,} of {counted(len(files), 'image')} done before")
         if black:
             low, high = levels_of(data)
             note(
-                f"{len(black)} photos of 16 bits are seen nearly black, the first is {black[0]}: as in training, their "
-                f"values {low} to {high} become 0 to 255"
+                f"seen nearly black: {counted(len(black), 'photo')} of 16 bits, the first is {black[0]}: as in "
+                f"training, their values {low} to {high} become 0 to 255"
             )
         return {
             "images": len(files) - len(failed),

@@ -17,7 +17,7 @@ from semiseg_cli.core.data.again import preparing
 from semiseg_cli.core.data.index import load_dataset, prepared
 from semiseg_cli.core.data.names import fingerprint, read_lines, stem_of
 from semiseg_cli.core.data.spec import Dataset, Partition
-from semiseg_cli.core.errors import DataError, UsageError, did_you_mean
+from semiseg_cli.core.errors import DataError, UsageError, counted, did_you_mean
 from semiseg_cli.core.files import write_bytes
 from semiseg_cli.core.models.published import cache_folder
 from semiseg_cli.core.partitions.protocols import Published, Repository, recognise, repositories
@@ -103,7 +103,7 @@ def fetch_lists(
         raise DataError(what, fix=preparing(names[-1], names[-1], root))
     place = cache_folder().with_name("splits") / word
     size = sum(each.bytes for each in wanted) / 1e6
-    note(f"{len(wanted)} lists of {repository.page} ({repository.licence}, {size:.1f} MB) to {place}")
+    note(f"{counted(len(wanted), 'list')} of {repository.page} ({repository.licence}, {size:.1f} MB) to {place}")
     with progress("downloading", 2 * len(wanted)) as advance:
         for each in wanted:
             for name, sha256 in each.files:

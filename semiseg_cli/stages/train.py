@@ -14,7 +14,7 @@ from semiseg_cli.core.config.layers import Resolved, refuse_changes, settled
 from semiseg_cli.core.data.again import naming_bad_files
 from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.data.loader import close
-from semiseg_cli.core.errors import CheckpointError, DataError, Diverged, Interrupted, WorkerLost
+from semiseg_cli.core.errors import CheckpointError, DataError, Diverged, Interrupted, WorkerLost, counted
 from semiseg_cli.core.files import STATE, resuming
 from semiseg_cli.core.networks import Origin
 from semiseg_cli.core.places import find_root, remember
@@ -202,7 +202,7 @@ def _same_pool(session: Session, before: int | None, state: Path) -> None:
     now = len(session.partition.unlabeled)
     if "unlabeled" in session.plan.inputs and before not in (None, now):
         raise CheckpointError(
-            f"{state} was written with {before:,} unlabeled images, now there are {now:,}",
+            f"{state} was written with {counted(before, 'unlabeled image')}, now there are {now:,}",
             why="the dataset was prepared again since, with more or fewer",
             fix="prepare it as it was, or start a new run with --init",
         )

@@ -22,7 +22,7 @@ from semiseg_cli.core.data.listing import leads_to
 from semiseg_cli.core.data.names import listed
 from semiseg_cli.core.data.spec import Dataset, Record
 from semiseg_cli.core.data.swapped import aside, put_back
-from semiseg_cli.core.errors import DataError, SemisegError, UsageError
+from semiseg_cli.core.errors import DataError, SemisegError, UsageError, counted
 from semiseg_cli.core.partitions.splits import from_lists
 from semiseg_cli.core.sources.classes import read_classes
 from semiseg_cli.core.sources.codes import parse_codes
@@ -127,11 +127,11 @@ def on_disk(dataset: Dataset) -> list[str]:
     every = now | {each.id for each in found.pool}
     lines = _lines(
         {
-            "new images with a mask": now - had - set(table.get("left_out", ())),
-            "new images without": every - now - had - set(table.get("left_out", ())),
-            "new masks": (now & had) - masked,
-            "masks that are gone": (every - now) & masked,
-            "images that are gone": had - every,
+            "new image|with a mask": now - had - set(table.get("left_out", ())),
+            "new image|without": every - now - had - set(table.get("left_out", ())),
+            "new mask|": (now & had) - masked,
+            "mask|gone": (every - now) & masked,
+            "image|gone": had - every,
         }
     )
     return lines or ["files of other sizes or times, of the same names"]
@@ -205,23 +205,26 @@ def _changes(before: Dataset, after: Dataset, changed: set[str]) -> list[str]:
     held, holds = ({record.id for record in dataset.val} for dataset in (before, after))
     lines = _lines(
         {
-            "new images with a mask": {id for id, masked in has.items() if masked and id not in had},
-            "new images without": {id for id, masked in has.items() if not masked and id not in had},
-            "images that have a mask now": {id for id in has if id in had and has[id] and not had[id]},
-            "images that have none any more": {id for id in has if id in had and had[id] and not has[id]},
-            "images that are gone": had.keys() - has.keys(),
-            "images whose photo or mask is another": changed & has.keys(),
-            "validation images that are gone: numbers do not compare with those of before": held - holds,
-            "validation images whose photo or mask is another: numbers do not compare with those of before": changed
+            "new image|with a mask": {id for id, masked in has.items() if masked and id not in had},
+            "new image|without": {id for id, masked in has.items() if not masked and id not in had},
+            "image|with a mask now": {id for id in has if id in had and has[id] and not had[id]},
+            "image|with none any more": {id for id in has if id in had and had[id] and not has[id]},
+            "image|gone": had.keys() - has.keys(),
+            "image|whose photo or mask is another": changed & has.keys(),
+            "validation image|gone: numbers do not compare with those of before": held - holds,
+            "validation image|whose photo or mask is another: numbers do not compare with those of before": changed
             & holds,
         }
     )
-    stays = f"the validation set is the same: {len(holds)} image{'s' * (len(holds) != 1)}"
+    stays = f"the validation set is the same: {counted(len(holds), 'image')}"
     return [*(lines or ["no image came, went or changed"]), *[stays] * (held == holds and not changed & holds)]
 
 
 def _lines(groups: Mapping[str, Any]) -> list[str]:
-    return [f"{len(ids)} {what}: {listed(sorted(ids))}" for what, ids in groups.items() if ids]
+    """A line for each group that is not empty. groups: ids by `noun|rest` of what is said of them."""
+    parted = [(what.partition("|"), ids) for what, ids in groups.items() if ids]
+    said = [(f"{counted(len(ids), noun)} {rest}".rstrip(), ids) for (noun, _, rest), ids in parted]
+    return [f"{what}: {listed(sorted(ids))}" for what, ids in said]
 
 
 def _splits(dataset: Dataset) -> list[str]:
@@ -237,5 +240,5 @@ def _splits(dataset: Dataset) -> list[str]:
             continue
         if len(part.labeled) + len(part.unlabeled) < len(dataset.train):
             listing.append(words)
-    kept = f"{len(listing)} splits stay as they are, without the new images: {listed(listing)}"
+    kept = f"{counted(len(listing), 'split')} as before, without the new images: {listed(listing)}"
     return [*unfit, *[kept] * bool(listing)]

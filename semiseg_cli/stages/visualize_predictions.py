@@ -152,7 +152,7 @@ def nothing_to_show(dataset: Dataset) -> DataError:
     what = "no labeled pixel in its" if dataset.val else "no"
     return DataError(
         f"dataset {dataset.name} has {what} validation images to show",
-        fix=f"{adding(dataset, '--val DIR --val-masks DIR')}--pseudo needs none",
+        fix=f"{adding(dataset, '--val', 'DIR', '--val-masks', 'DIR')}--pseudo needs none",
     )
 
 

@@ -125,12 +125,12 @@ def test_a_dataset_grows_as_typed(run, tmp_path, monkeypatch):
     run(*whole)
     save("more/u.png")
     out, err = run("folder", "--name", "mine", "--unlabeled", "more")
-    assert "1 new images without: u" in err
+    assert "1 new image without: u" in err
     assert "the validation set is the same: 1 image" in err
     assert "mine prepared in data/mine: 4 labeled, 1 unlabeled, 1 val" in out
     save("more/w.png")
     out, err = run(*whole, "--update")
-    assert "1 new images without: w" in err
+    assert "1 new image without: w" in err
     assert "4 labeled, 2 unlabeled, 1 val" in out
     with pytest.raises(UsageError, match="--labeled and --masks and --classes are missing") as caught:
         run("folder", "--name", "other", "--unlabeled", "more")

@@ -150,7 +150,7 @@ def test_a_warning_is_told_in_plain_words(root, tmp_path, capsys):
     assert main(["split", "--import", str(lists), "--root", str(root)]) == 0
     out, err = capsys.readouterr()
     assert "imported/few" in out
-    assert f"warning: {lists / 'labeled.txt'} names 1 images more than once" in err.splitlines()
+    assert f"warning: {lists / 'labeled.txt'} names 1 image more than once" in err.splitlines()
     assert f"next: semiseg train -d street -l imported/few --root {root}" in err.splitlines()
 
 

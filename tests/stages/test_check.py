@@ -65,6 +65,15 @@ def test_a_validation_photo_in_another_encoding_is_a_warning(tmp_path: Path) -> 
     assert one["detail"] == "train a = val v"
 
 
+def test_sizes_of_one_area(tmp_path: Path) -> None:
+    some = tuple(
+        Record(id, write_image(tmp_path / f"{id}.png", np.zeros((high, wide), np.uint8)), None, high, wide)
+        for id, high, wide in (("wide", 10, 12), ("high", 12, 10))
+    )
+    write_dataset(Dataset("two", "folder", tmp_path / "two", ("a", "b"), ((0, 0, 0),) * 2, some, ()), {})
+    assert check(tmp_path, "two")["sizes"] == {"smallest": "12x10", "largest": "10x12"}
+
+
 def test_sound_data(folder: Path) -> None:
     found = check(folder.parent, "park", labeled="2")
     assert found["problems"] == []

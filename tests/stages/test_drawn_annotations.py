@@ -106,13 +106,13 @@ def test_an_update_takes_new_annotations(photos: Path, tmp_path: Path) -> None:
     (folder / "street" / "b.json").write_bytes(kept)
     dataset, said = update_folder(tmp_path / "data", name="x")
     assert {record.id for record in (*dataset.labeled, *dataset.val)} == {"a", "street/b", "street/c.d"}
-    assert "images that have a mask now: street/b" in " ".join(said)
+    assert "1 image with a mask now: street/b" in " ".join(said)
     assert dataset.classes == tuple(NAMES)
     other = (folder / "a.json").read_text().replace('"tree"', '"bush"')
     (folder / "a.json").write_text(other)
     with pytest.raises(DataError, match="labels of no class") as caught:
         update_folder(tmp_path / "data", name="x")
-    assert "'bush' (1 shapes); the classes are background, car, tree" in caught.value.why
+    assert "'bush' (1 shape); the classes are background, car, tree" in caught.value.why
     assert "a new --name" in caught.value.fix
 
 
@@ -177,8 +177,11 @@ SQUARE = [[10, 10, 30, 10, 30, 40, 10, 40]]
         ([annotation({"size": [60, 80], "counts": [60 * 80 + 1]})], {}, "its runs cover 4,801 pixels"),
         ([annotation({"size": [50, 80], "counts": [50 * 80]})], {}, "its mask is 80x50, its image 80x60"),
         ([annotation([[1, 2, 3]])], {}, "are no corners"),
-        ([annotation([])], {}, "holds no outlines"),
-        ([], {}, "no image has a shape"),
+        ([annotation([])], {}, "holds boxes of COCO, and no outlines 1 boxes without an outline"),
+        ([annotation([[]])], {}, "holds boxes of COCO, and no outlines"),
+        ([annotation([[1, 1, 9, 9]])], {}, "holds boxes of COCO, and no outlines"),
+        ([annotation(None, bbox=None)], {}, "holds no outlines 1 without an outline or a box"),
+        ([], {}, "holds no outlines 1 image, and no shape in any"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_in_a_file_is_told(
@@ -197,10 +200,11 @@ def test_what_can_be_left_out_is_said(photos: Path, tmp_path: Path) -> None:
     first = table["images"][0]["id"]
     kinds = {
         "two corners": [[1, 1, 5, 5, 1, 1]], "outside": [[100, 1, 120, 1, 110, 9]], "over it": SQUARE, "box": [],
+        "empty": [[]],
     }  # fmt: skip
     for number, outline in enumerate(kinds.values()):
         more = {"id": 100 + number, "image_id": first, "category_id": 3, "segmentation": outline}
-        table["annotations"].append({**more, "bbox": [70, 50, 5, 5], "iscrowd": 0})
+        table["annotations"].append({**more, "bbox": [70, 10 * number + 15, 5, 5], "iscrowd": 0})
     table["images"] += [{**table["images"][0], "id": 90, "file_name": "gone.jpg"}]
     (folder / "annotations.json").write_text(json.dumps(table))
     dataset, masks = prepared(tmp_path, photos, folder)
@@ -209,7 +213,7 @@ def test_what_can_be_left_out_is_said(photos: Path, tmp_path: Path) -> None:
         assert words in said
     wanted = scene(0)
     wanted[10:40, 10:30] = 2
-    wanted[50:55, 70:75] = 255
+    wanted[45:50, 70:75] = wanted[55:60, 70:75] = 255  # the boxes of what has no outline
     assert np.array_equal(masks["a"], wanted)
 
 

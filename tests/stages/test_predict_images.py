@@ -304,5 +304,5 @@ def test_what_is_not_predicted_is_told(ckpt: Path, photos: Path, tmp_path: Path)
     Image.fromarray(np.full((40, 48), 4095, np.uint16)).save(photos / "dark.png")
     predict(ckpt, photos, out=tmp_path / "out", note=notes.append)
     assert notes[0] == f"not read in {photos}: 1 .txt, 1 video (ffmpeg -i FILE -r 1 frame-%05d.png)"
-    assert notes[1].startswith(f"1 photos of 16 bits are seen nearly black, the first is {photos / 'dark.png'}")
+    assert notes[1].startswith(f"seen nearly black: 1 photo of 16 bits, the first is {photos / 'dark.png'}")
     assert len(notes) == 2

@@ -116,10 +116,20 @@ def test_a_half_unpacked_tree(root: Path, tree: Path, damage: Callable[[Path], N
     assert not (root / "cityscapes").exists()
 
 
+def test_a_tree_with_polygons_alone(root: Path, tree: Path) -> None:
+    for label in tree.glob("gtFine/*/*/*.png"):
+        label.with_name(label.name.replace("labelIds.png", "polygons.json")).write_text("{}")
+        label.unlink()
+    with pytest.raises(DataError, match="3 of 3 labels are missing") as caught:
+        prepare_cityscapes(root, source=tree)
+    assert "_gtFine_polygons.json holds polygons in Cityscapes' form, and no pixels" in caught.value.fix
+    assert f"CITYSCAPES_DATASET={tree} csCreateTrainIdLabelImgs" in caught.value.fix
+
+
 def test_an_image_of_train_and_val(root: Path, tree: Path) -> None:
     for kind in ("leftImg8bit", "gtFine"):
         shutil.copytree(tree / kind / "val", tree / kind / "train", dirs_exist_ok=True)
-    with pytest.raises(DataError, match="1 images in train and in val") as caught:
+    with pytest.raises(DataError, match="1 image in train and in val") as caught:
         prepare_cityscapes(root, source=tree)
     assert caught.value.why == "lindau_000000_000019"
 

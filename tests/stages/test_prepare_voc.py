@@ -248,7 +248,7 @@ def test_what_was_lost_after_unpacking_comes_back_with_the_archive(root: Path, t
 def test_an_image_listed_twice_is_told(root: Path, tree: Path) -> None:
     names = tree / "VOC2012" / TRAIN_LIST
     names.write_bytes("".join(f"{id}\r\n" for id in (*TRAIN, TRAIN[0])).encode())
-    with pytest.warns(UserWarning, match=r"train\.txt names 1 images more than once"):
+    with pytest.warns(UserWarning, match=r"train\.txt names 1 image more than once"):
         check(prepare_voc(root, source=tree), more=False)
 
 
@@ -283,7 +283,7 @@ TRAIN_LIST = "ImageSets/Segmentation/train.txt"
         (lose(f"JPEGImages/{TRAIN[1]}.jpg"), f"1 of 5 images are missing: {TRAIN[1]}.jpg"),
         (lose(f"SegmentationClass/{VAL[1]}.png"), f"1 of 5 masks are missing: {VAL[1]}.png"),
         (lambda devkit: (devkit / TRAIN_LIST).write_text("\n"), r"train\.txt is empty"),
-        (lambda devkit: (devkit / TRAIN_LIST).write_text(f"{VAL[0]}\r\n"), f"share 1 images: {VAL[0]}"),
+        (lambda devkit: (devkit / TRAIN_LIST).write_text(f"{VAL[0]}\r\n"), f"share 1 image: {VAL[0]}"),
     ],
 )
 def test_a_half_unpacked_devkit(root: Path, tree: Path, damage: Callable[[Path], None], said: str) -> None:

@@ -141,7 +141,7 @@ def test_a_full_disk_keeps_what_is_done(root: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(DataError, match="cannot write features") as caught:
         run(root)
     assert "No space left" in caught.value.why
-    assert "the 1 images that are done are kept" in caught.value.why
+    assert "what is done is kept, 1 image" in caught.value.why
     assert "MB" in caught.value.fix
     monkeypatch.setattr(dense, "write_bytes", write)
     assert run(root)["features"]["computed"] == 3

@@ -75,7 +75,7 @@ def test_lists_that_do_not_fit_are_left_aside_or_refused(root: Path, tmp_path: P
     assert "other is for no prepared dataset (not one of its labeled images is known; prepared: voc)" in other
     assert "1 of 3 lines" in val
     assert set(at_hand(root)) == {"fine/2"}
-    with pytest.raises(DataError, match="name no training image"):
+    with pytest.raises(DataError, match=r"names? no training image"):
         import_lists(root, tmp_path / "theirs" / "leaks")
     with pytest.raises(DataError, match=r"no labeled\.txt in"):
         import_lists(root, tmp_path / "nowhere")

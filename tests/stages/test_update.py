@@ -81,8 +81,8 @@ def test_what_came_joins_and_the_validation_set_stays(base: Path) -> None:
         assert record.width == 24
         assert record.mask is None or record.mask.is_file()
     assert said[:5] == [
-        "1 new images with a mask: new", "1 new images without: u3", "1 images that have a mask now: u0",
-        "1 images that are gone: u1", "the validation set is the same: 2 images",
+        "1 new image with a mask: new", "1 new image without: u3", "1 image with a mask now: u0",
+        "1 image gone: u1", "the validation set is the same: 2 images",
     ]  # fmt: skip
     assert [path.name for path in (base / "data").iterdir()] == ["mine"]
     assert (base / "data" / "mine" / "splits" / "3-classes-s0" / "labeled.txt").is_file()
@@ -95,7 +95,7 @@ def test_splits_that_fit_stay_and_others_are_named(base: Path) -> None:
     split = make_split(base / "data", "mine", "3")
     save(base / "more" / "u3.png", 103)
     _, said = update_folder(base / "data", name="mine")
-    assert "1 splits stay as they are, without the new images: 3-classes-s0" in said
+    assert "1 split as before, without the new images: 3-classes-s0" in said
     gone = split.partition.labeled[0].id
     (base / "photos" / f"{gone}.png").unlink()
     _, said = update_folder(base / "data", name="mine")
@@ -115,7 +115,7 @@ def test_another_folder_of_unlabeled_images(base: Path) -> None:
     assert f"--classes {base / 'data' / '.mine-old' / 'classes.txt'} --name mine" in line
     assert f" && semiseg prepare folder --unlabeled {base / 'again'} --name mine --root" in line
     save(base / "again" / "y.png", 202)
-    assert "1 new images without: unlabeled2/y" in update_folder(base / "data", name="mine")[1]
+    assert "1 new image without: unlabeled2/y" in update_folder(base / "data", name="mine")[1]
     with pytest.raises(DataError, match="prepared differently") as caught:
         prepare_folder(**given(base))
     assert "prepare folder --name mine --update --root" in caught.value.fix
@@ -129,7 +129,7 @@ def test_a_validation_image_that_is_gone_and_a_copy_of_one(base: Path) -> None:
     after, said = update_folder(base / "data", name="mine")
     assert ids(after.val) == {second}
     assert "copy" not in ids(after.train)
-    assert any(line.startswith("1 validation images that are gone") for line in said)
+    assert any(line.startswith("1 validation image gone") for line in said)
     assert not any(line.startswith("the validation set is the same") for line in said)
     assert not (after.root / "masks" / "copy.png").exists()
     assert "1 image with a mask left out: equal to a validation image: copy" in manifest(after.root)["notes"]
@@ -206,7 +206,7 @@ def test_folders_that_were_moved_and_a_dataset_of_before(base: Path) -> None:
     with pytest.raises(UsageError, match="no copy of its classes file"):
         update_folder(base / "data", name="mine", moved=moved)
     after, said = update_folder(base / "data", name="mine", moved=moved, classes=base / "classes.txt")
-    assert said == ["1 new images without: u3", "the validation set is the same: 2 images"]
+    assert said == ["1 new image without: u3", "the validation set is the same: 2 images"]
     assert after.labeled
 
 
@@ -219,7 +219,7 @@ def test_check_says_what_is_new_on_disk(base: Path) -> None:
     label(base, "new", 50)
     save(base / "more" / "u3.png", 103)
     (base / "more" / "u1.png").unlink()
-    assert warned() == ["1 new images with a mask: new", "1 new images without: u3", "1 images that are gone: u1"]
+    assert warned() == ["1 new image with a mask: new", "1 new image without: u3", "1 image gone: u1"]
     update_folder(base / "data", name="mine")
     assert warned() == []
     shutil.rmtree(base / "more")
@@ -232,12 +232,12 @@ def test_a_validation_image_that_is_another_is_said(base: Path) -> None:
     save(base / "masks" / f"{first}.png", 400, mask=True)
     _, said = update_folder(base / "data", name="mine")
     assert said == [
-        "1 validation images whose photo or mask is another: numbers do not compare with those of before: " + first
+        "1 validation image whose photo or mask is another: numbers do not compare with those of before: " + first
     ]
     save(base / "photos" / f"{second}.png", 401)
     label(base, "l1" if "l1" not in (first, second) else "l2", 402)
     _, said = update_folder(base / "data", name="mine")
-    assert said[0].startswith("1 images whose photo or mask is another: l")
+    assert said[0].startswith("1 image whose photo or mask is another: l")
     assert said[1].endswith(f"do not compare with those of before: {second}")
     os.utime(base / "photos" / f"{second}.png")
     _, said = update_folder(base / "data", name="mine")

@@ -51,15 +51,17 @@ def first_steps(root: Path) -> str:
     return "\n    ".join(["one of", *(f"{line}    # {what}" for line, what in lines.items())])
 
 
-def adding(dataset: Dataset, words: str) -> str:
+def adding(dataset: Dataset, *words: str) -> str:
     """What brings somebody's own dataset more of something; empty for other kinds, which have what they have.
 
-    words: options of `prepare folder`, as in `--unlabeled DIR`.
+    words: options of `prepare folder`, as in `--unlabeled`, `DIR`: it takes them alone, others with all from before.
     """
     if dataset.kind != "folder":
         return ""
-    name = f"{dataset.name}-2"
-    return f"prepare it as {name}, with {words}: {preparing(name, 'folder', dataset.root.parent, '--help')}; "
+    root, name = dataset.root.parent, f"{dataset.name}-2"
+    if words[0] == "--unlabeled":
+        return f"add some: {preparing(dataset.name, 'folder', root, *words)}; "
+    return f"prepare it with some, as {name}: {_again(_described(dataset.root), name, dataset.root, root, *words)}; "
 
 
 def completing(name: str, kind: str, root: Path) -> str:
@@ -111,22 +113,31 @@ def anew(folder: Path) -> str:
     aside = shlex.join(["mv", str(folder), str(old)])
     if not kind:
         return f"{aside}, then prepare it again as it was: {command('prepare', '--help')}"
-    source = table.get("source", {})
-    words = _as_before(KINDS[kind], source, root)
-    if kept := table.get("classes_file"):
-        words = [str(old / kept) if word == "FILE" else word for word in words]
-    line = f"{aside} && {preparing(folder.name, kind, root, *words)}"
-    for more in source.get("more", ()):
-        line += f" && {preparing(folder.name, kind, root, '--unlabeled', more)}"
+    line = f"{aside} && {_again(table | {'kind': kind}, folder.name, old, root)}"
     if (folder / "splits").is_dir():
         line += f" && {shlex.join(['mv', str(old / 'splits'), str(folder / 'splits')])}"
     return line
 
 
-def _as_before(kind: Kind, source: Mapping[str, Any], root: Path) -> list[str]:
+def _again(table: Mapping[str, Any], name: str, folder: Path, root: Path, *words: str) -> str:
+    """The commands that prepare, by this name, what `dataset.toml` says. folder: where its classes file is then.
+
+    words: options and their places, which come or stand in place of those of before.
+    """
+    kind, source = table.get("kind", "folder"), table.get("source", {})
+    said = _as_before(KINDS[kind], source, root, dict(zip(words[::2], words[1::2], strict=True)))
+    if kept := table.get("classes_file"):
+        said = [str(folder / kept) if word == "FILE" else word for word in said]
+    line = preparing(name, kind, root, *said)
+    for more in source.get("more", ()):
+        line += f" && {preparing(name, kind, root, '--unlabeled', more)}"
+    return line
+
+
+def _as_before(kind: Kind, source: Mapping[str, Any], root: Path, new: dict[str, str]) -> list[str]:
     """The words that prepare what a folder holds, as far as its description still tells.
 
-    Places are relative to the data root, or absolute, or `none` where somebody declined them.
+    Places are relative to the data root, or absolute, or `none` where somebody declined them. new: other places.
     """
     said = dict[str, str]()
     for option, entry in kind.places.items():
@@ -134,12 +145,14 @@ def _as_before(kind: Kind, source: Mapping[str, Any], root: Path) -> list[str]:
         if (place := source.get(key)) and isinstance(place, str):
             path = root / place
             said[option] = place if place == "none" else str(path.parent if around else path)
-    said |= {f"--{key}": str(source[key]) for key in kind.numbers if key in source}
+    said |= {f"--{key}": str(source[key]) for key in kind.numbers if key in source} | new
     words = list(itertools.chain.from_iterable(said.items()))
     for option, entry in kind.options.items():
         value = source.get(entry, USUALLY.get(entry))
         if isinstance(value, Mapping):
             words += [word for code, target in value.items() for word in (option, f"{code}={target}")]
+        elif isinstance(value, list):
+            words += [option, ",".join(map(str, value))]
         elif value != USUALLY.get(entry):
             words += [option, str(value)]
     return [*words, *kind.words]

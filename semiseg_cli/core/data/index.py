@@ -20,7 +20,7 @@ from semiseg_cli.core.data.names import fingerprint, fit_for_a_file
 from semiseg_cli.core.data.spec import Dataset
 from semiseg_cli.core.data.swapped import put_all_right, put_right
 from semiseg_cli.core.data.table import INDEX, IndexTable
-from semiseg_cli.core.errors import DataError, UsageError, did_you_mean
+from semiseg_cli.core.errors import DataError, UsageError, counted, did_you_mean
 from semiseg_cli.core.files import digest, toml_value, whole, write_text
 from semiseg_cli.core.reading import Level, Side, opened, read_toml, shaped
 
@@ -108,7 +108,8 @@ def manifest(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         root, name = folder.parent, folder.name
         known = prepared(root)
-        kind, more = (name, ()) if name in KINDS else ("folder", ("--help",))
+        folders = "--labeled", "DIR", "--masks", "DIR", "--classes", "FILE"
+        kind, more = (name, ()) if name in KINDS else ("folder", folders)
         guess, fix = did_you_mean(name, known), preparing(name, kind, root, *more)
         similar = guess.startswith("did")
         raise DataError(
@@ -183,7 +184,8 @@ def _indexed(dataset: Dataset) -> Indexer:
         return (train[row] if row < len(train) else val[row - len(train)]).id
 
     if twice := sorted(found.twice(id_of)):
-        raise DataError(f"{len(twice)} image ids are used twice in dataset '{dataset.name}'", why=", ".join(twice[:5]))
+        what = f"dataset '{dataset.name}' has {counted(len(twice), 'image id')} twice"
+        raise DataError(what, why=", ".join(twice[:5]))
     return found
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from semiseg_cli.core.data.photos import reduced
 from semiseg_cli.core.data.spec import Record
-from semiseg_cli.core.errors import BadFile, CheckpointError, DataError
+from semiseg_cli.core.errors import BadFile, CheckpointError, DataError, counted
 from semiseg_cli.core.files import write_bytes
 from semiseg_cli.core.inference.predictions import load_image
 from semiseg_cli.core.networks import Encoder
@@ -87,7 +87,7 @@ class Maps:
                 need = (len(missing) - place) * len(data) / 1e6
                 raise DataError(
                     f"cannot write features into {self.folder}",
-                    why=f"{error}; the {place + len(records) - len(missing)} images that are done are kept",
+                    why=f"{error}; what is done is kept, {counted(place + len(records) - len(missing), 'image')}",
                     fix=f"free about {need:.0f} MB, then the same command goes on; or a smaller --side",
                 ) from error
             advance(1)

@@ -113,7 +113,7 @@ def evaluate(
         raise DataError(
             f"dataset {dataset.name} has nothing to evaluate on here",
             why=f"{len(labeled)} of {len(records)} images have a mask, and no pixel of them is labeled",
-            fix=f"{adding(dataset, '--val DIR --val-masks DIR')}another --split",
+            fix=f"{adding(dataset, '--val', 'DIR', '--val-masks', 'DIR')}another --split",
         )
     frequency = {name: 100.0 * n / sum(pixels) for name, n in zip(dataset.classes, pixels, strict=True)}
     each = {id: miou for id, miou in zip(places, miou_N.tolist(), strict=True) if not math.isnan(miou)}

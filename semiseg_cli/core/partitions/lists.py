@@ -15,7 +15,7 @@ import numpy as np
 from semiseg_cli.core.data.names import path_of, read_lines, stem_of
 from semiseg_cli.core.data.spec import Dataset
 from semiseg_cli.core.data.view import Records
-from semiseg_cli.core.errors import DataError
+from semiseg_cli.core.errors import DataError, counted
 
 _HEADER = re.compile(
     r"(image|img|photo|file|name|path|id|mask|label|target|annotation|split|s|_|\W)+", re.IGNORECASE
@@ -54,7 +54,7 @@ def read_lists(place: Path, dataset: Dataset) -> Lists:
         return Lists(dataset.training.only(list(labeled)), None)
     unlabeled = names.unlabeled(pool)
     if both := sorted(labeled[place] for place in labeled.keys() & unlabeled.keys()):
-        what = f"{len(both)} images of {place} are labeled and unlabeled"
+        what = f"{counted(len(both), 'image')} of {place} labeled and unlabeled at once"
         raise DataError(what, why=_some(both), fix=f"remove them from {pool.name}")
     return Lists(dataset.training.only(list(labeled)), dataset.training.only(list(unlabeled)))
 
@@ -77,7 +77,7 @@ class _Names:
         if not lines:
             raise DataError(f"{file} names no image: it is empty", fix=fix)
         if strange:
-            what = f"{len(strange)} of {len(lines)} lines of {file} name no labeled image of the dataset, or several"
+            what = f"{_lines(strange, lines, file)} no labeled image of the dataset, or several"
             raise DataError(what, why=self._why(strange), fix=fix)
         return ids
 
@@ -86,7 +86,7 @@ class _Names:
         absent = [line for line, named in strange if not named]
         if len(absent) < len(strange) or (lines and not ids):
             raise DataError(
-                f"{len(strange)} of {len(lines)} lines of {file} name no training image, or several",
+                f"{_lines(strange, lines, file)} no training image, or several",
                 why=self._why(strange),
                 fix="a line per training image: its id as in index.tsv, or a path with the same name",
             )
@@ -111,7 +111,7 @@ class _Names:
             good[good] = self.train.have_masks(np.array(places)[good])
         ids = {place: named[0].id for place, (_, named), fits in zip(places, found, good, strict=True) if fits}
         if twice := int(good.sum()) - len(ids):
-            warnings.warn(f"{file} names {twice} images more than once", stacklevel=2)
+            warnings.warn(f"{file} names {counted(twice, 'image')} more than once", stacklevel=2)
         return [line for line, _ in found], ids, [each for each, fits in zip(found, good, strict=True) if not fits]
 
     def _why(self, lines: Sequence[tuple[str, list[Named]]]) -> str:
@@ -148,3 +148,7 @@ def _shared(one: Sequence[str], other: Sequence[str]) -> int:
 
 def _some(lines: Sequence[str]) -> str:
     return ", ".join(lines[:5]) + (", ..." if len(lines) > 5 else "")
+
+
+def _lines(strange: Sequence[object], lines: Sequence[str], file: Path) -> str:
+    return f"{len(strange)} of {counted(len(lines), 'line')} of {file} {'names' if len(strange) == 1 else 'name'}"

@@ -21,7 +21,7 @@ from semiseg_cli.core.data.decode import decode_mask
 from semiseg_cli.core.data.names import draw_key, fingerprint
 from semiseg_cli.core.data.spec import Dataset, Partition, Record
 from semiseg_cli.core.data.view import Records
-from semiseg_cli.core.errors import DataError, UsageError
+from semiseg_cli.core.errors import DataError, UsageError, counted
 from semiseg_cli.core.partitions import WAYS
 from semiseg_cli.core.partitions.lists import read_list, read_lists
 from semiseg_cli.core.partitions.protocols import Protocol, Recipe, protocols, recognise
@@ -41,7 +41,7 @@ def resolve_partition(dataset: Dataset, labeled: str, *, balance: str = "classes
     """
     pool = dataset.labeled
     if not pool:
-        fix = f"{adding(dataset, '--labeled DIR --masks DIR')}another --data"
+        fix = f"{adding(dataset, '--labeled', 'DIR', '--masks', 'DIR')}another --data"
         raise DataError(f"dataset '{dataset.name}' has no labeled image", fix=fix)
     if not labeled:
         return _partition(dataset, pool, f"all {len(pool)} labeled images")
@@ -109,7 +109,7 @@ def draw(dataset: Dataset, asked: Asked, *, balance: str, seed: int) -> Partitio
         )
     count = asked.recipe.labeled if asked.recipe else _count(asked.size, len(source))
     if count > len(source):
-        what = f"{count} labeled images asked for, dataset '{dataset.name}' has {len(source)}"
+        what = f"{counted(count, 'labeled image')} asked for, dataset '{dataset.name}' has {len(source)}"
         raise DataError(what, fix=f"--labeled {len(source)} or fewer")
     if count == len(dataset.labeled):
         return _partition(dataset, source, f"all {count} labeled images")
@@ -151,7 +151,7 @@ def class_pixels(record: Record, classes: int) -> tuple[int, ...]:
 def nothing_known(labeled: int) -> DataError:
     """The error of a partition whose labeled images tell nothing."""
     return DataError(
-        f"none of the {labeled} labeled images has a pixel of a known class",
+        f"none of {counted(labeled, 'labeled image')} has a pixel of a known class",
         why="every pixel of their masks is ignored",
         fix="choose others, with other masks: --labeled FILE",
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from semiseg_cli.core.data.names import draw_key, images, listed
 from semiseg_cli.core.data.spec import Record
-from semiseg_cli.core.errors import DataError
+from semiseg_cli.core.errors import DataError, counted
 from semiseg_cli.core.sources.copies import Copy, Refusal
 
 HELD_OUT = 5  # one labeled image of five is held out where no validation images are given
@@ -103,7 +103,7 @@ def usable(pool: Sequence[Copy | Refusal], asked: Sequence[Path]) -> tuple[list[
     """
     bad = [each for each in pool if isinstance(each, Refusal)]
     if bad and len(bad) == len(pool) and asked:
-        what = f"none of the {len(pool)} unlabeled images can be read"
+        what = f"none of {counted(len(pool), 'unlabeled image')} can be read"
         fix = f"look at {', '.join(map(str, asked))}"
         raise DataError(what, why="\n".join(each.text for each in bad[:20]), fix=fix)
     note = f"{images(bad)} without a label cannot be read and {'is' if len(bad) == 1 else 'are'} left out: "

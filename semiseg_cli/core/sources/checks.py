@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 from semiseg_cli.core.data.decode import decode_mask
 from semiseg_cli.core.data.photos import read_image
 from semiseg_cli.core.data.spec import Dataset, Record
-from semiseg_cli.core.errors import DataError
+from semiseg_cli.core.errors import DataError, counted
 
 THUMB = 16  # a side of what pictures are compared by
 AWAY, NEAR = 8.0, 2.0  # levels of 255
@@ -66,7 +66,7 @@ def look(record: Record, dataset: Dataset) -> Look:
     ignored = int(counts[dataset.ignore]) if dataset.ignore >= len(dataset.classes) else 0
     strange = [value for value in np.flatnonzero(counts).tolist() if value >= len(pixels) and value != dataset.ignore]
     if strange:
-        values = ", ".join(f"{value} ({counts[value]} pixels)" for value in strange[:5])
+        values = ", ".join(f"{value} ({counted(int(counts[value]), 'pixel')})" for value in strange[:5])
         problems.append(("mask with values that are no class", f"{values}: {record.mask}"))
     elif record.pixels and record.pixels != pixels:
         problems.append(("mask changed since it was prepared", str(record.mask)))

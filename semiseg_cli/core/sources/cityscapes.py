@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from semiseg_cli.core.data.spec import IGNORE
-from semiseg_cli.core.errors import DataError
+from semiseg_cli.core.errors import DataError, counted
+from semiseg_cli.core.sources import mistaken
 from semiseg_cli.core.sources.benchmark import Task, demand
 from semiseg_cli.core.sources.classes import Classes
 from semiseg_cli.core.sources.codes import Code, colour_code, declared, saved_as_colour
@@ -140,14 +141,16 @@ def gather(images: Path, masks: Path) -> list[Task]:
             raise DataError(f"{images / part} holds no *_{IMAGES}.png", fix=UNPACK)
         bare = [f"{id}_{MASKS}_labelIds.png" for id in photos.keys() - labels.keys()]
         lost = [f"{id}_{IMAGES}.png" for id in labels.keys() - photos.keys()]
-        demand(masks / part, "labels", bare, len(photos), UNPACK)
+        drawn = any((masks / part).glob("*/*_polygons.json")) and not labels
+        demand(masks / part, "labels", bare, len(photos), mistaken.of_json(masks) if drawn else UNPACK)
         demand(images / part, "images", lost, len(labels), UNPACK)
         for id in sorted(photos):
             kind, label = labels[id]
             tasks.append(Task(id, part, photos[id][1], label, TRANSLATIONS[kind]))
     twice = sorted(id for id, count in Counter(task.id for task in tasks).items() if count > 1)
     if twice:
-        raise DataError(f"{images} has {len(twice)} images in train and in val", why=", ".join(twice[:5]), fix=UNPACK)
+        what = f"{images} has {counted(len(twice), 'image')} in train and in val"
+        raise DataError(what, why=", ".join(twice[:5]), fix=UNPACK)
     return tasks
 
 

@@ -21,7 +21,7 @@ from semiseg_cli.core.data.imaging import orient, write_image
 from semiseg_cli.core.data.names import below
 from semiseg_cli.core.data.photos import is_plain, read_image, reduced
 from semiseg_cli.core.data.spec import Record
-from semiseg_cli.core.errors import DataError
+from semiseg_cli.core.errors import DataError, counted
 from semiseg_cli.core.sources.classes import Classes
 from semiseg_cli.core.sources.codes import Code, code_name
 from semiseg_cli.core.sources.masks import Masks
@@ -126,7 +126,7 @@ def refuse(refusals: Sequence[Refusal], classes: Classes, fix: str = "") -> None
         codes: Counter[Code] = Counter()
         for refusal in found:
             codes.update(refusal.codes)
-        listed = ", ".join(f"{code_name(code)} ({count} pixels)" for code, count in codes.most_common(12))
+        listed = ", ".join(f"{code_name(code)} ({counted(count, 'pixel')})" for code, count in codes.most_common(12))
         raise DataError(
             f"{_files(found)}: masks have values outside the {len(classes.names)} classes",
             why=f"{listed}\n{_lines(found)}",
@@ -135,7 +135,7 @@ def refuse(refusals: Sequence[Refusal], classes: Classes, fix: str = "") -> None
 
 
 def _files(refusals: Sequence[Refusal]) -> str:
-    return f"{len(refusals)} file{'s' * (len(refusals) > 1)}"
+    return f"{counted(len(refusals), 'file')}"
 
 
 def _lines(refusals: Sequence[Refusal], most: int = 100) -> str:

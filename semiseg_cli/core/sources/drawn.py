@@ -95,7 +95,7 @@ def _said(open_: Sequence[Turned], drawn: str, proven: int, asked: str, own: boo
     if asked:
         why = "as --mask-orientation says"
     elif proven:
-        why = f"as the size of {proven} others proves; else --mask-orientation {other}"
+        why = f"as the size of {counted(proven, 'other')} proves; else --mask-orientation {other}"
     else:
         why = f"which no size proves, so look at one; else --mask-orientation {other}"
     return [f"{which} ({some([mask.mask.name for mask in open_], 3)}) taken as drawn on {how}, {why}"]

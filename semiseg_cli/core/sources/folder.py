@@ -229,7 +229,7 @@ def _twins(folder: Path | None, twice: Sequence[tuple[Path, Path]]) -> DataError
     other = twice[0][1]
     rename = shlex.join(["mv", str(other), str(other.with_stem(f"{other.stem}-{other.suffix[1:]}"))])
     return DataError(
-        f"{len(twice)} file{'s' * (len(twice) > 1)} in {folder} differ from another in the suffix alone",
+        f"{counted(len(twice), 'file')} in {folder} named as another but for the suffix",
         why="\n".join(f"{one} and {other}" for one, other in twice[:20]),
         fix=f"keep one of each, or rename: {rename}",
     )

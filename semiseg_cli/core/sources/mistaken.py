@@ -17,6 +17,7 @@ from semiseg_cli.core.sources.codes import TRANSPARENT, Code, colour_of
 from semiseg_cli.core.sources.survey import Seen
 from semiseg_cli.core.sources.told import Table
 
+FORMATS = "COCO, LabelMe, CVAT for images 1.1, YOLO polygons, Label Studio"  # of annotations
 _CITYSCAPES = re.compile(r"_gt(Fine|Coarse)_(color|instanceIds|labelIds|labelTrainIds|instanceTrainIds|polygons)$")
 _INSTANCES = 1000  # Cityscapes' instanceIds are class * 1000 + number
 _NO_DATA = (9999, 32767, 65534, 65535)
@@ -49,8 +50,8 @@ def of_json(masks: Path) -> str:
             f"CITYSCAPES_DATASET={shlex.quote(str(_tree(masks)))} csCreateTrainIdLabelImgs"
         )
     return (
-        f"{there} holds annotations, and no pixels: export them as PNG masks (CVAT: 'Segmentation mask', LabelMe: "
-        "labelme_export_json, COCO: pycocotools' annToMask)"
+        f"{there} holds no pixels: annotations are read as {FORMATS} (V7, Supervisely and VIA write COCO), in a folder "
+        "without image files; or export them as PNG masks"
     )
 
 

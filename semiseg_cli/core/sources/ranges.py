@@ -10,7 +10,7 @@ import numpy as np
 
 from semiseg_cli.core.data.depths import FULL, Levels, chosen, histogram, is_deep, shows_little, used
 from semiseg_cli.core.data.photos import read_deep
-from semiseg_cli.core.errors import DataError
+from semiseg_cli.core.errors import DataError, counted
 
 TOGETHER = 64  # histograms in memory, half a megabyte each
 
@@ -40,15 +40,15 @@ def _notes(levels: Levels, ranges: dict[Path, Levels], asked: bool) -> list[str]
     notes, (low, high) = list[str](), levels
     if levels != FULL and not asked:
         notes.append(
-            f"{len(ranges)} photos of 16 bits a channel use {low} to {high} of 65535: these become 0 to 255, here and "
-            "where a network from this dataset is used; --levels LOW,HIGH chooses others"
+            f"{counted(len(ranges), 'photo')} of 16 bits a channel, from {low} to {high} of 65535: these become 0 to "
+            "255, here and where a network from this dataset is used; --levels LOW,HIGH chooses others"
         )
     if little := [path for path, uses in ranges.items() if shows_little(uses, levels)]:
         uses = ranges[little[0]]
         notes.append(
-            f"{len(little)} of {len(ranges)} photos of 16 bits show next to nothing between {low} and {high}, the "
-            f"first is {little[0]} ({uses[0]} to {uses[1]}): photos of different ranges are better converted before "
-            "or prepared apart; --levels LOW,HIGH sets one for all"
+            f"{len(little)} of {counted(len(ranges), 'photo')} of 16 bits with next to nothing between {low} and "
+            f"{high}, the first is {little[0]} ({uses[0]} to {uses[1]}): photos of different ranges are better "
+            "converted before or prepared apart; --levels LOW,HIGH sets one for all"
         )
     return notes
 

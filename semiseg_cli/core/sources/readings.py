@@ -140,7 +140,7 @@ def _refuse_both(pixels: Sequence[Pixel], masks: Sequence[Seen], table: Table) -
     one, other = (class_name(table.targets[code], table.classes) for code in (pixel.value, pixel.colour))
     raise DataError(
         f"{counted(len(masks), 'mask')} can be read by value and by colour, which gives different classes",
-        why=f"{count:,} pixels, the first in {where}, are {one} by their value {code_name(pixel.value)}, "
+        why=f"{counted(count, 'pixel')}, the first in {where}: {one} by their value {code_name(pixel.value)}, "
         f"and {other} by their colour {code_name(pixel.colour)}",
         fix="--mask-reading colour, or --mask-reading index",
     )

@@ -34,7 +34,7 @@ def refuse_codes(
     most = sorted(left, key=lambda code: (-total[code], code))
     listed = ", ".join(_counted(code, total[code], table) for code in most[:12])
     listed += f", and {len(most) - 12:,} more" if len(most) > 12 else ""
-    share = f"{sum(total[code] for code in left):,} pixels ({percent(left, total)})"
+    share = f"{counted(sum(total[code] for code in left), 'pixel')} ({percent(left, total)})"
     alike: dict[str, list[Path]] = {}
     for each, found in files:
         alike.setdefault(some([code_name(code) for code in sorted(found)], 8), []).append(each.path)
@@ -44,7 +44,7 @@ def refuse_codes(
     if any(colour_of(code) for code in left) and table.has_colours:
         what = "colours of no class"
     raise DataError(
-        f"{len(files)} file{'s' * (len(files) > 1)}: masks have {what}, {share}",
+        f"{counted(len(files), 'file')}: masks have {what}, {share}",
         why="\n".join([listed, *lines]),
         fix=mistaken.photos(files, total) or _remedy(left, files, total, table),
     )
@@ -55,7 +55,7 @@ def _counted(code: Code, count: int, table: Table) -> str:
     if colour_of(code) and table.has_colours:
         target, away = table.nearest([code])[0]
         near = f", nearest: {class_name(target, table.classes)}, {away:.0f} levels away"
-    return f"{code_name(code)} ({count:,} pixel{'s' * (count > 1)}{near})"
+    return f"{code_name(code)} ({counted(count, 'pixel')}{near})"
 
 
 def percent(codes: Collection[Code], total: Counter[Code]) -> str:
@@ -124,7 +124,7 @@ def _ignoring(codes: Sequence[Code]) -> str:
 def refuse_soft(soft: int) -> None:
     """Raise the DataError of masks with soft edges in their alpha channel."""
     raise DataError(
-        f"the masks have {soft:,} pixels that are partly transparent",
+        f"the masks have {counted(soft, 'pixel')} partly transparent",
         why="smooth edges: such a pixel is neither its colour nor what is behind it",
         fix=f"--unknown {NEAREST} to take them as their colour from half on, or --unknown {LEAVE} to ignore them; "
         "saving the masks without smooth edges is better",
@@ -144,7 +144,7 @@ def refuse_binary(codes: Sequence[Mapping[Code, int]], table: Table) -> None:
     if any({1, "white"} <= each for each in shown) or not (white := [each for each in shown if each >= {0, "white"}]):
         return
     others = sum(1 in each for each in shown)
-    mixed = f", and in {others} others class 1 is drawn as another value" if others else ""
+    mixed = f", and in {counted(others, 'other')} class 1 is drawn as another value" if others else ""
     raise DataError(
         f"{counted(len(white), 'mask')} show 0 and 255 alone{mixed}, and nobody said what 255 is",
         why="pixels of 255 count nowhere unless something else is said",

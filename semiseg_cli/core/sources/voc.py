@@ -16,7 +16,7 @@ from pathlib import Path
 from semiseg_cli.core.data.names import read_lines, stem_of
 from semiseg_cli.core.data.spec import IGNORE
 from semiseg_cli.core.download import Published
-from semiseg_cli.core.errors import DataError
+from semiseg_cli.core.errors import DataError, counted
 from semiseg_cli.core.sources.benchmark import Task, demand, names
 from semiseg_cli.core.sources.classes import Classes
 from semiseg_cli.core.sources.codes import Colour, colour_code, declared, saved_as_colour
@@ -98,7 +98,8 @@ def gather(devkit: Path, extra: Mapping[str, Path], photos: Mapping[str, Path]) 
     """
     fine, val = _read_list(devkit, "train"), _read_list(devkit, "val")
     if both := sorted({*fine} & {*val}):
-        raise DataError(f"train.txt and val.txt of {devkit} share {len(both)} images", why=both[0], fix=UNPACK)
+        what = f"train.txt and val.txt of {devkit} share {counted(len(both), 'image')}"
+        raise DataError(what, why=both[0], fix=UNPACK)
     images, masks = devkit / "JPEGImages", devkit / "SegmentationClass"
     there, labels, both = names(images), names(masks), [*fine, *val]
     demand(images, "images", [f"{id}.jpg" for id in both if f"{id}.jpg" not in there], len(both), UNPACK)
@@ -124,5 +125,5 @@ def _read_list(devkit: Path, part: str) -> list[str]:
         raise DataError(f"{file} is empty", fix=UNPACK)
     ids = sorted({*map(stem_of, lines)})  # some write paths, or pairs of image and mask, as for other code
     if twice := len(lines) - len(ids):
-        warnings.warn(f"{file} names {twice} images more than once", stacklevel=2)
+        warnings.warn(f"{file} names {counted(twice, 'image')} more than once", stacklevel=2)
     return ids

@@ -103,7 +103,7 @@ def known_classes(
     if "unlabeled" in _inputs(config) and not partition.unlabeled:
         raise DataError(
             f"{config.method_name} needs unlabeled images, and {dataset.name} has none beside the labeled ones",
-            fix=f"{adding(dataset, '--unlabeled DIR')}fewer labels (--labeled N), or --method supervised",
+            fix=f"{adding(dataset, '--unlabeled', 'DIR')}fewer labels (--labeled N), or --method supervised",
         )
     frequencies = class_frequencies(partition.labeled, len(dataset.classes))
     absent = [name for name, share in zip(dataset.classes, frequencies, strict=True) if not share]

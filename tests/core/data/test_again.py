@@ -9,7 +9,7 @@ from trees import cityscapes_tree, sbd_tree, voc_tree
 
 from semiseg_cli.cli.prepared import following
 from semiseg_cli.core.data.again import adding, anew, at_hand, bringing_back, completing, naming_bad_files
-from semiseg_cli.core.data.index import load_dataset
+from semiseg_cli.core.data.index import load_dataset, write_dataset
 from semiseg_cli.core.data.kinds import KINDS, Kind, Part, lacks
 from semiseg_cli.core.data.spec import Dataset
 from semiseg_cli.core.errors import BadFile, DataError
@@ -77,9 +77,28 @@ def test_what_was_set_aside_before_stays(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["voc", "cityscapes", "shapes", "folder"])
 def test_only_somebodys_own_dataset_is_told_prepare_folder(kind: str) -> None:
-    said = adding(of_kind(kind), "--unlabeled DIR")
-    assert ("semiseg prepare folder --help --name mine-2 --root d" in said) == (kind == "folder")
+    said = adding(of_kind(kind), "--unlabeled", "DIR")
+    assert ("semiseg prepare folder --unlabeled DIR --name mine --root d" in said) == (kind == "folder")
     assert bool(completing("mine", kind, Path("d"))) == (kind in ("voc", "cityscapes"))
+
+
+def test_what_brings_a_dataset_more_repeats_how_it_was_made(tmp_path: Path) -> None:
+    """Typed as it is, but for DIR."""
+    source = {
+        "labeled": "/p", "masks": "/my m", "unlabeled": "/u", "more": ["/v"], "val": "", "val_masks": "",
+        "map": {"4": 0}, "ignore": 9, "long_side": 0, "levels": [0, 4095],
+    }  # fmt: skip
+    write_dataset(of_kind("folder", tmp_path), {"source": source, "classes_file": "classes.csv"})
+    made = of_kind("folder", tmp_path)
+    asked = "--map 4=0 --ignore 9 --long-side 0 --levels 0,4095"
+    end = f"--classes {tmp_path}/mine/classes.csv --name mine-2 --root {tmp_path}"
+    more = f" && semiseg prepare folder --unlabeled /v --name mine-2 --root {tmp_path}; "
+    val = f"--labeled /p --masks '/my m' --unlabeled /u --val DIR --val-masks DIR {asked} {end}"
+    line = f"prepare it with some, as mine-2: semiseg prepare folder {val}{more}"
+    assert adding(made, "--val", "DIR", "--val-masks", "DIR") == line
+    others = f"--labeled DIR --masks DIR --unlabeled /u {asked} {end}"
+    assert f"semiseg prepare folder {others}{more}" in adding(made, "--labeled", "DIR", "--masks", "DIR")
+    assert "--levels 0,4095" in anew(made.root)
 
 
 def test_images_that_are_not_where_they_were(tmp_path: Path) -> None:

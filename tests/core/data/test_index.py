@@ -95,7 +95,7 @@ def test_an_absent_dataset_may_be_a_misspelt_one(tmp_path):
         write_dataset(dataset(tmp_path, name), {})
     with pytest.raises(DataError, match="'shape'") as caught:
         load_dataset(tmp_path, "shape")
-    prepare = f"semiseg prepare folder --help --name shape --root {tmp_path}"
+    prepare = f"semiseg prepare folder --labeled DIR --masks DIR --classes FILE --name shape --root {tmp_path}"
     assert caught.value.fix == f"did you mean 'shapes'? (known: park, shapes), or prepare it: {prepare}"
 
 
@@ -124,7 +124,7 @@ def test_another_schema_is_an_error(tmp_path):
 
 def test_ids_are_unique_and_on_one_line(tmp_path):
     twice = dataset(tmp_path)
-    with pytest.raises(DataError, match="used twice"):
+    with pytest.raises(DataError, match="image ids twice"):
         write_dataset(replace(twice, val=twice.train), {})
     with pytest.raises(DataError, match="tab"):
         write_dataset(replace(twice, val=(replace(twice.val[0], id="a\tb"),)), {})

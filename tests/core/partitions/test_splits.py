@@ -194,7 +194,7 @@ def test_lists_with_absent_repeated_or_unclear_lines(tmp_path):
         resolve_partition(dataset(), str(file))
     assert caught.value.why == "not in the dataset: street/9999; without a mask: pool/1"
     file.write_text("street/0001\nstreet/0001\n")
-    with pytest.warns(UserWarning, match="1 images more than once"):
+    with pytest.warns(UserWarning, match="1 image more than once"):
         assert len(resolve_partition(dataset(), str(file)).labeled) == 1
     file.write_text("\n")
     with pytest.raises(DataError, match="names no image: it is empty"):
@@ -209,7 +209,7 @@ def listed(folder, labeled, unlabeled, end="\n"):
 
 def test_a_folder_with_unlabeled_images_is_taken_at_its_word(tmp_path):
     words = listed(tmp_path, ["street/0001"], ["pool/1", "street/0002", "pool/1"], "\r\n")
-    with pytest.warns(UserWarning, match=r"unlabeled\.txt names 1 images more than once"):
+    with pytest.warns(UserWarning, match=r"unlabeled\.txt names 1 image more than once"):
         partition = resolve_partition(dataset(), words)
     assert [record.id for record in partition.unlabeled] == ["street/0002", "pool/1"]
     assert all(record.mask is None for record in partition.unlabeled)
@@ -225,16 +225,16 @@ def test_lists_that_contradict_themselves_or_leak(tmp_path):
     data = dataset()
     val = [record("frankfurt/0001"), record("frankfurt/0002")]
     data = replace(data, val=tuple(val))
-    with pytest.raises(DataError, match=r"1 images of .* are labeled and unlabeled") as caught:
+    with pytest.raises(DataError, match=r"1 image of .* labeled and unlabeled") as caught:
         resolve_partition(data, listed(tmp_path, ["street/0001"], ["pool/1", "street/0001"]))
     assert caught.value.why == "street/0001"
     with pytest.raises(DataError, match="1 of 2 lines") as caught:
         resolve_partition(data, listed(tmp_path, ["street/0001", "frankfurt/0001"], ["pool/1"]))
     assert caught.value.why == "in the validation set: frankfurt/0001"
-    with pytest.raises(DataError, match=r"1 of 2 lines .* name no training image") as caught:
+    with pytest.raises(DataError, match=r"1 of 2 lines .* names no training image") as caught:
         resolve_partition(data, listed(tmp_path, ["street/0001"], ["pool/1", "frankfurt/0002"]))
     assert caught.value.why == "in the validation set: frankfurt/0002"
-    with pytest.raises(DataError, match="1 of 1 lines") as caught:
+    with pytest.raises(DataError, match="1 of 1 line") as caught:
         resolve_partition(data, listed(tmp_path, ["0001"], ["pool/1"]))
     assert caught.value.why == "several images: 0001"
     with pytest.raises(DataError, match="2 of 2 lines") as caught:

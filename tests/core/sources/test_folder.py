@@ -311,7 +311,7 @@ def test_no_mask_fits(given):
     (given["masks"] / "a.json").write_text("{}")
     with pytest.raises(DataError) as caught:
         prepare_folder(**given)
-    assert "a.json holds annotations" in caught.value.fix
+    assert "a.json holds no pixels" in caught.value.fix
 
 
 def test_many_classes_without_a_pixel_are_shortened(given):
@@ -350,7 +350,7 @@ def test_masks_match_by_name_or_ending(tmp_path):
     [
         (["i/1.jpg", "m/1.png", "m/1_mask.png"], "several masks"),
         (["i/1.jpg", "i/1_mask.jpg", "m/1_mask.png"], "two images"),
-        (["i/1.jpg", "i/1.png", "m/1.png"], "in the suffix alone"),
+        (["i/1.jpg", "i/1.png", "m/1.png"], "named as another but for the suffix"),
         (["i/1.jpg"], "there is no folder"),
         (["i/1.jpg", "m"], "m is not a folder"),
         (["i/1\n2.jpg", "m/1.png"], "has a tab or a line break in its name"),

@@ -56,7 +56,7 @@ def test_16_bits_have_one_range_for_the_folder(given: dict[str, Any]) -> None:
         wanted = (values.astype(float) - low).clip(0, high - low) / (high - low) * 255
         assert np.abs(by_id[id] - wanted).max() < 8  # JPEG
     (said,) = [note for note in notes(data) if "16 bits" in note]
-    assert f"2 photos of 16 bits a channel use {low} to {high}" in said
+    assert f"2 photos of 16 bits a channel, from {low} to {high}" in said
 
 
 def test_a_range_that_somebody_gives(given: dict[str, Any]) -> None:
@@ -65,7 +65,7 @@ def test_a_range_that_somebody_gives(given: dict[str, Any]) -> None:
     data = prepare_folder(**given, levels=(0, 4095))
     assert data.levels == (0, 4095)
     (said,) = [note for note in notes(data) if "16 bits" in note]
-    assert "1 of 2 photos of 16 bits show next to nothing between 0 and 4095" in said
+    assert "1 of 2 photos of 16 bits with next to nothing between 0 and 4095" in said
     assert str(given["labeled"] / "l0.png") in said
     assert prepare_folder(**given, levels=(0, 4095)) == data
     with pytest.raises(DataError, match="prepared differently"):
@@ -78,7 +78,7 @@ def test_the_whole_range_stays_and_what_shows_little_in_it_is_told(given: dict[s
     data = prepare_folder(**given)
     assert data.levels == (0, 65535)
     assert "\nlevels = " not in (data.root / "dataset.toml").read_text()
-    assert any("1 of 2 photos of 16 bits show next to nothing" in note for note in notes(data))
+    assert any("1 of 2 photos of 16 bits with next to nothing" in note for note in notes(data))
 
 
 def test_a_bad_photo_without_a_label_is_left_out_and_named(given: dict[str, Any]) -> None:
@@ -96,7 +96,7 @@ def test_a_bad_photo_without_a_label_is_left_out_and_named(given: dict[str, Any]
 def test_a_bad_labeled_photo_and_a_pool_of_bad_ones_stop(given: dict[str, Any]) -> None:
     for path in given["unlabeled"].iterdir():
         path.write_bytes(b"")
-    with pytest.raises(DataError, match="none of the 3 unlabeled images can be read"):
+    with pytest.raises(DataError, match="none of 3 unlabeled images can be read"):
         prepare_folder(**given)
     (given["labeled"] / "l2.png").write_bytes(b"")
     with pytest.raises(DataError, match="1 file cannot be used") as caught:

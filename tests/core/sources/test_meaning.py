@@ -111,7 +111,7 @@ def test_a_palette_that_is_for_display_is_not_read(tmp_path):
 def test_an_index_that_is_one_class_and_its_colour_another_is_refused(tmp_path):
     shown = [PALETTE[0], PALETTE[2], (9, 9, 9)]  # 1 is red, which is lava, and 2 is no colour of a class
     error = refused(tmp_path, [indexed(ALL, shown)], COLOURED)
-    assert "are 'snow' by their value 1, and 'lava' by their colour #ff0000" in error.why
+    assert "'snow' by their value 1, and 'lava' by their colour #ff0000" in error.why
     assert read(tmp_path, [indexed(ALL, shown)], COLOURED, Told(reading="index"))[0] == [ALL.tolist()]
     told = Told(reading="colour", map={colour_code((9, 9, 9)): 255})
     assert read(tmp_path, [indexed(ALL, shown)], COLOURED, told)[0] == [np.array([0, 2, 255])[ALL].tolist()]
@@ -143,7 +143,7 @@ def test_masks_of_two_tools(tmp_path):
 def test_grey_masks_that_are_two_things_are_refused(tmp_path):
     dark = Classes(NAMES, ((0, 0, 0), (2, 2, 2), (255, 0, 0)))
     error = refused(tmp_path, [grey(FEW * 2)], dark)
-    assert "are 'lava' by their value 2, and 'snow' by their colour #020202" in error.why
+    assert "'lava' by their value 2, and 'snow' by their colour #020202" in error.why
     assert read(tmp_path, [grey(FEW * 2)], dark, Told(reading="colour"))[0] == [FEW.tolist()]
     assert read(tmp_path, [grey(FEW * 2)], dark, Told(reading="index"))[0] == [(FEW * 2).tolist()]
 
@@ -155,14 +155,14 @@ def test_colours_of_no_class_are_counted_and_accepted_by_one_switch(tmp_path, to
     image = rgb(ALL)
     image.putpixel((0, 0), (127, 0, 0))  # between black and red, nearer to black
     error = refused(tmp_path, [image, rgb(FEW)], COLOURED)
-    assert error.what == "1 file: masks have colours of no class, 1 pixels (8.3 %)"
+    assert error.what == "1 file: masks have colours of no class, 1 pixel (8.3 %)"
     assert error.why.startswith("#7f0000 (1 pixel, nearest: 'ground', 127 levels away)\n")
     assert "--unknown nearest" in error.fix
     expected = ALL.copy()
     expected[0, 0] = 255 if told.unknown == "ignore" else 0
     masks, said = read(tmp_path, [image, rgb(FEW)], COLOURED, told)
     assert masks == [expected.tolist(), FEW.tolist()]
-    snapped = "1 pixels (8.3 %) of other colours taken as the nearest class, at most 127" in said
+    snapped = "1 pixel (8.3 %) of other colours taken as the nearest class, at most 127" in said
     assert snapped == (told.unknown == "nearest")
 
 
@@ -193,7 +193,7 @@ def test_one_alpha_for_all_that_shows_is_as_good_as_opaque(tmp_path):
 
 def test_partly_transparent_pixels(tmp_path):
     image = rgba(np.array([[0, 1, 2, 2]]), [[255, 255, 200, 9]])
-    assert "2 pixels that are partly transparent" in refused(tmp_path, [image], COLOURED).what
+    assert "2 pixels partly transparent" in refused(tmp_path, [image], COLOURED).what
     told = Told(unknown="nearest", map={TRANSPARENT: 0})
     assert read(tmp_path, [image], COLOURED, told)[0] == [[[0, 1, 2, 0]]]
     assert read(tmp_path, [image], COLOURED, Told(unknown="ignore"))[0] == [[[0, 1, 255, 255]]]

@@ -78,6 +78,17 @@ def test_polygons_are_no_masks(given):
     assert f"CITYSCAPES_DATASET={given['masks']} csCreateTrainIdLabelImgs" in caught.value.fix
 
 
+def test_annotations_of_no_kind_that_is_read(given):
+    """As V7 writes them."""
+    darwin = '{"version": "2.0", "item": {"name": "ulm_0.png"}, "annotations": [{"name": "car", "polygon": {}}]}'
+    text = given["masks"] / "ulm/ulm_0.json"
+    text.parent.mkdir(parents=True, exist_ok=True)
+    text.write_text(darwin)
+    with pytest.raises(DataError, match="no annotations that are read") as caught:
+        prepare_folder(**given)
+    assert f"{text} holds no pixels: annotations are read as COCO, LabelMe" in caught.value.fix
+
+
 def test_instance_ids_are_named_also_one_of_a_class_that_is_none(given):
     cityscapes(given["masks"], "instanceIds")
     path = given["masks"] / "ulm/ulm_0_gtFine_instanceIds.png"

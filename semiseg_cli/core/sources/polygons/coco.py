@@ -9,7 +9,7 @@ import numpy as np
 
 from semiseg_cli.core.sources.polygons import rle
 from semiseg_cli.core.sources.polygons.outlines import Stamp, rectangle
-from semiseg_cli.core.sources.polygons.shapes import UNFIT, Annotated, Found, Shape, named, ring, said, size
+from semiseg_cli.core.sources.polygons.shapes import BOXES, UNFIT, Annotated, Found, Shape, named, ring, said, size
 
 
 def read(path: Path, table: dict[str, Any], name: str) -> Found:
@@ -50,9 +50,12 @@ def _shapes(each: dict[str, Any], label: str, found: Found) -> list[Shape]:
             return Stamp(0, 0, rle.runs(lengths, high, wide, columns=True))
 
         return [Shape(label, drawing)]
-    if not outline:
-        found.left["boxes without an outline, whose pixels count nowhere"] += 1
-        left, top, width, height = each["bbox"]
-        return [Shape(None, rectangle(left, top, left + width, top + height))]
-    return [Shape(label, ring(part)) for part in outline]
+    if parts := [part for part in map(ring, outline or ()) if len(part) > 2]:
+        return [Shape(label, part) for part in parts]
+    if not each.get("bbox"):
+        found.left["without an outline or a box"] += 1
+        return []
+    found.left[BOXES] += 1
+    left, top, width, height = each["bbox"]
+    return [Shape(None, rectangle(left, top, left + width, top + height))]
 

@@ -31,8 +31,8 @@ def parsed(data: bytes) -> ElementTree.Element:
 def read(path: Path, root: ElementTree.Element, name: str) -> Found:
     """name is not used: CVAT's images have names of their own."""
     if root.tag != "annotations" or root.find("track") is not None:
-        kind = "CVAT for video" if root.tag == "annotations" else f"a document <{root.tag}>"
-        raise ValueError(f"it is {kind}: export 'CVAT for images 1.1'")
+        kinds = {"annotations": "CVAT for video", "annotation": "Pascal VOC's, which has boxes and no outlines"}
+        raise ValueError(f"it is {kinds.get(root.tag, f'a document <{root.tag}>')}: export 'CVAT for images 1.1'")
     found = Found("CVAT", classes=[each.findtext("name") or "" for each in root.iterfind("meta//label")])
     for image in root.iterfind("image"):
         shapes = list[tuple[int, Shape]]()

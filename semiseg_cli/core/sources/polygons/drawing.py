@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semiseg_cli.core.data.spec import IGNORE
-from semiseg_cli.core.errors import DataError
+from semiseg_cli.core.errors import DataError, counted
 from semiseg_cli.core.sources.polygons.labels import counts_nowhere
 from semiseg_cli.core.sources.polygons.outlines import Ring, Stamp, filled
 from semiseg_cli.core.sources.polygons.shapes import Annotated, Drawing, Label
@@ -96,7 +96,7 @@ def _stamp(what: Ring | Drawing, fractions: bool, height: int, width: int, tally
 def refuse_unknown(tally: Tally, names: Sequence[str], again: bool) -> None:
     """Raise the DataError of labels that are no class. again: of a dataset that is there."""
     if tally.unknown:
-        listed = ", ".join(f"'{label}' ({count} shapes)" for label, count in tally.unknown.most_common(12))
+        listed = ", ".join(f"'{label}' ({counted(count, 'shape')})" for label, count in tally.unknown.most_common(12))
         fix = "add them to the classes file, or --unknown ignore, so that their pixels count nowhere"
         if again:
             fix = "rename them in the annotations; or, as a dataset's classes stay, prepare a new one: a new --name"

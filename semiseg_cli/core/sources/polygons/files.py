@@ -8,17 +8,16 @@ from typing import Any
 
 from semiseg_cli.core.data.listing import leads_to, look_below
 from semiseg_cli.core.data.names import decoded, read_lines
-from semiseg_cli.core.errors import DataError
+from semiseg_cli.core.errors import DataError, counted
 from semiseg_cli.core.reading import TEXT, parse_json, read_bytes
 from semiseg_cli.core.sources import mistaken
 from semiseg_cli.core.sources.classes import parse_yaml
 from semiseg_cli.core.sources.pairing import PHOTOS, parted
 from semiseg_cli.core.sources.polygons import coco, cvat, labelme, labelstudio, yolo
 from semiseg_cli.core.sources.polygons.matching import match
-from semiseg_cli.core.sources.polygons.shapes import UNFIT, Found, Shape, said
+from semiseg_cli.core.sources.polygons.shapes import BOXES, UNFIT, Found, Shape, said
 
 SUFFIXES = (".json", ".xml", ".txt", ".yaml", ".yml")
-FORMATS = "COCO, LabelMe, CVAT for images 1.1, YOLO polygons, Label Studio"
 _MARKED, _YAML = (".json", ".xml"), (".yaml", ".yml")
 _TRIED = 100  # text files of a folder in which shapes are looked for
 _SORTED = ("LabelMe", "Label Studio")  # files without a list of classes
@@ -81,7 +80,7 @@ def read_all(files: Sequence[Path], masks: Path) -> Found:
         fix = f"--masks {first[next(iter(everything))]}, or a folder of one format"
         raise DataError(f"{masks} holds annotations of several formats", why=why, fix=fix)
     if not everything:
-        fix = mistaken.of_json(masks) or f"export {FORMATS}"
+        fix = mistaken.of_json(masks) or f"export {mistaken.FORMATS}"
         raise DataError(f"{masks} holds no annotations that are read", why=", ".join(map(str, files[:5])), fix=fix)
     (found,) = everything.values()
     found.strange = strange
@@ -91,8 +90,7 @@ def read_all(files: Sequence[Path], masks: Path) -> Found:
     if found.format in _SORTED:
         found.classes.sort()
     if not any(shape.label is not None for shape in _shapes_in(found)):
-        why = "; ".join(f"{count} {what}" for what, count in found.left.items()) or "no image has a shape"
-        raise DataError(f"{masks} holds no outlines", why=why, fix="export outlines (segmentation), not boxes")
+        raise _no_outlines(found, masks)
     return found
 
 
@@ -156,5 +154,15 @@ def _named_beside(folder: Path) -> list[str]:
         raise _unusable([f"{file}: {error}"]) from error
 
 
+def _no_outlines(found: Found, masks: Path) -> DataError:
+    why = "; ".join(f"{count} {what}" for what, count in found.left.items())
+    why = why or f"{counted(len(found.images), 'image')}, and no shape in any"
+    if found.left[BOXES]:
+        fix = "draw outlines and export these: polygons or masks (segmentation), not boxes (detection)"
+        return DataError(f"{masks} holds boxes of {found.format}, and no outlines", why=why, fix=fix)
+    return DataError(f"{masks} holds no outlines", why=why, fix="draw outlines, and export them again")
+
+
 def _unusable(wrong: Sequence[str]) -> DataError:
-    return DataError(f"{len(wrong)} annotation files cannot be used", why="\n".join(wrong[:100]), fix="mend them")
+    what = f"{counted(len(wrong), 'annotation file')} cannot be used"
+    return DataError(what, why="\n".join(wrong[:100]), fix="mend them, or export them again")

@@ -14,6 +14,7 @@ from semiseg_cli.core.sources.polygons.outlines import Ring, Stamp
 
 # What is raised where something in a document is of another type, or lacks, or is beyond all bounds.
 UNFIT = (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
+BOXES = "boxes without an outline, whose pixels count nowhere"
 Drawing = Callable[[int, int], Stamp]  # pixels of an image of this height and width; ValueError where they are not
 Label = str | int | None  # a class by name, by number where the file names none; None: its pixels count nowhere
 

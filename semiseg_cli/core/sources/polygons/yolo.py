@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from semiseg_cli.core.sources.polygons.outlines import rectangle
-from semiseg_cli.core.sources.polygons.shapes import UNFIT, Annotated, Found, Shape, ring
+from semiseg_cli.core.sources.polygons.shapes import BOXES, UNFIT, Annotated, Found, Shape, ring
 
 
 def is_one(text: str) -> bool:
@@ -30,7 +30,7 @@ def read(path: Path, text: str, name: str) -> Found:
         except UNFIT as error:
             raise ValueError(f"line {number}: {error}") from error
         if len(values) == 2:
-            found.left["boxes without an outline, whose pixels count nowhere"] += 1
+            found.left[BOXES] += 1
             (x, y), (width, height) = values
             shapes.append(Shape(None, rectangle(x - width / 2, y - height / 2, x + width / 2, y + height / 2)))
         else:
