@@ -90,6 +90,7 @@ CASES = {
         0,
         [0, 1, 2],
     ),
+    "cut out of black": (lambda m: WHITE(np.dstack([m * 0, m * np.uint8(255)])), 2, {}, 0, [0, 1]),
     "transparent, ignored": (
         lambda m: WHITE(np.dstack([PALETTE[m], (m > 0) * np.uint8(255)])),
         3,

@@ -385,7 +385,7 @@ def test_a_partition_in_which_nothing_is_known_is_refused(configured: Configured
     dataset = load_dataset(shapes_root, "shapes")
     partition = resolve_partition(dataset, "")
     void = tuple(replace(record, pixels=(0,) * len(dataset.classes)) for record in partition.labeled)
-    with pytest.raises(DataError, match="none of the 6 labeled images has a pixel of a known class"):
+    with pytest.raises(DataError, match="none of 6 labeled images has a pixel of a known class"):
         open_session(configured().config, dataset, replace(partition, labeled=void), World(), print)
 
 

@@ -49,7 +49,23 @@ def opened(path: Path) -> Iterator[Image.Image]:
     except Image.DecompressionBombError as error:
         raise _too_large(path) from error
     except Exception as error:  # Pillow's decoders raise anything on damaged files
-        raise DataError(f"{path} cannot be read as an image", why=str(error) or type(error).__name__) from error
+        why = _no_image(path) or str(error) or type(error).__name__
+        raise DataError(f"{path} cannot be read as an image", why=why) from error
+
+
+def _no_image(path: Path) -> str:
+    """What a file is that is no image, where its beginning tells."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(200)
+    except OSError:
+        return ""
+    if not head:
+        return "the file is empty"
+    if head.startswith(b"version https://git-lfs.github.com"):
+        return "a pointer of Git LFS: git lfs pull brings the file itself"
+    is_page = head.lstrip().lower().startswith((b"<!doctype html", b"<html"))
+    return "a web page, as of a download that failed" if is_page else ""
 
 
 def believe(image: Image.Image, length: int, path: Path) -> None:

@@ -12,6 +12,7 @@ from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.errors import DataError, counted
 from semiseg_cli.core.sources.copies import Copy, Refusal
 
+_PARTS = {"val", "valid", "validation", "test", "testing"}
 HELD_OUT = 5  # one labeled image of five is held out where no validation images are given
 
 
@@ -48,6 +49,7 @@ def arrange(
         ids = [copy.record.id for copy in val]
         total = len(labeled) + len(val)
         notes.append(f"{len(ids)} of {total} labeled images held out for validation (no --val): {listed(ids)}")
+        notes += _parts(copy.record.id for copy in (*labeled, *val))
     known = {copy.digest for copy in (*labeled, *val)}
     if twice := [copy.record for copy in pool if copy.digest in known]:
         dropped += twice
@@ -56,6 +58,16 @@ def arrange(
     kept = [copy.record for copy in pool if copy.digest not in known]
     train = (*(copy.record for copy in labeled), *kept)
     return Arrangement(train, tuple(copy.record for copy in val), tuple(dropped), tuple(notes))
+
+
+def _parts(ids: Iterable[str]) -> list[str]:
+    """A note where some labeled images, and not all, lie in a folder called val or test, to which nothing is due."""
+    folders = [{*id.lower().split("/")[:-1]} & _PARTS for id in ids]
+    found = Counter(name for names in folders for name in sorted(names))
+    if not found or all(folders):
+        return []
+    which = " and ".join(f"{counted(count, 'labeled image')} in folders called {name}" for name, count in found.items())
+    return [f"{which}, taken like all others: to keep them apart, --val DIR --val-masks DIR, and --labeled of the rest"]
 
 
 def _held_as_before(

@@ -198,8 +198,8 @@ def _with_masks(folders: Folders, images: Path, masks: Path) -> tuple[list[Sourc
         fix = "give each mask the name of its image, a/x.jpg and a/x.png, or one prefix or suffix for all"
         if several := several_kinds(image_files, mask_files):
             fix = f"one mask for an image: put the others of {listed(several)} into another folder"
-        known = mistaken.cityscapes(mask_files, masks) or mistaken.of_json(masks)
-        raise DataError(what, why=examples, fix=known or fix)
+        known = mistaken.cityscapes(mask_files, masks) or mistaken.labelme_folders(mask_files)
+        raise DataError(what, why=examples, fix=known or mistaken.of_json(masks) or fix)
     if bare and (drawn := labels_of(bare, (masks, images))):
         raise _labels_left(masks, drawn)
     notes = [f"{found.said}, all {len(pairs)}"] if found.said else []

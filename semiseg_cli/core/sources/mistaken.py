@@ -82,6 +82,13 @@ def cityscapes(masks: Collection[str], folder: Path) -> str:
     )
 
 
+def labelme_folders(masks: Collection[str]) -> str:
+    """What to do where folders of `labelme_export_json` are given as masks, by id; empty for others."""
+    if not any(re.search(r"_json/label$", id) for id in masks):
+        return ""
+    return "these are folders of labelme_export_json: give LabelMe's JSON files themselves as --masks, which are read"
+
+
 def instances(left: Sequence[Code], files: Sequence[tuple[Seen, Sequence[Code]]], table: Table) -> tuple[Code, ...]:
     """Those of these values that are instance ids as of Cityscapes; `files` are masks with their strange values."""
     large = tuple(code for code in left if _INSTANCES <= code < 256 * _INSTANCES and code == int(code))

@@ -14,6 +14,7 @@ from semiseg_cli.core.sources.codes import COLOUR, TRANSPARENT, Code, code_name,
 from semiseg_cli.core.sources.survey import Seen
 from semiseg_cli.core.sources.told import LEAVE, NEAREST, Table
 
+FAR, MANY = 48, 0.1  # levels from the colour of a class; share of all pixels
 PALETTE_FILE = (
     "say what the colours mean: --classes FILE.csv with a line name,r,g,b and one for each class, or FILE.json with "
     '{"names": [...], "palette": [[r, g, b], ...]}'
@@ -65,7 +66,7 @@ def percent(codes: Collection[Code], total: Counter[Code]) -> str:
 
 
 def _remedy(
-    left: Sequence[Code], files: Sequence[tuple[Seen, Sequence[Code]]], total: Collection[Code], table: Table
+    left: Sequence[Code], files: Sequence[tuple[Seen, Sequence[Code]]], total: Counter[Code], table: Table
 ) -> str:
     """What to add to the command, each kind of code for itself."""
     colours = [code for code in left if colour_of(code)]
@@ -73,18 +74,38 @@ def _remedy(
     values = [code for code in left if code not in colours and code not in instances and code != TRANSPARENT]
     found = [mistaken.of_instances(instances, table)] if instances else []
     if TRANSPARENT in left:
-        name = table.classes.names[0]
-        found.append(f"--map transparent=0 if these pixels are '{name}', --map transparent={IGNORE} to ignore them")
+        found.append(_of_transparent(total, table))
     if colours and not table.has_colours:
         found.append(f"these are colour masks; {PALETTE_FILE}")
     elif colours:
-        found.append(
-            f"--unknown {NEAREST} to take each colour as the nearest class, --unknown {LEAVE} to ignore these pixels, "
-            f"or --map '{code_name(colours[0])}=CLASS' for one colour"
-        )
+        found.append(_of_colours(colours, total, table))
     if values:
         found.append(_of_values(values, sorted(code for code in total if not _is_other(code)), table))
     return "; and ".join(found)
+
+
+def _of_transparent(total: Collection[Code], table: Table) -> str:
+    """What transparent pixels may be; where all others are alike, these are the second of two classes."""
+    names, shown = table.classes.names, [code for code in total if code != TRANSPARENT]
+    ignoring = f"--map transparent={IGNORE} to ignore them"
+    if len(names) == 2 and len(shown) == 1 and table.targets.get(shown[0]) != 1:
+        maps = f"--map transparent=0 --map '{code_name(shown[0])}=1'"
+        return f"{maps} if these pixels are '{names[0]}' and the others '{names[1]}'; {ignoring}"
+    return f"--map transparent=0 if these pixels are '{names[0]}', {ignoring}"
+
+
+def _of_colours(colours: Sequence[Code], total: Counter[Code], table: Table) -> str:
+    """Smooth edges are few pixels, and what JPEG smears is near; many that are far are of other classes."""
+    far = [code for code in colours if table.nearest([code])[0][1] > FAR]
+    if sum(total[code] for code in far) <= MANY * total.total():
+        return (
+            f"--unknown {NEAREST} to take each colour as the nearest class, --unknown {LEAVE} to ignore these pixels, "
+            f"or --map '{code_name(colours[0])}=CLASS' for one colour"
+        )
+    fix = f"add what they are to the classes file, or --unknown {LEAVE} to ignore these pixels"
+    if len(far) > len(table.classes.names):
+        fix += "; where each object has a colour of its own (CVAT's SegmentationObject), take the masks of classes"
+    return fix
 
 
 def _is_other(code: Code) -> bool:

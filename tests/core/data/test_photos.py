@@ -52,6 +52,22 @@ def test_16_bit_colour_is_read_and_never_plain(tmp_path):
     assert not is_plain(path)
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "the file is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n", "git lfs pull"),
+        (b"\n<!DOCTYPE html><title>404</title>", "a web page"),
+        (b"no picture", "cannot identify"),
+    ],
+)
+def test_what_is_no_picture_is_told_as_what_it_is(tmp_path, content, said):
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(DataError, match="cannot be read as an image") as caught:
+        read_image(tmp_path / "a.png")
+    assert said in caught.value.why
+
+
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tiff"])
 @pytest.mark.parametrize("keep", [0.0, 0.1, 0.6])
 def test_truncated_files_are_named(tmp_path, suffix, keep):

@@ -255,6 +255,16 @@ def test_no_validation_images_holds_out_a_fifth(given):
     assert notes(data)[1:] == [f"2 of 10 labeled images held out for validation (no --val): {held}"]
 
 
+def test_folders_called_val_are_told(given):
+    for i in range(4):
+        for kind, pixels_of in (("labeled", photo), ("masks", mask)):
+            save(given[kind] / f"{'val' if i == 3 else 'train'}/n{i}.png", pixels_of(20 + i))
+    some = "1 labeled image in folders called val, taken like all others"
+    assert not any(some in note for note in notes(prepare_folder(**given))), "others were given"
+    given |= {"val": None, "val_masks": None, "name": "other"}
+    assert any(some in note for note in notes(prepare_folder(**given)))
+
+
 def test_equal_pictures_are_held_out_together(given):
     given |= {"val": None, "val_masks": None, "unlabeled": None}
     for i in range(10):  # five pictures, each twice, under names and formats that differ

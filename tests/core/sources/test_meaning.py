@@ -166,6 +166,17 @@ def test_colours_of_no_class_are_counted_and_accepted_by_one_switch(tmp_path, to
     assert snapped == (told.unknown == "nearest")
 
 
+def test_many_colours_that_are_far_are_of_other_classes(tmp_path):
+    """As objects have in CVAT's SegmentationObject: the nearest class would be any."""
+    greens = [np.where(ALL[..., None] > 0, (90, 200, shade), 0) for shade in range(4)]
+    objects = [Image.fromarray(green.astype(np.uint8)) for green in greens]
+    error = refused(tmp_path, objects, COLOURED)
+    assert "nearest" not in error.fix
+    assert error.fix.startswith("add what they are to the classes file, or --unknown ignore")
+    assert "CVAT's SegmentationObject" in error.fix
+    assert "SegmentationObject" not in refused(tmp_path, objects[:1], COLOURED).fix
+
+
 def test_smooth_edges_in_a_palette(tmp_path):
     smooth = indexed(np.array([[0, 1, 2, 3]]), [(255, 0, 0), (200, 10, 10), (255, 255, 255), (0, 0, 0)])
     assert "#c80a0a (1 pixel, nearest: 'lava'" in refused(tmp_path, [smooth], COLOURED).why

@@ -78,6 +78,15 @@ def test_polygons_are_no_masks(given):
     assert f"CITYSCAPES_DATASET={given['masks']} csCreateTrainIdLabelImgs" in caught.value.fix
 
 
+def test_folders_of_labelmes_export(given):
+    for i, truth in enumerate(TRUTH):
+        save(given["masks"] / f"ulm_{i}_json/label.png", truth)
+        save(given["masks"] / f"ulm_{i}_json/img.png", truth)
+    with pytest.raises(DataError, match="no labeled image") as caught:
+        prepare_folder(**given)
+    assert "give LabelMe's JSON files themselves as --masks" in caught.value.fix
+
+
 def test_annotations_of_no_kind_that_is_read(given):
     """As V7 writes them."""
     darwin = '{"version": "2.0", "item": {"name": "ulm_0.png"}, "annotations": [{"name": "car", "polygon": {}}]}'

@@ -26,6 +26,8 @@ def read(path: Path, table: dict[str, Any], name: str) -> Found:
         images[image["id"]] = Annotated(names, there, shapes[image["id"]], path)
     for number, each in enumerate(table["annotations"]):
         try:
+            if "segments_info" in each:
+                raise ValueError("it is COCO panoptic, whose outlines lie in PNG files: export instances (polygons)")
             if each["image_id"] not in images:
                 raise ValueError(f"there is no image {each['image_id']}")
             if each["category_id"] not in categories:

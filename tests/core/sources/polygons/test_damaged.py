@@ -65,6 +65,7 @@ ELLIPSE = {"x": 30, "y": 40, "radiusX": 10, "radiusY": 5, "ellipselabels": ["car
         ("a.json", coco(segmentation={"size": [HEIGHT], "counts": [1]}), "annotation 7: not enough values"),
         ("a.json", coco(segmentation={"size": [HEIGHT, WIDTH], "counts": [10**40]}), "annotation 7: "),
         ("a.json", coco(bbox=[1], segmentation=[]), "annotation 7: "),
+        ("a.json", coco(segments_info=[{"id": 100}]), "annotation 7: it is COCO panoptic"),
         ("a.json", coco().replace("33.0", "1" * 5000), "5,000 digits"),
         ("a.json", '{"images": ' + "[" * 100_000, "too deeply"),
         ("a.json", labelme(points=[[float("nan"), 1]] * 3), "shape 0"),
