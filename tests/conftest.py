@@ -52,15 +52,15 @@ def shapes_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def configured() -> Callable[..., Resolved]:
-    """A resolved configuration for `shapes_root` that takes a second: `configured("unimatch", {"train.steps": 3})`."""
+def configured(small_network: None) -> Callable[..., Resolved]:
+    """A quick resolved configuration for `shapes_root`: `configured("unimatch", {"train.steps": 3})`."""
 
     def make(method: str = "unimatch", changes: dict[str, Any] | None = None) -> Resolved:
         quick = {
-            "method.name": method, "data.name": "shapes", "model.backbone": "tiny", "model.weights": "none",
-            "train.steps": 5, "train.batch": 2, "train.crop": 33, "train.lr": 0.01, "train.head_lr_multiplier": 1.0,
-            "train.eval_every": 4, "train.save_every": 4, "train.log_every": 1, "train.workers": 0,
-            "eval.window": "none",
+            "method.name": method, "data.name": "shapes", "model.backbone": "small", "model.decoder": "small",
+            "model.weights": "none", "train.steps": 5, "train.batch": 2, "train.crop": 33, "train.lr": 0.01,
+            "train.head_lr_multiplier": 1.0, "train.eval_every": 4, "train.save_every": 4, "train.log_every": 1,
+            "train.workers": 0, "eval.window": "none",
         }  # fmt: skip
         return resolve([("test", quick), ("change", changes or {})])
 
@@ -101,13 +101,16 @@ def host_batch() -> Callable[..., dict[str, Tensor]]:
     return make
 
 
-@pytest.fixture(scope="session")
-def train_module() -> Callable[..., Train]:
-    """`Train` around a method on the `tiny` backbone: `train_module("unimatch", tau=0.0)`. prepare: as in `Builder`."""
-    tiny = {"backbone": "tiny", "decoder": "deeplabv3plus", "output_stride": 16}
+@pytest.fixture(scope="module")
+def train_module(small_network: dict[str, Any]) -> Callable[..., Train]:
+    """`Train` around a method on the small network: `train_module("unimatch", tau=0.0)`. prepare: as in `Builder`."""
 
     def make(
-        method: str | type[Method], seed: int = 0, prepare: Any = None, spec: dict[str, Any] = tiny, **settings: Any
+        method: str | type[Method],
+        seed: int = 0,
+        prepare: Any = None,
+        spec: dict[str, Any] = small_network,
+        **settings: Any,
     ) -> Train:
         cls = load_method(method) if isinstance(method, str) else method
         built = cls(cls.Settings(**settings), Builder(spec, CLASSES, seed=seed, prepare=prepare))

@@ -1,7 +1,7 @@
 """The smallest network that has everything: a pyramid of maps, context, fusing, batch norms. A step takes milliseconds.
 
 `small_network` makes it known as the backbone `small` and the decoder `small` (and `plain`, without
-batch norms); `SMALL` is the spec of both.
+batch norms); `SMALL` is the spec of both. `TINY` is the smallest of the product's own networks.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from semiseg_cli.core.networks import PYRAMID, Decoder, Encoder
 
 WIDTH = 6
 SMALL: dict[str, Any] = {"backbone": "small", "decoder": "small", "output_stride": 16}
+TINY: dict[str, Any] = {"backbone": "tiny", "decoder": "deeplabv3plus", "output_stride": 16}
+IS_TINY: dict[str, Any] = {"model.backbone": "tiny", "model.decoder": "auto"}  # settings that bring it
 
 
 class SmallEncoder(Encoder):
@@ -80,6 +82,6 @@ def known() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def small_network() -> Iterator[None]:
+def small_network() -> Iterator[dict[str, Any]]:
     with known():
-        yield
+        yield SMALL

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
-from functools import partial
 from typing import Any
 
 import pytest
 import torch
-from fake_small import SMALL
 from steps import fed, whole_step
 from torch import Tensor, nn
 
@@ -63,11 +61,6 @@ def first_convolutions(method: Method) -> list[nn.Conv2d]:
     encoders = [m.encoder for m in method.modules() if isinstance(m, Segmenter)]
     firsts = [next(m for m in encoder.modules() if isinstance(m, nn.Conv2d)) for encoder in encoders]
     return [conv for conv in firsts if conv.weight.requires_grad]
-
-
-@pytest.fixture(scope="module")
-def train_module(train_module: Make, small_network: None) -> Make:
-    return partial(train_module, spec=SMALL)
 
 
 @pytest.fixture(params=list(METHODS))

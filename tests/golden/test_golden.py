@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fake_small import TINY
 from steps import fed, whole_step
 from torch import Tensor, nn
 
@@ -144,7 +145,7 @@ def test_losses_are_as_before(
     request: pytest.FixtureRequest,
 ) -> None:
     name, settings = CASES[case]
-    found = losses(train_module(name, prepare=portable_weights(), **settings), host_batch)
+    found = losses(train_module(name, prepare=portable_weights(), spec=TINY, **settings), host_batch)
     path = stored_in(case)
     if request.config.getoption("--update-golden"):
         path.write_text("[\n" + ",\n".join(json.dumps(row) for row in found) + "\n]\n", encoding="utf-8")
@@ -160,7 +161,7 @@ def test_a_gpu_gives_the_same_losses(
     host_batch: Callable[..., dict[str, Tensor]],
 ) -> None:
     name, settings = CASES[case]
-    found = losses(train_module(name, prepare=portable_weights(), **settings), host_batch, "cuda")
+    found = losses(train_module(name, prepare=portable_weights(), spec=TINY, **settings), host_batch, "cuda")
     compare(found, case)
 
 

@@ -24,7 +24,7 @@ def test_without_data(
     told: list[str] = []
     resolved = configured("unimatch", {"data.name": "synthetic", "train.cache_mb": 0})
     found = bench(resolved, data_root=None, steps=1, device="cpu", note=told.append)
-    assert (found["method"], found["backbone"], found["crop"], found["batch"]) == ("unimatch", "tiny", 33, 2)
+    assert (found["method"], found["backbone"], found["crop"], found["batch"]) == ("unimatch", "small", 33, 2)
     assert (found["data"], found["steps"], found["labeled"], found["unlabeled"]) == ("synthetic", 1, 4, 8)
     assert found["host"]["image"] == "500x375 jpg"
     assert found["parts"]["data"]["median"] > 4 * found["host"]["decode_ms"]["min"]  # four images, decoded every time

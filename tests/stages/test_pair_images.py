@@ -146,7 +146,7 @@ def test_training_takes_the_pairs_by_itself_and_a_resumed_run_the_same(
     root: Path, configured: Callable[..., Resolved], tmp_path: Path
 ) -> None:
     settings = {"method.pairing": "precomputed", "data.labeled": "4", "train.steps": 2, "train.save_every": 1}
-    config = configured("guidedmix", settings)
+    config = configured("guidedmix", IS_TINY | settings)
     with pytest.raises(DataError, match="no pairs of similar images") as caught:
         train(config, data_root=root, runs_root=tmp_path / "runs")
     assert caught.value.fix == f"semiseg pair shapes --labeled 4 --encoder tiny --weights none --root {root}"

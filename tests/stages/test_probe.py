@@ -63,7 +63,7 @@ def test_a_probe_is_a_run_that_everything_takes(root: Path, configured: Callable
     assert (row["finished"], row["last"], row["backbone"]) == (True, measured["miou"], "tiny")
     assert runs.config_of(place) == settings_of(QUICK).config
 
-    changes = {"model.decoder": "mlp", "train.steps": 1, "train.lr": 1e-9}
+    changes = {"model.backbone": "tiny", "model.decoder": "mlp", "train.steps": 1, "train.lr": 1e-9}
     on = configured("supervised", changes)
     trained = train(on, data_root=root, runs_root=tmp_path / "more", init=place / "last.safetensors", device="cpu")
     assert trained["last"]["miou"] == pytest.approx(measured["miou"], abs=3)

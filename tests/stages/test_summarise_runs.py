@@ -45,7 +45,7 @@ def test_a_row_per_run(write: Write, tmp_path: Path) -> None:
     found = summarise_runs(tmp_path)
     assert found["runs"] == [
         {
-            "run": str(tmp_path / "a"), "method": "unimatch", "data": "shapes", "labeled": "1/8", "backbone": "tiny",
+            "run": str(tmp_path / "a"), "method": "unimatch", "data": "shapes", "labeled": "1/8", "backbone": "small",
             "partition": "", "unlabeled": None, "fingerprint": "", "protocol": "",
             "seed": 3, "step": 3, "steps": 5, "last": 55.0, "best": 60.0, "finished": True, "best_by": "miou",
             "metrics": {"miou": 55.0, "pixel_accuracy": 60.0},

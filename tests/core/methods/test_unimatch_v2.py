@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from cases import CLOCK, SIDE, Case, pseudo, supervised, unsupervised
-from fake_small import SMALL
+from fake_small import SMALL, TINY
 from torch import Tensor
 
 from semiseg_cli.core.errors import UsageError
@@ -18,7 +18,6 @@ from semiseg_cli.core.training.step import Train
 from semiseg_cli.core.types import Clock
 
 Make = Callable[..., Case]
-TINY = {"backbone": "tiny", "decoder": "deeplabv3plus", "output_stride": 16}  # with channels enough to count
 
 pytestmark = pytest.mark.usefixtures("small_network")
 

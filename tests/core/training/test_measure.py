@@ -85,7 +85,7 @@ def test_spread_is_median_and_ends() -> None:
 
 
 def test_measuring_a_run(shapes_root: Path, configured: Callable[..., Resolved]) -> None:
-    config = configured("meanteacher", {"method.warmup": 0.5}).config
+    config = configured("meanteacher", IS_TINY | {"method.warmup": 0.5}).config
     session = open_config(config, shapes_root, World(), Silent())
     found = measure(session, 2, parts=True)
     assert list(found["parts"]) == list(PARTS)

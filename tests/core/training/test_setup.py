@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from fake_small import IS_TINY
 from torch import nn
 
 from semiseg_cli.core.config.layers import Resolved
@@ -22,6 +23,12 @@ from semiseg_cli.core.training.session import Session
 from semiseg_cli.core.training.setup import narrow_view, open_session, thawed
 
 Configured = Callable[..., Resolved]
+
+
+@pytest.fixture
+def configured(configured: Configured) -> Configured:
+    """With a network of the product, whose names errors give."""
+    return lambda method="unimatch", changes=None: configured(method, IS_TINY | (changes or {}))
 
 
 @pytest.fixture

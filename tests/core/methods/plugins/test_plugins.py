@@ -303,7 +303,7 @@ def test_a_run_with_plug_ins_is_recorded_and_resumed(
     what = configured("fixmatch", more)
     whole = train(what, data_root=shapes_root, runs_root=tmp_path, device="cpu")
     run = Path(whole["run"])
-    assert run.name == "shapes-all-fixmatch+interpixel+masked-tiny-s0"
+    assert run.name == "shapes-all-fixmatch+interpixel+masked-small-s0"
     assert whole["method"] == "fixmatch+interpixel+masked"
     rows = (run / "metrics.jsonl").read_text(encoding="utf-8")
     assert '"loss_interpixel"' in rows
