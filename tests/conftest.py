@@ -7,6 +7,7 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch starts its threads
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,14 @@ def shapes_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def configured(small_network: None) -> Callable[..., Resolved]:
-    """A quick resolved configuration for `shapes_root`: `configured("unimatch", {"train.steps": 3})`."""
+def unreported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings end without `report.html`, which takes longer than they do: for tests that do not look at it."""
+    monkeypatch.setattr("semiseg_cli.stages.report.report_or_note", lambda *args, **how: None)
+
+
+@pytest.fixture
+def configured(small_network: dict[str, Any], unreported: None) -> Callable[..., Resolved]:
+    """A quick resolved configuration for `shapes_root`: `configured("unimatch", {"train.steps": 3})`; no report."""
 
     def make(method: str = "unimatch", changes: dict[str, Any] | None = None) -> Resolved:
         quick = {
@@ -67,12 +74,6 @@ def configured(small_network: None) -> Callable[..., Resolved]:
     return make
 
 
-@pytest.fixture
-def unreported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trainings end without `report.html`, which takes longer than they do: for tests that do not look at it."""
-    monkeypatch.setattr("semiseg_cli.stages.report.report_or_note", lambda *args, **how: None)
-
-
 @pytest.fixture(scope="session")
 def host_batch() -> Callable[..., dict[str, Tensor]]:
     """A micro-batch as the loader gives it, from a seed: classes in blocks, each of its own colour, noise on top.
@@ -80,7 +81,8 @@ def host_batch() -> Callable[..., dict[str, Tensor]]:
     Image 0 of every list is padded at the bottom and right, and some labels are ignored.
     """
 
-    def make(seed: int = 0, count: int = 2, side: int = 33) -> dict[str, Tensor]:
+    @cache
+    def made(seed: int, count: int, side: int) -> dict[str, Tensor]:
         rng, batch = np.random.default_rng([20, seed]), dict[str, Tensor]()
         colours = np.array([[60, 60, 60], [200, 80, 60], [70, 180, 90], [70, 90, 210]])
         for name in ("labeled", "unlabeled", "partner", "paired"):
@@ -97,6 +99,9 @@ def host_batch() -> Callable[..., dict[str, Tensor]]:
                 ignored = ~valid | (rng.random(mask.shape) < 0.1)
                 batch[f"{name}_mask"] = torch.from_numpy(np.where(ignored, 255, mask).astype(np.uint8))
         return batch
+
+    def make(seed: int = 0, count: int = 2, side: int = 33) -> dict[str, Tensor]:
+        return {name: tensor.clone() for name, tensor in made(seed, count, side).items()}
 
     return make
 

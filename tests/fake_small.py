@@ -82,6 +82,15 @@ def known() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
+def tiny_is_small() -> Iterator[None]:
+    """What is typed and printed as `tiny` is the small network: for tests that look at words, not at values."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(BACKBONES, "tiny", Backbone("fake_small:SmallEncoder"))
+        patch.setitem(DECODERS, "deeplabv3plus", "fake_small:SmallDecoder")
+        yield
+
+
+@pytest.fixture(scope="module")
 def small_network() -> Iterator[dict[str, Any]]:
     with known():
         yield SMALL

@@ -44,12 +44,13 @@ save_every = 1
 [eval]
 window = "none"
 """
-TINY = Backbone("semiseg_cli.core.models.backbones.tiny:tiny")
-SMALL = dict.fromkeys(("mobilenet_v2", "efficientnet_lite0", "resnet50", "resnet101"), TINY)
-SMALL["dinov2_s"] = Backbone("fake_vit:small_vit")
+NAMED = ("tiny", "mobilenet_v2", "efficientnet_lite0", "resnet50", "resnet101")
+SMALL = dict.fromkeys(NAMED, Backbone("fake_small:SmallEncoder")) | {"dinov2_s": Backbone("fake_vit:small_vit")}
 MINE = "prepare folder --labeled photos --masks masks --unlabeled more --classes classes.txt --name mine"
 BEFORE = {page: [MINE, "train -d mine -m fixmatch"] for page in ("choosing", "faq", "gpus", "python")}
 BLOCK = re.compile(r"(?:<!-- (?P<why>[^>]*) -->\n)?```sh\n(?P<lines>.*?)```", re.DOTALL)
+
+pytestmark = pytest.mark.usefixtures("tiny_is_small", "unreported")
 
 
 def commands(page: Path) -> list[tuple[list[str], bool]]:

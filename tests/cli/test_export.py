@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fake_small import IS_TINY
 
 from semiseg_cli import load
 from semiseg_cli.cli import main
@@ -17,8 +18,9 @@ from semiseg_cli.stages.train import train
 @pytest.fixture
 def run(tmp_path: Path, shapes_root: Path, configured: Callable[..., Resolved]) -> Path:
     changes = {"train.steps": 1, "train.eval_every": 0}
-    train(configured("supervised", changes), data_root=shapes_root, runs_root=tmp_path, out=tmp_path / "runs" / "a")
-    return tmp_path / "runs" / "a"
+    out = tmp_path / "runs" / "a"
+    train(configured("supervised", IS_TINY | changes), data_root=shapes_root, runs_root=tmp_path, out=out)
+    return out
 
 
 def test_a_run_a_file_and_nothing(

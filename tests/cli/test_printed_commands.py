@@ -35,6 +35,8 @@ OPEN = re.compile(r"\b(DIR|FILE|NAME|COUNT|N|CKPT|RUN)\b")  # what somebody has 
 SHAPES = ["prepare", "shapes", "--labeled", "4", "--unlabeled", "4", "--val", "2", "--size", "48"]
 Typed = Callable[..., list[list[str]]]
 
+pytestmark = pytest.mark.usefixtures("tiny_is_small", "unreported")
+
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fake_small import IS_TINY
 from safetensors.torch import save_file
 
 from semiseg_cli.core.config.layers import Resolved

@@ -71,6 +71,11 @@ def read(path: str | Path) -> Page:
     return Page(Path(path).read_text(encoding="utf-8"))
 
 
+@pytest.fixture
+def unreported() -> None:
+    """Here reports are looked at."""
+
+
 @pytest.mark.usefixtures("worst_images")
 def test_a_run_with_all_that_it_tells(fake_run: FakeRun) -> None:
     found = report([run := fake_run("one")])

@@ -25,8 +25,6 @@ from semiseg_cli.stages.progress import Silent
 from semiseg_cli.stages.stopping import signals
 from semiseg_cli.stages.train import resume, train
 
-pytestmark = pytest.mark.usefixtures("unreported")
-
 Configured = Callable[..., Resolved]
 NEW = [signal.SIGUSR1, signal.SIGHUP, signal.SIGQUIT]
 

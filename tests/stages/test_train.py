@@ -37,8 +37,6 @@ from semiseg_cli.stages.progress import Silent
 from semiseg_cli.stages.stopping import let_in
 from semiseg_cli.stages.train import resume, train
 
-pytestmark = pytest.mark.usefixtures("unreported")
-
 Configured = Callable[..., Resolved]
 
 

@@ -29,7 +29,9 @@ LAST = {"train.steps": 6, "train.eval_every": 0}
 
 
 @pytest.fixture(scope="module")
-def runs(shapes_root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def runs(
+    shapes_root: Path, tmp_path_factory: pytest.TempPathFactory, small_network: dict[str, Any]
+) -> dict[str, Path]:
     """A finished run of every method; the warm-up of those that have one must not hide their pseudo-labels."""
     from semiseg_cli.core.config.layers import resolve
 
@@ -37,9 +39,9 @@ def runs(shapes_root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     for method in METHODS:
         warm = {} if method == "supervised" else {"method.warmup": 0.5, "method.tau": 0.3}
         layer = {
-            "method.name": method, "data.name": "shapes", "model.backbone": "tiny", "model.weights": "none",
-            "train.batch": 3, "train.crop": 33, "train.lr": 0.01, "train.log_every": 1, "train.workers": 0,
-            "train.save_every": 6, "train.amp": "off", "eval.window": "none", **LAST, **warm,
+            "method.name": method, "data.name": "shapes", "model.backbone": "small", "model.decoder": "small",
+            "model.weights": "none", "train.batch": 3, "train.crop": 33, "train.lr": 0.01, "train.log_every": 1,
+            "train.workers": 0, "train.save_every": 6, "train.amp": "off", "eval.window": "none", **LAST, **warm,
         }  # fmt: skip
         train(resolve([("test", layer)]), data_root=shapes_root, runs_root=root, out=root / method, device="cpu")
         made[method] = root / method

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from fake_small import IS_TINY
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
