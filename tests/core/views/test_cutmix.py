@@ -99,19 +99,19 @@ def toggled(rng: np.random.Generator, side: int, count: int) -> tuple[float, lis
 
 
 def test_three_rectangles_are_those_drawn_one_by_one() -> None:
-    views = views_of(np.arange(4000), (64, 64))
+    views = views_of(np.arange(4000), (32, 32))
     views.settings = replace(views.settings, cutmix=1.0)
-    mix = views.cutmix(images_of(torch.zeros(4000, 3, 64, 64)), "s1", rectangles=3)
+    mix = views.cutmix(images_of(torch.zeros(4000, 3, 32, 32)), "s1", rectangles=3)
     area = mix.mask_BHW.float().mean((1, 2)).numpy()
     rng = np.random.default_rng(2)
-    expected, aspects = zip(*(toggled(rng, 64, 3) for _ in range(4000)), strict=True)
+    expected, aspects = zip(*(toggled(rng, 32, 3) for _ in range(4000)), strict=True)
     at = [0.05, 0.25, 0.5, 0.75, 0.95]
     assert np.quantile(area, at) == pytest.approx(np.quantile(expected, at), abs=0.012)
     assert abs(area.mean() - 0.25) < 0.01
     views.settings = replace(views.settings, cutmix=0.3)
-    some = views.cutmix(images_of(torch.zeros(4000, 3, 64, 64)), "s1", rectangles=3).mask_BHW
+    some = views.cutmix(images_of(torch.zeros(4000, 3, 32, 32)), "s1", rectangles=3).mask_BHW
     assert some.any((1, 2)).float().mean().item() == pytest.approx(0.3, abs=0.03)
-    boxes = draw_rectangles(rng.random((4000, 13)), 64, 64, 3)
+    boxes = draw_rectangles(rng.random((4000, 13)), 32, 32, 3)
     found = (boxes[..., 2] - boxes[..., 0]) / (boxes[..., 3] - boxes[..., 1])
     assert np.quantile(found, at) == pytest.approx(np.quantile(aspects, at), rel=0.08)
 
