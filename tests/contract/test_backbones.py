@@ -50,11 +50,11 @@ def trained(encoder: Encoder) -> Encoder:
 @pytest.mark.parametrize("name", NAMES)
 @torch.no_grad()
 def test_maps_are_what_the_encoder_states(name, output_stride):
-    encoder = stated(name, output_stride).eval()
-    for image in (image.to("meta") for image in shown(encoder)):
+    encoder = build_encoder(name, output_stride=output_stride).eval()
+    for image in shown(encoder):
         height, width = image.shape[2:]
-        maps = zip(encoder.channels, encoder.strides, strict=True)
-        expected = [(2, c, math.ceil(height / s), math.ceil(width / s)) for c, s in maps]
+        stated = zip(encoder.channels, encoder.strides, strict=True)
+        expected = [(2, c, math.ceil(height / s), math.ceil(width / s)) for c, s in stated]
         assert [tuple(x.shape) for x in encoder(image)] == expected
 
 
