@@ -98,6 +98,16 @@ def test_classes_are_matched_together_when_all_prototypes_are_stable() -> None:
     assert contrast.assignment_K.tolist() == first  # for good
 
 
+def test_a_class_of_one_step_is_not_stable_yet() -> None:
+    contrast = make()
+    learn(contrast, range(AFTER - 1), classes=(0, 1))
+    learn(contrast, range(AFTER - 1, AFTER))
+    assert contrast.seen_K.tolist() == [AFTER, AFTER, 1]
+    assert (contrast.assignment_K == -1).all()
+    learn(contrast, range(AFTER, 2 * AFTER))
+    assert sorted(contrast.assignment_K.tolist()) == [0, 1, 2]
+
+
 def test_a_rare_class_is_not_waited_for_without_end() -> None:
     contrast = make()
     learn(contrast, range(RARE * AFTER - 1), classes=(0, 2))
