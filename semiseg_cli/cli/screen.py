@@ -57,8 +57,8 @@ class Screen:
         yield advance
 
     def evaluated(self, row: dict[str, Any]) -> None:
-        """`row`: step, miou (percent), best_miou."""
-        console.note(f"step {row['step']}/{self.steps}  mIoU {row['miou']:.2f}  best {row['best_miou']:.2f}")
+        """`row`: step, miou (percent), best_miou, and best_by where the best is chosen by something else."""
+        console.note(f"step {row['step']}/{self.steps}  mIoU {row['miou']:.2f}  {best(row)}")
 
     def foreseen(self, cost: dict[str, Any]) -> None:
         """`cost` of a run on a CPU, before it begins: see `cost_lines`."""
@@ -145,7 +145,7 @@ class LiveScreen(Screen):
             last = self.evaluations[-1]
             curve = sparkline([row["miou"] for row in self.evaluations])
             lines.append(Text.assemble(("mIoU ", "bold"), f"{last['miou']:.2f} at step {last['step']}  ",
-                                       f"best {last['best_miou']:.2f}  ", (curve, "cyan")))  # fmt: skip
+                                       f"{best(last)}  ", (curve, "cyan")))  # fmt: skip
         else:
             lines.append(Text("not evaluated yet", style="dim"))
         return Group(*lines)  # the last line is short: the "^C" of a terminal must not wrap and shift the rest
@@ -161,6 +161,12 @@ class LiveScreen(Screen):
 def make_screen() -> Screen:
     """The live screen if somebody is looking at stderr, else plain lines (silent under -q)."""
     return LiveScreen() if console.stderr().is_terminal and not console.state.quiet else Screen()
+
+
+def best(row: dict[str, Any]) -> str:
+    """The mIoU of the best evaluation, which need not be the highest where another number chooses it."""
+    by = str(row.get("best_by", "miou"))
+    return f"best {row['best_miou']:.2f}" + f" (by {by})" * (by != "miou")
 
 
 def losses(row: dict[str, Any]) -> list[str]:

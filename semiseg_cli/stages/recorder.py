@@ -125,7 +125,7 @@ class Recorder:
             self.best, self.waited = self.last, 0
             if self.run:
                 save_network(self.run / "best.safetensors", self.session.method.deployed(), self._meta(step, True))
-        self.screen.evaluated({**self.last, "best_miou": self.best["miou"]})
+        self.screen.evaluated({**self.last, "best_miou": self.best["miou"], "best_by": by})
         self._tell_unfound(step, found)
         if self.enough() and step < self.session.config.train.steps:
             self.screen.note(f"step {step} is the last: no better network in {self.waited} evaluations (patience)")

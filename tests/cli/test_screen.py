@@ -34,6 +34,17 @@ def tell(shown: Screen) -> None:
     shown.advance(120)
 
 
+def test_what_chooses_the_best_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = make_screen()
+    shown.start("supervised on park", 200)
+    shown.evaluated({"step": 50, "miou": 41.0, "best_miou": 40.0, "best_by": "iou:sky"})
+    shown.evaluated({"step": 60, "miou": 39.0, "best_miou": 41.0, "best_by": "miou"})
+    shown.stop()
+    assert capsys.readouterr().err.splitlines()[-2:] == [
+        "step 50/200  mIoU 41.00  best 40.00 (by iou:sky)", "step 60/200  mIoU 39.00  best 41.00",
+    ]  # fmt: skip
+
+
 def test_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
     shown = make_screen()
     tell(shown)

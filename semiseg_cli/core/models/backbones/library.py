@@ -91,7 +91,9 @@ class FromLibrary(Encoder):
         maps: list[Tensor] = self.net.forward_intermediates(
             image_B3HW, indices=self.indices, norm=self.plain, intermediates_only=True
         )
-        return [x[:, :, : -(-sides[0] // s), : -(-sides[1] // s)] for x, s in zip(maps, self.strides, strict=True)]
+        # of nothing negative: a graph's integer division rounds to 0
+        heights, widths = ([(side + s - 1) // s for s in self.strides] for side in sides)
+        return [x[:, :, :h, :w] for x, h, w in zip(maps, heights, widths, strict=True)]
 
     def renamed(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """timm's names; others go through timm's own translation, where it has one for this network."""

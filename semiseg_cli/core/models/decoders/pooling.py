@@ -41,4 +41,5 @@ def means_of_parts(x_BChw: Tensor, bins: int) -> Tensor:
 def _parts(side: int, bins: int, like: Tensor) -> Tensor:
     """(bins, side): 1 where a place belongs to a part, else 0."""
     part, place = torch.arange(bins, device=like.device)[:, None], torch.arange(side, device=like.device)
-    return ((place >= part * side // bins) & (place < -(-(part + 1) * side // bins))).to(like.dtype)
+    first, behind = part * side // bins, ((part + 1) * side + bins - 1) // bins
+    return ((place >= first) & (place < behind)).to(like.dtype)
