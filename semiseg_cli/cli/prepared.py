@@ -67,7 +67,9 @@ def following(dataset: Dataset) -> list[str]:
     """What can be typed next, the likeliest first; for a benchmark, its published partitions besides."""
     name, root = dataset.name, dataset.root.parent
     words = ["train", "-d", name]
-    if len(dataset.labeled) == len(dataset.train):  # with as few labels as the field begins with
+    if dataset.kind == "folder" and len(dataset.labeled) == len(dataset.train):  # all that somebody labeled
+        words += ["-m", "supervised"]
+    elif len(dataset.labeled) == len(dataset.train):  # with as few labels as the field begins with
         few = KINDS[dataset.kind].labels if dataset.kind in KINDS else "1/8"
         words += ["-l", "1/8" if few.isdecimal() and int(few) > len(dataset.labeled) else few]
     lines = [f"next: {command(*words, root=root)}"]

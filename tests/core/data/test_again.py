@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from semiseg_cli.cli.prepared import following
 from semiseg_cli.core.data.again import adding, anew, at_hand, bringing_back, completing, naming_bad_files
 from semiseg_cli.core.data.index import load_dataset, write_dataset
 from semiseg_cli.core.data.kinds import KINDS, Kind, Part, lacks
-from semiseg_cli.core.data.spec import Dataset
+from semiseg_cli.core.data.spec import Dataset, Record
 from semiseg_cli.core.errors import BadFile, DataError
 from semiseg_cli.stages.prepare import notes, prepare_shapes
 from semiseg_cli.stages.prepare_cityscapes import prepare_cityscapes
@@ -99,6 +100,14 @@ def test_what_brings_a_dataset_more_repeats_how_it_was_made(tmp_path: Path) -> N
     others = f"--labeled DIR --masks DIR --unlabeled /u {asked} {end}"
     assert f"semiseg prepare folder {others}{more}" in adding(made, "--labeled", "DIR", "--masks", "DIR")
     assert "--levels 0,4095" in anew(made.root)
+
+
+def test_nobody_is_sent_to_train_on_a_part_of_his_few_labels(tmp_path: Path) -> None:
+    some = tuple(Record(f"i{n}", tmp_path / f"{n}.png", tmp_path / f"{n}_mask.png", 4, 4) for n in range(8))
+    whole = replace(of_kind("folder", tmp_path), train=some)
+    assert following(whole) == [f"next: semiseg train -d mine -m supervised --root {tmp_path}"]
+    more = replace(whole, train=(*some, Record("u", tmp_path / "u.png", None, 4, 4)))
+    assert following(more) == [f"next: semiseg train -d mine --root {tmp_path}"]
 
 
 def test_images_that_are_not_where_they_were(tmp_path: Path) -> None:
