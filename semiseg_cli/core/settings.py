@@ -230,6 +230,11 @@ class TrainConfig(BaseSettings):
         "evaluations in a row without a better network that end a run; 0: none do. The validation images then decide "
         "how long it trains",
     ] = 0
+    pooled_images: Doc[
+        Natural,
+        "training images, shown whole, of which the batch norm behind the image's mean (DeepLabV3+, UPerNet) takes its "
+        "statistics in every network that is measured and saved; 0: those of the crops, as published",
+    ] = 0
     save_every: Doc[Count, "steps between saved resume states"] = 1000
     log_every: Doc[Count, "steps between log lines"] = 50
     on_nonfinite: Doc[

@@ -11,6 +11,7 @@ from semiseg_cli.core.config.layers import flatten
 from semiseg_cli.core.files import STATE
 from semiseg_cli.core.inference.evaluation import BrokenOff, Evaluation
 from semiseg_cli.core.inference.metrics import quality
+from semiseg_cli.core.networks import Net
 from semiseg_cli.core.runs.log import append_metrics, numbers, settle_metrics
 from semiseg_cli.core.runs.results import finish, write_evaluation
 from semiseg_cli.core.training.checkpoint import save_network, save_state
@@ -113,26 +114,33 @@ class Recorder:
             return True
         self.evaluating = True
         try:
-            with self.screen.progress(f"step {step}: evaluating", -(-len(records) // world.size)) as advance:
-                found = self.session.evaluate(advance, self.asked)
+            with self.session.deployed() as net:
+                with self.screen.progress(f"step {step}: evaluating", -(-len(records) // world.size)) as advance:
+                    found = self.session.evaluate(advance, self.asked)
+                best = self._measured(step, found, net)
         except BrokenOff:
             return False
         self.evaluating = False
+        row = {"step": step, **found.metrics, "best_miou": best["miou"]}
+        self.screen.evaluated(row | {"best_by": self.session.config.train.best_by})
+        self._tell_unfound(step, found)
+        if self.enough() and step < self.session.config.train.steps:
+            self.screen.note(f"step {step} is the last: no better network in {self.waited} evaluations (patience)")
+        self._append(row)
+        if self.run:
+            write_evaluation(self.run, found.of(self.session.dataset, step))
+        return True
+
+    def _measured(self, step: int, found: Evaluation, net: Net) -> dict[str, Any]:
+        """Note what was found of the network, and save it if none was better; the best so far."""
         self.last = {"step": step, **found.metrics}
         by = self.session.config.train.best_by
         self.waited += 1
         if self.best is None or quality(self.last, by) > quality(self.best, by):
             self.best, self.waited = self.last, 0
             if self.run:
-                save_network(self.run / "best.safetensors", self.session.method.deployed(), self._meta(step, True))
-        self.screen.evaluated({**self.last, "best_miou": self.best["miou"], "best_by": by})
-        self._tell_unfound(step, found)
-        if self.enough() and step < self.session.config.train.steps:
-            self.screen.note(f"step {step} is the last: no better network in {self.waited} evaluations (patience)")
-        self._append({**self.last, "best_miou": self.best["miou"]})
-        if self.run:
-            write_evaluation(self.run, found.of(self.session.dataset, step))
-        return True
+                save_network(self.run / "best.safetensors", net, self._meta(step, True))
+        return self.best
 
     def enough(self) -> bool:
         """Whether `train.patience` evaluations in a row were not better than the best."""
@@ -141,7 +149,8 @@ class Recorder:
     def save(self, step: int) -> None:
         """The deployed network and the state: only the first process writes, all wait."""
         if self.run:
-            save_network(self.run / "last.safetensors", self.session.method.deployed(), self._meta(step, False))
+            with self.session.deployed() as net:
+                save_network(self.run / "last.safetensors", net, self._meta(step, False))
             state = {"step": step, "partition": self.session.partition.fingerprint, "seconds": self.seconds}
             state |= {"unlabeled": len(self.session.partition.unlabeled)}
             state |= {"best": self.best, "last": self.last, "waited": self.waited}

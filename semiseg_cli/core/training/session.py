@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
@@ -19,12 +20,13 @@ from semiseg_cli.core.inference.metrics import Asked
 from semiseg_cli.core.inference.options import resolve_window
 from semiseg_cli.core.inference.predictor import Predictor
 from semiseg_cli.core.methods.base import Method
-from semiseg_cli.core.networks import Encoder
+from semiseg_cli.core.networks import Encoder, Net
 from semiseg_cli.core.settings import Config
 from semiseg_cli.core.training.compiled import uncompiled
 from semiseg_cli.core.training.distributed import World
 from semiseg_cli.core.training.meter import Meter
 from semiseg_cli.core.training.pool import Placed, Pool
+from semiseg_cli.core.training.pooled import shown_whole, spread
 from semiseg_cli.core.training.step import Train
 
 
@@ -109,19 +111,31 @@ class Session:
             self.train.pool = Pool(labeled, others, self.world.device, advance)
         return self.train.pool
 
+    @property
+    def predictor(self) -> Predictor:
+        """The deployed network as it is evaluated."""
+        net, config = self.method.deployed(), self.config
+        return Predictor.configured(
+            net, config.eval, self.dataset.window, config.train.amp, self.world.device,
+            long_side=self.dataset.long_side, mean=net.encoder.mean, std=net.encoder.std,
+        )  # fmt: skip
+
+    @contextmanager
+    def deployed(self) -> Iterator[Net]:
+        """The network that is measured and saved; within it, it has the statistics of `train.pooled_images`."""
+        lists = [self.partition.labeled, *([self.partition.unlabeled] if "unlabeled" in self.plan.inputs else [])]
+        shown = spread(lists, self.config.train.pooled_images)
+        with uncompiled(self.config.train.compile), shown_whole(self.predictor, shown):
+            yield self.method.deployed()
+
     def evaluate(
         self, progress: Callable[[int], object] | None = None, stopping: Callable[[], bool] = lambda: False
     ) -> Evaluation:
-        """The deployed network on the validation images as `semiseg eval` measures it. Arguments as in `evaluate`."""
-        net, config, device = self.method.deployed(), self.config, self.world.device
-        dataset = self.dataset
-        predictor = Predictor.configured(
-            net, config.eval, dataset.window, config.train.amp, device,
-            long_side=dataset.long_side, mean=net.encoder.mean, std=net.encoder.std,
-        )  # fmt: skip
+        """`deployed`, within it, on the validation images as `semiseg eval` measures it. Arguments as in `evaluate`."""
+        config, dataset = self.config, self.dataset
         with uncompiled(config.train.compile):
             return evaluate(
-                predictor, dataset, dataset.val, asked=Asked(boundary=config.train.best_by == "boundary"),
+                self.predictor, dataset, dataset.val, asked=Asked(boundary=config.train.best_by == "boundary"),
                 workers=self.workers, progress=progress, stopping=stopping,
             )  # fmt: skip
 

@@ -36,6 +36,7 @@ from semiseg_cli.core.training.compiled import compile_networks
 from semiseg_cli.core.training.distributed import World, same_start
 from semiseg_cli.core.training.graph import check_graph
 from semiseg_cli.core.training.optim import build_optimizer
+from semiseg_cli.core.training.pooled import branches
 from semiseg_cli.core.training.session import Session
 from semiseg_cli.core.training.step import Builder, Train
 from semiseg_cli.core.training.threads import take_threads
@@ -92,6 +93,8 @@ def open_session(
     images = plan.micro * (2 if "unlabeled" in plan.inputs else 1)
     threads = take_threads(config.train.threads, module.method, images * plan.crop**2, world.device)
     config = replace(config, train=replace(config.train, threads=threads))  # a resumed run has as many
+    if config.train.pooled_images and not branches(module.method.deployed()):  # a decoder without an image's mean
+        config = replace(config, train=replace(config.train, pooled_images=0))
     optimizer = build_optimizer(module.method.groups(), config.train)
     return Session(config, dataset, partition, world, module, optimizer, plan)
 
