@@ -111,6 +111,12 @@ def folder(
     long_side: Annotated[
         int, typer.Option(min=0, help="reduce larger images to this many pixels; 0: keep them", rich_help_panel=OUTPUT)
     ] = 1024,
+    in_place: Annotated[
+        bool,
+        typer.Option(
+            "--in-place", help="leave photos where they are, but for those that need a change", rich_help_panel=OUTPUT
+        ),
+    ] = False,
     levels: Annotated[
         str,
         typer.Option(
@@ -144,7 +150,7 @@ def folder(
     )
     manner: dict[str, Any] = {
         "classes": classes, "unlabeled": unlabeled, "told": told, "long_side": long_side,
-        "levels": _levels(levels) if levels else None, "progress": console.progress,
+        "levels": _levels(levels) if levels else None, "in_place": in_place, "progress": console.progress,
     }  # fmt: skip
     if update or (there and unlabeled and not (labeled or masks or classes)):
         from semiseg_cli.stages.update import update_folder

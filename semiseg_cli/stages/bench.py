@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from semiseg_cli.core.config.layers import Resolved
-from semiseg_cli.core.data.decode import decode_image
+from semiseg_cli.core.data.decode import decode_record
 from semiseg_cli.core.data.imaging import write_image
 from semiseg_cli.core.data.index import load_dataset, write_dataset
 from semiseg_cli.core.data.spec import Dataset, Record
@@ -114,10 +114,10 @@ def host_cost(records: Sequence[Record], crop: int, scale: tuple[float, float]) 
     chosen = [records[i % len(records)] for i in range(max(DECODES, min(len(records), 4 * DECODES)))]
     with _one_thread():
         for record in chosen[: len(records)]:
-            decode_image(record.image)  # from the disk into the page cache
+            decode_record(record)  # from the disk into the page cache
         for record in chosen:
             began = time.perf_counter()
-            image = decode_image(record.image)
+            image = decode_record(record)
             decoded = time.perf_counter()
             apply_warp(draw_warp(rng, record.height, record.width, crop, scale), image, None, crop)
             decode.append(1000 * (decoded - began))

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from semiseg_cli.core.commands import command
-from semiseg_cli.core.data.again import anew, bringing_back
+from semiseg_cli.core.data.again import anew, as_now, bringing_back, updating
 from semiseg_cli.core.data.cores import on_all_cores
 from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.data.names import fingerprint
@@ -52,7 +51,8 @@ def check(
         for record in Records.of(dataset.val).unmasked
     ]
     classes = _classes(dataset, train, val)
-    warnings += [{"what": f"on disk, and not in the dataset ({_updating(dataset)})", "detail": each} for each in news]
+    new = f"on disk, and not in the dataset ({updating(dataset.root)})"
+    warnings += [{"what": new, "detail": each} for each in news]
     warnings += _similar(train, val) + _warnings(dataset, looks, classes)
     result: dict[str, Any] = {
         "data": data,
@@ -111,7 +111,7 @@ def _fix(dataset: Dataset, looks: Sequence[Look]) -> str:
     gone = [each.record.image for each in looks if not each.record.image.is_file()]
     if len(gone) == len(looks):
         return bringing_back(dataset.root, dataset.kind, gone)
-    return f"replace these files, or prepare the dataset again: {anew(dataset.root)}"
+    return as_now(dataset.root) or f"replace these files, or prepare the dataset again: {anew(dataset.root)}"
 
 
 def _twice(dataset: Dataset, looks: Sequence[Look]) -> tuple[list[Finding], list[Finding]]:
@@ -125,10 +125,6 @@ def _twice(dataset: Dataset, looks: Sequence[Look]) -> tuple[list[Finding], list
         else:
             repeats.append({"what": "picture that is there more than once", "detail": detail})
     return leaks, repeats
-
-
-def _updating(dataset: Dataset) -> str:
-    return command("prepare", "folder", "--name", dataset.name, "--update", root=dataset.root.parent)
 
 
 def _similar(train: Sequence[Look], val: Sequence[Look]) -> list[Finding]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from semiseg_cli.core import runs
-from semiseg_cli.core.data.decode import decode_image, decode_mask
+from semiseg_cli.core.data.decode import decode_mask, decode_record
 from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.data.spec import Dataset, Partition
 from semiseg_cli.core.partitions.pairs import Pairs, pairs_of
@@ -42,7 +42,7 @@ def pairs_gallery(
         record, near = partition.unlabeled[place], [partition.labeled[i] for i in pairs.index[place, :others]]
         away = pairs.distance[place, :others].tolist()
         assert near[0].mask is not None
-        tiles: list[Tile] = [Photo(decode_image(each.image)) for each in (record, *near)]
+        tiles: list[Tile] = [Photo(decode_record(each)) for each in (record, *near)]
         tiles.insert(2, Labels(decode_mask(near[0].mask), legend.colours))
         told = ", ".join(f"{each.id} at {distance:.2f}" for each, distance in zip(near, away, strict=True))
         rows.append(Row(f"{record.id}: {told}", tiles))

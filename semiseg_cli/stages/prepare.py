@@ -30,7 +30,7 @@ from semiseg_cli.core.sources.arranging import arrange, coverage, usable
 from semiseg_cli.core.sources.classes import Classes, read_classes
 from semiseg_cli.core.sources.codes import code_name
 from semiseg_cli.core.sources.colours import distinct
-from semiseg_cli.core.sources.copies import Copy, Refusal, Source, copy, refuse
+from semiseg_cli.core.sources.copies import Copy, Refusal, Source, copy, refuse, unopened
 from semiseg_cli.core.sources.earlier import Earlier, mark, write_marks
 from semiseg_cli.core.sources.folder import Folders, gather
 from semiseg_cli.core.sources.masks import Look, Masks, agree, look_at, takes_lossy
@@ -97,6 +97,7 @@ def prepare_folder(
     told: Told | None = None,
     long_side: int = 1024,
     levels: Levels | None = None,
+    in_place: bool = False,
     progress: Progress = silent,
 ) -> Dataset:
     """A dataset from folders of images and masks, matched by `core.sources.folder`, copied by `core.sources.copies`.
@@ -104,12 +105,13 @@ def prepare_folder(
     masks, val_masks: also annotations, see `stages.drawn`. classes: a file that `core.sources.classes.read_classes`
     understands; None: what the annotations name, or the `labelmap.txt` beside masks. told: what is said of the masks;
     the rest they tell themselves. long_side: larger images are reduced to it; 0: none is. levels: what becomes 0 and
-    255 of 16 bits a channel; None: what they use. Without `val`, a fifth of the labeled images is held out.
-    Raises UsageError where what is told contradicts itself, DataError that lists every file concerned, and where
-    `<root>/<name>` holds something else.
+    255 of 16 bits a channel; None: what they use. in_place: photos that need no change stay where they are, and are
+    reduced when they are read. Without `val`, a fifth of the labeled images is held out. Raises UsageError where what
+    is told contradicts itself, DataError that lists every file concerned, and where `<root>/<name>` holds something
+    else.
     """
-    given = Given(Folders(labeled, masks, unlabeled, val, val_masks), classes, told or Told(), long_side, levels)
-    given = _pascal(given)
+    folders = Folders(labeled, masks, unlabeled, val, val_masks)
+    given = _pascal(Given(folders, classes, told or Told(), long_side, levels, in_place))
     if there := ready(root, name, "folder", given.source()):
         return there
     with building(root, name) as folder:
@@ -126,6 +128,7 @@ class Given:
     told: Told
     long_side: int
     levels: Levels | None = None
+    in_place: bool = False
     named: bool = False  # the classes of a dataset that was prepared before, as annotations named them
 
     def source(self) -> dict[str, Any]:
@@ -139,6 +142,7 @@ class Given:
             "classes": hashlib.sha256(self.classes.read_bytes()).hexdigest() if self.classes and not self.named else "",
             "files": self.folders.listing(),
             **({"levels": self.levels} if self.levels else {}),
+            **({"in_place": True} if self.in_place else {}),
         }
         rest = {"first": told.first, "unknown": told.unknown, "reading": told.reading, "orientation": told.orientation}
         return source | {key: value for key, value in rest.items() if value not in (None, "", REFUSE)}
@@ -163,11 +167,16 @@ def build_folder(folder: Path, name: str, given: Given, progress: Progress, befo
     asked = before.levels if before else given.levels
     levels, ranged = range_of([task.image for task in tasks], asked, on_all_cores)
     earlier, made = Earlier(before), dict[str, tuple[str, bytes]]()
+    lengths = {task.image.stat().st_size for task in tasks if task.mask} if given.in_place else set[int]()
     with progress(f"preparing {name}", len(tasks)) as advance:
 
         def one(task: Source) -> Copy | Refusal:
-            by = mark(task, how, given.long_side, levels)
-            done = earlier.again(task.id, by, folder) or copy(task, folder, how, given.long_side, levels)
+            if given.in_place and not task.mask and (found := unopened(task, lengths)):
+                advance()
+                return found
+            by = mark(task, how, given.long_side, levels, given.in_place)
+            again = earlier.again(task, by, folder)
+            done = again or copy(task, folder, how, given.long_side, levels, given.in_place)
             if isinstance(done, Copy):
                 made[task.id] = by, done.digest
             advance()
@@ -180,8 +189,9 @@ def build_folder(folder: Path, name: str, given: Given, progress: Progress, befo
     pool, unread = usable(done[first:last], given.folders.pools)
     result = arrange(labeled, pool, val, {record.id for record in before.val} if before else None)
     for record in result.dropped:
-        for file in filter(None, (record.image, record.mask)):
-            file.unlink()
+        for file in (record.image, record.mask):
+            if file and file.is_relative_to(folder):  # not a photo that stays in its place
+                file.unlink()
     dataset = Dataset(
         name=name,
         kind="folder",
@@ -206,7 +216,7 @@ def build_folder(folder: Path, name: str, given: Given, progress: Progress, befo
     else:
         classes = "classes.json"
         write_text(folder / classes, json.dumps({"names": meaning.names}, ensure_ascii=False) + "\n")
-    write_marks(folder, {id: made[id] for id in sorted(kept)})
+    write_marks(folder, {id: made[id] for id in sorted(kept & made.keys())})
     extra = {"classes_file": classes, **({"left_out": left} if left else {})}
     write_dataset(dataset, {"source": given.source(), "notes": found, **extra})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from semiseg_cli.core.data.again import at_hand
-from semiseg_cli.core.data.decode import decode_image
+from semiseg_cli.core.data.decode import decode_record
 from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.errors import CheckpointError
 from semiseg_cli.core.files import NETWORKS, resuming
@@ -58,7 +58,7 @@ def worst(
     )
     colours, cases = legend_of(dataset, "").colours, []
     for each in sorted(judged, key=lambda one: (one.miou, one.record.id)):
-        rgb, counted = decode_image(each.record.image), each.truth != dataset.ignore
+        rgb, counted = decode_record(each.record), each.truth != dataset.ignore
         wrong = Errors(rgb, (each.label != each.truth) & counted, counted)
         labels = [picture(Labels(one, colours)) for one in (each.truth, each.label)]
         drawn = (picture(Photo(rgb), photo=True), *labels, picture(wrong, photo=True))

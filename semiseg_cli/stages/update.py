@@ -48,14 +48,15 @@ def update_folder(
     told: Told | None = None,
     long_side: int = 1024,
     levels: Levels | None = None,
+    in_place: bool = False,
     progress: Progress = silent,
 ) -> tuple[Dataset, list[str]]:
     """The dataset with what its folders hold now, and what changed, in lines.
 
     unlabeled: another folder of unlabeled images. classes: the file of the classes, for datasets that hold no copy of
-    it. moved: folders by their names in `Folders` that lie elsewhere now. told, long_side, levels: may repeat what was
-    said before, which stays. Raises UsageError where they do not, and for a dataset of another kind; DataError as
-    `prepare_folder` does. Then nothing has changed.
+    it. moved: folders by their names in `Folders` that lie elsewhere now. told, long_side, levels, in_place: may repeat
+    what was said before, which stays. Raises UsageError where they do not, and for a dataset of another kind; DataError
+    as `prepare_folder` does. Then nothing has changed.
     """
     before, table = load_dataset(root, name), manifest(root / name)
     if before.kind != "folder":
@@ -67,7 +68,7 @@ def update_folder(
         more = (*folders.more, unlabeled)
         folders = replace(folders, more=more) if folders.unlabeled else replace(folders, unlabeled=unlabeled)
     given = _given_before(before, table, folders, classes)
-    _refuse_others(name, given, told or Told(), long_side, levels)
+    _refuse_others(name, given, told or Told(), long_side, levels, in_place)
     if _same(given.source(), table["source"]):
         return before, [f"nothing changed in the folders of {name}"]
     there, old = root / name, aside(root / name)
@@ -161,15 +162,17 @@ def _given_before(before: Dataset, table: Mapping[str, Any], folders: Folders, c
         told = replace(told, ignore=source["ignore"])
     levels = source.get("levels")
     named = source["classes"] == ""
-    return Given(folders, file, told, source["long_side"], (levels[0], levels[1]) if levels else None, named)
+    bounds, in_place = (levels[0], levels[1]) if levels else None, bool(source.get("in_place"))
+    return Given(folders, file, told, source["long_side"], bounds, in_place, named)
 
 
-def _refuse_others(name: str, given: Given, told: Told, long_side: int, levels: Levels | None) -> None:
+def _refuse_others(name: str, given: Given, told: Told, long_side: int, levels: Levels | None, in_place: bool) -> None:
     """Raise UsageError where options say something else than when the dataset was prepared."""
     differs = {
         "how masks are read": told not in (Told(), given.told, replace(given.told, ignore=told.ignore)),
         "--long-side": long_side not in (1024, given.long_side),
         "--levels": levels not in (None, given.levels),
+        "--in-place": in_place and not given.in_place,
     }
     if changed := [what for what, other in differs.items() if other]:
         what = f"{name} was prepared with another {' and '.join(changed)}, which an update keeps"
@@ -193,6 +196,8 @@ def _changed(before: Dataset, after: Dataset) -> set[str]:
 
 
 def _is_other(was: Record, now: Record) -> bool:
+    if was.bytes and now.bytes and was.bytes != now.bytes:  # a photo that stays in its place
+        return True
     files = [(was.image, now.image), *([(was.mask, now.mask)] if was.mask and now.mask else [])]
     return any(
         not (one.is_file() and (one.samefile(other) or filecmp.cmp(one, other, shallow=False))) for one, other in files

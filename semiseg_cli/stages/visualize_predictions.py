@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from semiseg_cli.core.data.again import adding
-from semiseg_cli.core.data.decode import decode_image
+from semiseg_cli.core.data.decode import decode_record
 from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.data.spec import Dataset, Record
 from semiseg_cli.core.errors import DataError
@@ -63,7 +63,7 @@ def masks(
     for id in sorted(found[name]):
         each = {name: predicted[id] for name, predicted in found.items()}
         first = each[name]
-        tiles: list[Tile] = [Photo(decode_image(first.record.image)), Labels(first.truth, legend.colours)]
+        tiles: list[Tile] = [Photo(decode_record(first.record)), Labels(first.truth, legend.colours)]
         tiles += [Labels(one.label, legend.colours) for one in each.values()]
         said = ", ".join(f"{_prefix(name, each)}mIoU {one.miou:.1f}" for name, one in each.items())
         rows.append(Row(f"{id}: {said}", tiles))
@@ -89,7 +89,7 @@ def errors(
     legend = legend_of(dataset, "unlabeled", wrong=True)
     rows = []
     for each in worst:
-        rgb, counted = decode_image(each.record.image), each.truth != dataset.ignore
+        rgb, counted = decode_record(each.record), each.truth != dataset.ignore
         wrong = (each.label != each.truth) & counted
         tiles: list[Tile] = [
             Photo(rgb),

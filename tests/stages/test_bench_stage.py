@@ -68,8 +68,8 @@ def test_host_cost_adds_up_on_one_core(tmp_path: Path, monkeypatch: pytest.Monke
     records = make_photos(tmp_path).train
     threads = cv2.getNumThreads()
     inside: list[int] = []
-    decode = stage.decode_image
-    monkeypatch.setattr(stage, "decode_image", lambda path: inside.append(cv2.getNumThreads()) or decode(path))
+    decode = stage.decode_record
+    monkeypatch.setattr(stage, "decode_record", lambda record: inside.append(cv2.getNumThreads()) or decode(record))
     found = host_cost(records, 64, (0.5, 2.0))
     assert set(inside) == {1}
     assert cv2.getNumThreads() == threads

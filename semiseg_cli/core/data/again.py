@@ -84,7 +84,14 @@ def at_hand(dataset: Dataset) -> Dataset:
 
 def bringing_back(folder: Path, kind: str, missing: Sequence[Path]) -> str:
     """What to do about files that are gone: photos outside the dataset's folder were moved, others are made anew."""
-    if kind in benchmarks() and not any(file.is_relative_to(folder) for file in missing):
+    moved = not any(file.is_relative_to(folder) for file in missing)
+    if kind == "folder" and moved:  # left in their place
+        gone = next((each for each in reversed(missing[0].parents) if not each.is_dir()), None)
+        if gone is None:
+            return f"bring them back, or leave them out: {updating(folder)}"
+        link = shlex.join(["ln", "-s", "DIR", str(gone)])
+        return f"bring {gone} back, or put a link there to where it is now: {link}"
+    if kind in benchmarks() and moved:
         line = preparing(folder.name, kind, folder.parent)
         found = f"{line} where they lie now, or " if KINDS[kind].around else ""
         return f"{found}{line} --source DIR; splits and masks stay"
@@ -98,8 +105,19 @@ def naming_bad_files(dataset: Dataset) -> Iterator[None]:
         yield
     except BadFile as error:
         line = command("check", dataset.name, root=dataset.root.parent)
-        error.fix = f"replace the file; {line} names every such file"
+        error.fix = f"{as_now(dataset.root) or 'replace the file'}; {line} names every such file"
         raise
+
+
+def as_now(folder: Path) -> str:
+    """What to do about photos that were left in their place and are others now; empty for a dataset of copies."""
+    kept = _described(folder).get("source", {}).get("in_place")
+    return f"bring the file back as it was, or take it as it is now: {updating(folder)}" if kept else ""
+
+
+def updating(folder: Path) -> str:
+    """What takes into a dataset of somebody's own what its folders hold now."""
+    return command("prepare", "folder", "--name", folder.name, "--update", root=folder.parent)
 
 
 def anew(folder: Path) -> str:
@@ -153,6 +171,8 @@ def _as_before(kind: Kind, source: Mapping[str, Any], root: Path, new: dict[str,
             words += [word for code, target in value.items() for word in (option, f"{code}={target}")]
         elif isinstance(value, list):
             words += [option, ",".join(map(str, value))]
+        elif value is True:
+            words.append(option)
         elif value != USUALLY.get(entry):
             words += [option, str(value)]
     return [*words, *kind.words]

@@ -25,12 +25,17 @@ JPEG, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 FIX = "replace the file, or prepare the dataset again"
 
 
-def decode_image(path: Path, size: Size | None = None) -> Array:
+def decode_record(record: Record) -> Array:
+    """The image of a record, as `decode_image`. Raises DataError for a file that is no longer the one of the index."""
+    return decode_image(record.image, (record.height, record.width), record.bytes)
+
+
+def decode_image(path: Path, size: Size | None = None, length: int = 0) -> Array:
     """An 8-bit image as uint8 HxWx3 RGB. Raises DataError naming the file when it cannot be decoded to its end.
 
-    size: height and width as the index says; a file of another is not decoded.
+    size, length: height and width, and the file's bytes, as the index says; a file of others is not decoded.
     """
-    return np.asarray(_decode(path, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION, size), np.uint8)
+    return np.asarray(_decode(path, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION, size, length), np.uint8)
 
 
 def decode_mask(path: Path, size: Size | None = None) -> Array:
@@ -41,12 +46,18 @@ def decode_mask(path: Path, size: Size | None = None) -> Array:
     return np.asarray(mask, np.uint8)
 
 
-def _decode(path: Path, flags: int, size: Size | None) -> np.ndarray[Any, Any]:
+def _decode(path: Path, flags: int, size: Size | None, length: int = 0) -> np.ndarray[Any, Any]:
     try:
         data = read_bytes(path, LARGEST)
     except (OSError, ValueError) as error:
         why = "the file does not exist" if isinstance(error, FileNotFoundError) else str(error)
         raise BadFile(f"cannot read {path}", why=why, fix=FIX) from None
+    if length not in (0, len(data)):
+        raise BadFile(
+            f"{path} is not the photo that was indexed",
+            why=f"it has {len(data):,} bytes, and had {length:,}",
+            fix=FIX,
+        )
     if data.startswith(JPEG) and not data.endswith(JPEG_END):  # OpenCV would fill up with grey what is not there
         try:
             read_image(path)  # as `prepare` does: some cameras write more behind a picture that is whole
@@ -135,9 +146,8 @@ class Pixels:
         return held[: 3 * area].reshape(*shape, 3), held[3 * area :].reshape(shape) if record.mask else None
 
     def _decode(self, record: Record) -> tuple[Array, Array | None]:
-        size = record.height, record.width
-        image = decode_image(record.image, size)
-        mask = decode_mask(record.mask, size) if record.mask else None
+        image = decode_record(record)
+        mask = decode_mask(record.mask, (record.height, record.width)) if record.mask else None
         small = reduced(image, self.long_side)
         if mask is not None and mask.shape != small.shape[:2]:
             mask = np.asarray(cv2.resize(mask, small.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)

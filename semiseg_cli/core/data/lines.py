@@ -25,11 +25,12 @@ class Row(NamedTuple):
     height: int
     width: int
     pixels: tuple[int, ...]
+    bytes: int = 0
 
     def record(self, folder: Path) -> Record:
         """Its record, in a dataset that is in `folder`."""
         mask = None if self.mask is None else _absolute(self.mask, folder)
-        return Record(self.id, _absolute(self.image, folder), mask, self.height, self.width, self.pixels)
+        return Record(self.id, _absolute(self.image, folder), mask, self.height, self.width, self.pixels, self.bytes)
 
 
 def record_line(part: str, record: Record, folder: Path) -> str:
@@ -37,8 +38,8 @@ def record_line(part: str, record: Record, folder: Path) -> str:
     mask = _relative(record.mask, folder) if record.mask else "-"
     pixels = " ".join(map(str, record.pixels)) if record.pixels else "-"
     fields = (record.id, part, _relative(record.image, folder), mask, record.height, record.width, pixels)
-    line = "\t".join(map(str, fields))
-    if line.count("\t") != len(COLUMNS) - 1 or "\n" in line:
+    line = "\t".join(map(str, fields + (record.bytes,) * bool(record.bytes)))
+    if line.count("\t") != len(COLUMNS) - (not record.bytes) or "\n" in line:
         raise DataError(f"{record.image!s:.200} has a tab or a line break in its name", fix="rename the file")
     return line
 
@@ -48,7 +49,7 @@ def parse_line(line: str, classes: int = 0) -> Row:
 
     classes: so many pixels of a class there are; 0: it is not known.
     """
-    id, part, image, mask, height, width, pixels = line.split("\t")
+    id, part, image, mask, height, width, pixels, *rest = line.split("\t")
     if wrong := unfit(id) or ("has no part train or val" if part not in ("train", "val") else ""):
         raise ValueError(f"the image {id[:60]!r} {wrong}")
     if "\0" in line:
@@ -59,7 +60,9 @@ def parse_line(line: str, classes: int = 0) -> Row:
         raise ValueError(f"{id[:60]!r} has {size[0]} x {size[1]} pixels")
     if min(counts, default=0) < 0 or (classes and len(counts) not in (0, classes)):
         raise ValueError(f"{id[:60]!r} has pixels of {len(counts)} classes: {pixels[:60]}")
-    return Row(id, part, image, None if mask == "-" else mask, *size, counts)
+    if len(rest) > 1 or min(length := tuple(map(int, rest)), default=1) < 1:
+        raise ValueError(f"{id[:60]!r} has files of {' and '.join(rest)[:60]} bytes")
+    return Row(id, part, image, None if mask == "-" else mask, *size, counts, *length)
 
 
 def _relative(path: Path, folder: Path) -> str:

@@ -2,7 +2,8 @@
 
 On disk (read and written by `index.py`):
     <root>/<name>/dataset.toml   name, kind, classes, palette, ignore, licence, counts, fingerprints, where it came from
-    <root>/<name>/index.tsv      one line per image: id, part, image, mask, height, width, pixels of every class
+    <root>/<name>/index.tsv      one line per image: id, part, image, mask, height, width, pixels of every class, and of
+                                 one that was left in its place the bytes of its file
     <root>/<name>/index.safetensors   where its lines are (`indexing.py`); made anew where it is not there
     <root>/<name>/splits/<partition>/labeled.txt, unlabeled.txt (image ids); a published one as <protocol>/<name>
 `part` is train or val; `mask` and `pixels` are `-` for an image without a mask. Paths are relative to the dataset's
@@ -25,6 +26,7 @@ IGNORE = 255  # label of pixels that count nowhere
 class Record:
     """One image: its id (unique in the dataset), files, size in pixels after decoding, and pixels of every class.
 
+    bytes: of the image's file when it was indexed, where that is somebody's own and may change; else 0.
     `pixels` has one count per class for an image with a mask (pixels that are ignored count nowhere) and is empty
     where there is no mask, or where nobody has counted.
     """
@@ -35,6 +37,7 @@ class Record:
     height: int
     width: int
     pixels: tuple[int, ...] = ()
+    bytes: int = 0
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from semiseg_cli.core.data.decode import decode_image
+from semiseg_cli.core.data.decode import decode_record
 from semiseg_cli.core.data.loader import begin_worker, workers_for
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.data.view import Records
@@ -141,7 +141,7 @@ class Writer:
 
 def prepared(record: Record) -> NDArray[np.uint8]:
     """A prepared image."""
-    return decode_image(record.image, (record.height, record.width))
+    return decode_record(record)
 
 
 def extract(

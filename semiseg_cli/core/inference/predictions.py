@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from semiseg_cli.core.data.decode import decode_image
+from semiseg_cli.core.data.decode import decode_record
 from semiseg_cli.core.data.georeference import Tags
 from semiseg_cli.core.data.loader import begin_worker
 from semiseg_cli.core.data.names import below
@@ -51,7 +51,7 @@ class Predicted(NamedTuple):
 
 def load_image(record: Record) -> tuple[Array, None]:
     """The image of a prepared record; DataError when it is not as large as the index says."""
-    return decode_image(record.image, (record.height, record.width)), None
+    return decode_record(record), None
 
 
 def predictions(

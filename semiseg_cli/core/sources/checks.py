@@ -47,6 +47,8 @@ def look(record: Record, dataset: Dataset) -> Look:
     size = f"{record.width}x{record.height}"
     try:
         image = read_image(record.image)
+        if record.bytes and (now := record.image.stat().st_size) != record.bytes:
+            problems.append(("photo that is not the one that was indexed", f"{now:,} bytes: {record.image}"))
         digest = hashlib.blake2b(image.tobytes(), digest_size=16, person=f"{image.shape}".encode()[:16]).digest()
         thumb = _thumb(image)
         if image.shape[:2] != (record.height, record.width):

@@ -9,7 +9,7 @@ import hashlib
 import shlex
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +19,7 @@ import numpy as np
 from semiseg_cli.core.data.depths import FULL, Levels
 from semiseg_cli.core.data.imaging import orient, write_image
 from semiseg_cli.core.data.names import below
-from semiseg_cli.core.data.photos import is_plain, read_image, reduced
+from semiseg_cli.core.data.photos import image_size, is_plain, read_image, reduced
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.errors import DataError, counted
 from semiseg_cli.core.sources.classes import Classes
@@ -56,16 +56,20 @@ class Refusal:
     fix: str = ""
 
 
-def copy(source: Source, folder: Path, masks: Masks, long_side: int, levels: Levels = FULL) -> Copy | Refusal:
+def copy(
+    source: Source, folder: Path, masks: Masks, long_side: int, levels: Levels = FULL, in_place: bool = False
+) -> Copy | Refusal:
     """Write the working copy of an image, and of its mask, below `folder`.
 
     masks: how they are read. long_side: largest side in pixels; larger images are reduced; 0: none is. levels: what
-    becomes 0 and 255 of 16 bits a channel. A file that needs no change is copied byte for byte.
+    becomes 0 and 255 of 16 bits a channel. A file that needs no change is copied byte for byte. in_place: one that
+    every decoder reads alike is not copied, nor reduced.
     """
     try:
         image = read_image(source.image, levels)
         height, width = image.shape[:2]
-        small = reduced(image, long_side)
+        stays = in_place and is_plain(source.image)
+        small = image if stays else reduced(image, long_side)
         size = (small.shape[1], small.shape[0])
         mask_file: Path | None = None
         pixels: tuple[int, ...] = ()
@@ -81,7 +85,9 @@ def copy(source: Source, folder: Path, masks: Masks, long_side: int, levels: Lev
                 mask = masks.meaning(raster, np.asarray(cv2.resize(drawn, size, interpolation=cv2.INTER_NEAREST_EXACT)))
                 mask_file = write_image(below(folder / "masks", f"{source.id}.png"), mask)
                 pixels = tuple(np.bincount(mask.ravel(), minlength=256)[: masks.meaning.label_map.classes].tolist())
-        if small is image and is_plain(source.image):
+        if stays:
+            image_file = source.image.absolute()
+        elif small is image and is_plain(source.image):
             image_file = below(folder / "images", f"{source.id}{source.image.suffix.lower()}")
             image_file.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source.image, image_file)
@@ -90,7 +96,25 @@ def copy(source: Source, folder: Path, masks: Masks, long_side: int, levels: Lev
     except DataError as error:
         return Refusal("unreadable", f"{error.what}{error.why and f' ({error.why})'}{error.fix and f': {error.fix}'}")
     digest = hashlib.sha256(repr(small.shape).encode() + small.tobytes()).digest()
-    return Copy(Record(source.id, image_file, mask_file, size[1], size[0], pixels), digest)
+    length = image_file.stat().st_size if stays else 0
+    return Copy(Record(source.id, image_file, mask_file, size[1], size[0], pixels, length), digest)
+
+
+def unopened(source: Source, lengths: Collection[int]) -> Copy | None:
+    """A photo that stays in its place, known by its header alone; None for one that has to be read.
+
+    lengths: in bytes, of the files whose pictures it must not be. Of another length it is none of these files, and its
+    digest is of its name.
+    """
+    try:
+        length = source.image.stat().st_size
+        if length in lengths or not is_plain(source.image):
+            return None
+        height, width = image_size(source.image)
+    except (OSError, DataError):
+        return None
+    digest = hashlib.sha256(f"{source.id} {length}".encode()).digest()
+    return Copy(Record(source.id, source.image.absolute(), None, height, width, bytes=length), digest)
 
 
 def _resizing(mask: Path, there: tuple[int, ...], wanted: tuple[int, int]) -> str:

@@ -43,6 +43,7 @@ class How(TypedDict):
     reading: NotRequired[str]
     orientation: NotRequired[str]
     levels: NotRequired[tuple[Natural, Natural]]
+    in_place: NotRequired[bool]
 
 
 class Made(TypedDict):
@@ -60,11 +61,12 @@ def check_made(table: Mapping[str, Any], folder: Path) -> None:
         raise DataError(f"{folder / 'dataset.toml'} is damaged", why=why, fix=anew(folder)) from error
 
 
-def mark(source: Source, masks: Masks, long_side: int, levels: Levels) -> str:
+def mark(source: Source, masks: Masks, long_side: int, levels: Levels, in_place: bool = False) -> str:
     """What a copy depends on: the photo by its size and time, the mask by its bytes. Empty where that is not known."""
     try:
         photo = source.image.stat()
         state = [_VERSION, source.image.suffix.lower(), photo.st_size, photo.st_mtime_ns, long_side, *levels]
+        state += ["in place"] * in_place
         if source.mask:
             if not masks.meaning:
                 return ""
@@ -90,17 +92,18 @@ class Earlier:
             if found and found[1] in records:
                 self.copies[found[1]] = found[2], Copy(records[found[1]], bytes.fromhex(found[3]))
 
-    def again(self, id: str, made: str, folder: Path) -> Copy | None:
+    def again(self, source: Source, made: str, folder: Path) -> Copy | None:
         """The copy of this image with its files below `folder`; None if there is none that was made so."""
-        before, copy = self.copies.get(id, ("", None))
+        before, copy = self.copies.get(source.id, ("", None))
         if copy is None or not made or made != before:
             return None
         record = copy.record
-        files = [file for file in (record.mask, record.image) if file]
+        files = [file for file in (record.mask, *[record.image] * (not record.bytes)) if file]
         if not all(file.is_file() and file.is_relative_to(self.root) for file in files):
             return None
         new = {file: _link(file, folder / file.relative_to(self.root)) for file in files}
-        return Copy(replace(record, image=new[record.image], mask=record.mask and new[record.mask]), copy.digest)
+        image, mask = new.get(record.image, source.image.absolute()), record.mask and new[record.mask]
+        return Copy(replace(record, image=image, mask=mask), copy.digest)
 
 
 def _link(file: Path, new: Path) -> Path:
