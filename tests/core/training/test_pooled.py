@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fake_small import IS_TINY
 from PIL import Image
 from safetensors.torch import load_file
 from same import same_tensors, timeless
@@ -123,12 +124,10 @@ def test_images_lie_evenly_in_every_list() -> None:
 
 
 @pytest.fixture
-def start(
-    unreported: None, configured: Callable[..., Resolved], shapes_root: Path, tmp_path: Path
-) -> Callable[..., Path]:
+def start(configured: Callable[..., Resolved], shapes_root: Path, tmp_path: Path) -> Callable[..., Path]:
     def make(name: str, screen: Silent | None = None, **changes: Any) -> Path:
         quick = {"train.steps": 4, "train.eval_every": 2, "train.save_every": 100, "train.pooled_images": 6}
-        resolved = configured("fixmatch", quick | changes)
+        resolved = configured("fixmatch", quick | IS_TINY | changes)
         train(resolved, data_root=shapes_root, runs_root=tmp_path, out=tmp_path / name, device="cpu", screen=screen)
         return tmp_path / name
 
