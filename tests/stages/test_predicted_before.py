@@ -102,7 +102,7 @@ def test_a_killed_one_goes_on_and_ends_as_if_nothing_had_been(
     notes = list[str]()
     rest = predict(ckpt, photos, tmp_path / "cut", note=notes.append)
     assert written == [str(number) for number in range(DONE, PHOTOS)]
-    assert notes == [f"{DONE} of {PHOTOS} images were done before"]
+    assert notes == [f"{DONE} of {PHOTOS} images done before"]
     assert rest["images"] == whole["images"] == PHOTOS
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
     written.clear()

@@ -157,7 +157,7 @@ def test_only_what_a_method_asks_for_is_read(
     labeled, _ = lists
     opened: set[Path] = set()
     real = decode.decode_image
-    monkeypatch.setattr(decode, "decode_image", lambda path, size=None: (opened.add(path), real(path, size))[1])
+    monkeypatch.setattr(decode, "decode_image", lambda path, *rest: (opened.add(path), real(path, *rest))[1])
     found = steps(replace(PLAN, inputs=frozenset()), lists)
     assert not [key for key in found[0] if not key.startswith("labeled")]
     assert opened == {record.image for record in labeled}
