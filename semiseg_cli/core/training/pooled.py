@@ -2,8 +2,8 @@
 
 That branch (`ImagePooling`, of ASPP and of pyramid pooling) has one value per channel and image. In training it is the
 mean of a crop, and its batch norm takes running statistics of few crops of few images; whole images have other means,
-and less spread, so that what is normalised with those statistics can be far off: 25 deviations in RESULTS.md, "Eleven
-points lost to running statistics". Within `shown_whole` these batch norms have the statistics of training images as an
+and less spread, so that what is normalised with those statistics can be far off: 25 deviations in RESULTS.md, "Points
+lost to running statistics". Within `shown_whole` these batch norms have the statistics of training images as an
 evaluation shows them, and so has a network that is measured and saved there; after it, their own again. Training reads
 neither where it normalises with its batches; a teacher in evaluation mode keeps its own.
 """
