@@ -16,6 +16,7 @@ from torch import nn
 
 from semiseg_cli.core.errors import DeviceError, Diverged, Interrupted, SemisegError
 from semiseg_cli.core.ops.processes import anywhere, told
+from semiseg_cli.core.training.meeting import meet
 from semiseg_cli.core.training.peers import WAIT, Peers
 
 
@@ -37,11 +38,11 @@ class World:
 def join(device: str = "auto") -> World:
     """The world that the environment describes (WORLD_SIZE, RANK, LOCAL_RANK), or a world of one.
 
-    device, and what is raised: as of `device_of`.
+    device, and what is raised: as of `device_of`; and of `meet`.
     """
     place, size = device_of(device), int(os.environ.get("WORLD_SIZE", "1"))
     if size > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
+        meet("nccl" if place.type == "cuda" else "gloo")
     rank = int(os.environ.get("RANK", "0"))
     return World(rank, size, place, Peers.connected(rank, size) if size > 1 else Peers())
 
