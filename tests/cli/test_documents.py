@@ -108,7 +108,7 @@ def test_every_command(
         if words[0] == "torchrun":
             words = words[words.index("semiseg_cli") :]
         elif words[0] != "semiseg":
-            assert words[0] in ("pip", "pytest", "source", "python3", "."), words
+            assert words[0] in ("pip", "pytest", "source", "python3", ".", "sbatch"), words
             continue
         if not run or words[1] == "demo":  # which has tests of its own
             readable(words[1:])
