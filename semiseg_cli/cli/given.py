@@ -1,7 +1,10 @@
-"""What a command line gives and no option would take: a second value of an option of one, or words after it."""
+"""A command as Typer has it, but for two things: what is given and no option would take is refused (a second value of an
+option of one, or words after it), and paragraphs of its help are as wide as the terminal."""
 
 from __future__ import annotations
 
+import inspect
+import re
 import shlex
 from collections.abc import Sequence
 from copy import copy
@@ -14,6 +17,11 @@ from semiseg_cli.core.errors import UsageError
 
 class Command(TyperCommand):
     """A command that loses no word: one that Typer would pass over or explain without a remedy is refused."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.help:  # Typer breaks all but the first paragraph where the docstring does
+            self.help = re.sub(r"(?<!\n)\n(?=\S)", " ", inspect.cleandoc(self.help))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not ctx.resilient_parsing:  # which completion does

@@ -1,9 +1,11 @@
 """No word of a command line is lost: options of one value that are given two, and words that belong to nothing."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from typer import rich_utils
 
 from semiseg_cli import cli
 
@@ -40,3 +42,16 @@ def test_words_after_a_value_are_told_with_a_remedy(capsys: pytest.CaptureFixtur
     told = _refused([*FOLDER, "--map", "7=1", "8=1"], capsys)
     assert "else --map 7=1 --map 8=1 for several" in told
     assert "semiseg presets does not understand: a b" in _refused(["presets", "small", "a", "b"], capsys)
+
+
+@pytest.mark.parametrize("name", ["check", "predict", "probe"])
+def test_paragraphs_of_the_help_are_as_wide_as_the_terminal(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No line ends where the next word would have fitted."""
+    monkeypatch.setattr(rich_utils, "MAX_WIDTH", 80)
+    with pytest.raises(SystemExit):
+        cli.app([name, "--help"])
+    lines = [line.strip() for line in capsys.readouterr().out.split("╭")[0].splitlines()]
+    assert len(lines) > 5
+    assert all(len(line) + 1 + len(after.split()[0]) > 78 for line, after in pairwise(lines) if line and after)
