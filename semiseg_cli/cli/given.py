@@ -1,5 +1,5 @@
-"""A command as Typer has it, but for two things: what is given and no option would take is refused (a second value of an
-option of one, or words after it), and paragraphs of its help are as wide as the terminal."""
+"""A command as Typer has it, but for two things: what is given and no option would take is refused (a second value of
+an option of one, or words after it), and paragraphs of its help are as wide as the terminal."""
 
 from __future__ import annotations
 
