@@ -233,7 +233,8 @@ class TrainConfig(BaseSettings):
     pooled_images: Doc[
         Natural,
         "training images, shown whole, of which the batch norm behind the image's mean (DeepLabV3+, UPerNet) takes its "
-        "statistics in every network that is measured and saved; 0: those of the crops, as published",
+        "statistics in every network that is measured and saved, while a teacher labels with its batch's; 0: those of "
+        "the crops, as published",
     ] = 0
     save_every: Doc[Count, "steps between saved resume states"] = 1000
     log_every: Doc[Count, "steps between log lines"] = 50

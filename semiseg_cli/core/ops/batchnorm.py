@@ -23,10 +23,14 @@ class BatchNorm2d(nn.BatchNorm2d):
         )  # fmt: skip
 
 
+def batch_norms(module: nn.Module) -> list[_BatchNorm]:
+    return [each for each in module.modules() if isinstance(each, _BatchNorm)]
+
+
 @contextmanager
 def frozen_statistics(*modules: nn.Module) -> Iterator[None]:
     """Within it, batch norms in training mode use the batch's statistics but leave their running ones as they are."""
-    norms = [m for module in modules for m in module.modules() if isinstance(m, _BatchNorm)]
+    norms = [norm for module in modules for norm in batch_norms(module)]
     momenta = [norm.momentum for norm in norms]
     try:
         for norm in norms:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from semiseg_cli.core.networks import Net
-from semiseg_cli.core.ops.batchnorm import frozen_statistics
+from semiseg_cli.core.ops.batchnorm import batch_norms, frozen_statistics
 from semiseg_cli.core.types import Moment
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -18,15 +18,25 @@ Rule = Callable[[int, float], float]  # from step and final decay to the step's 
 
 
 class Teacher(nn.Module, Generic[Module]):
-    """A frozen copy of a network, updated by exponential moving average (EMA), and stays in eval mode."""
+    """A frozen copy of a network, updated by exponential moving average (EMA), and stays in eval mode.
 
-    def __init__(self, net: Module) -> None:
+    by_batch: modules of these types stay in training mode: their batch norms normalise with the batch, and leave their
+    running statistics to the updates.
+    """
+
+    def __init__(self, net: Module, by_batch: tuple[type[nn.Module], ...] = ()) -> None:
         super().__init__()
         self.net: Module = copy.deepcopy(net).requires_grad_(False)
+        self._by_batch = [module for module in self.net.modules() if isinstance(module, by_batch)]
+        for module in self._by_batch:
+            for norm in batch_norms(module):
+                norm.momentum = 0.0
         self.train(False)
 
     def train(self, mode: bool = True) -> Teacher[Module]:
         super().train(False)
+        for module in self._by_batch:
+            module.train()
         return self
 
     @torch.no_grad()

@@ -5,7 +5,7 @@ mean of a crop, and its batch norm takes running statistics of few crops of few 
 and less spread, so that what is normalised with those statistics can be far off: 25 deviations in RESULTS.md, "Points
 lost to running statistics". Within `shown_whole` these batch norms have the statistics of training images as an
 evaluation shows them, and so has a network that is measured and saved there; after it, their own again. Training reads
-neither where it normalises with its batches; a teacher in evaluation mode keeps its own.
+neither: networks in training normalise with their batches, and so does a teacher's branch (`Teacher`, by_batch).
 """
 
 from __future__ import annotations

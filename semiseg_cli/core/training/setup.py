@@ -25,6 +25,7 @@ from semiseg_cli.core.methods.base import Build, Method
 from semiseg_cli.core.methods.plugins import load_plugin
 from semiseg_cli.core.methods.plugins.base import Extended
 from semiseg_cli.core.models import described, load_encoder, starts_random
+from semiseg_cli.core.models.decoders.blocks import ImagePooling
 from semiseg_cli.core.networks import Origin
 from semiseg_cli.core.ops.sizes import fit_side
 from semiseg_cli.core.partitions.pairs import folder_of, pairs_of
@@ -88,6 +89,7 @@ def open_session(
         class_weights=class_weights(frequencies, config.train.class_weights, world.device, dataset.classes),
         ignore=dataset.ignore,
         prepare=_preparation(config, len(dataset.classes), init, bare, note),
+        by_batch=(ImagePooling,) if config.train.pooled_images else (),
     )
     module = _module(config, builder, world)
     images = plan.micro * (2 if "unlabeled" in plan.inputs else 1)

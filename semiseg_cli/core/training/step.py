@@ -25,7 +25,7 @@ class Builder:
     """Makes networks and the labeled loss for one run: the `Build` that methods are given.
 
     spec: of `build_segmenter`, not classes and seeds. prepare: called on every fresh network (weights, memory format).
-    class_weights: (classes,) on the device of the run, which a step then need not wait for.
+    class_weights: (classes,) on the device of the run, which a step then need not wait for. by_batch: of `Teacher`.
     """
 
     def __init__(
@@ -38,9 +38,11 @@ class Builder:
         class_weights: Tensor | None = None,
         ignore: int = 255,
         prepare: Any = None,
+        by_batch: tuple[type[nn.Module], ...] = (),
     ) -> None:
         self.spec, self.classes, self.seed = spec, classes, seed
         self.loss, self.class_weights, self.ignore, self.prepare = loss, class_weights, ignore, prepare
+        self.by_batch = by_batch
 
     def segmenter(self, head_seed: int = 0) -> Net:
         net = build_segmenter(classes=self.classes, seed=self.seed, head_seed=head_seed, **self.spec)
@@ -53,7 +55,7 @@ class Builder:
         return build_decoder(classes=self.classes, seed=self.seed, head_seed=head_seed, **spec)
 
     def teacher(self, net: Net) -> Teacher[Net]:
-        return Teacher(net)
+        return Teacher(net, self.by_batch)
 
     def labeled_loss(self, logits_BKHW: Tensor, labeled: Labeled) -> Tensor:
         """The run's loss on labeled pixels: their mean over the global batch, or OHEM within the micro-batch."""

@@ -93,3 +93,22 @@ def test_the_teacher_is_a_copy() -> None:
     with torch.no_grad():
         net[0].weight.zero_()
     assert teacher.net[0].weight.any()
+
+
+class Branch(nn.Sequential):
+    pass
+
+
+def test_what_normalises_by_its_batch_does_so_and_keeps_its_statistics() -> None:
+    """Against the mean and variance of the batch in float64; the other norm and the dropout are in evaluation mode."""
+    net = nn.Sequential(nn.Dropout(0.9), nn.BatchNorm2d(3), Branch(nn.BatchNorm2d(3)))
+    teacher = Teacher(net, (Branch,)).train()
+    buffers = {name: value.clone() for name, value in teacher.net.named_buffers() if "running" in name}
+    x_BCHW = torch.randn(4, 3, 5, 6, generator=torch.Generator().manual_seed(0)) * 3 + 7
+    own = x_BCHW.double() / (1 + 1e-5) ** 0.5  # by running statistics of 0 and 1
+    var, mean = torch.var_mean(own, (0, 2, 3), correction=0, keepdim=True)
+    torch.testing.assert_close(teacher(x_BCHW).double(), (own - mean) / (var + 1e-5).sqrt(), rtol=1e-5, atol=1e-5)
+    assert all(torch.equal(value, buffers[name]) for name, value in teacher.net.named_buffers() if "running" in name)
+    net.train()(x_BCHW)
+    teacher.update(net, Clock(3, 9), 0.996)
+    assert torch.equal(teacher.net[2][0].running_mean, net[2][0].running_mean)

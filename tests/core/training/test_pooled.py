@@ -17,14 +17,18 @@ from safetensors.torch import load_file
 from same import same_tensors, timeless
 
 from semiseg_cli.core.config.layers import Resolved
+from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.errors import Interrupted
 from semiseg_cli.core.files import STATE
 from semiseg_cli.core.inference.predictor import Predictor
 from semiseg_cli.core.models import build_segmenter
+from semiseg_cli.core.partitions.splits import resolve_partition
 from semiseg_cli.core.runs import config_of
 from semiseg_cli.core.runs.results import read_result
+from semiseg_cli.core.training.distributed import World
 from semiseg_cli.core.training.pooled import FEWEST, branches, shown_whole, spread
+from semiseg_cli.core.training.setup import open_session
 from semiseg_cli.stages.evaluate import evaluate_checkpoint
 from semiseg_cli.stages.progress import Silent
 from semiseg_cli.stages.train import resume, train
@@ -167,3 +171,17 @@ def test_a_resumed_run_has_the_same(start: Callable[..., Path], shapes_root: Pat
 def test_a_decoder_without_that_branch_has_none(start: Callable[..., Path]) -> None:
     run = start("dpt", **{"model.backbone": "small_vit", "train.crop": 42})
     assert config_of(run).train.pooled_images == 0
+
+
+@pytest.mark.parametrize("images", [0, 4])
+def test_a_teacher_labels_with_its_batchs(images: int, configured: Callable[..., Resolved], shapes_root: Path) -> None:
+    changes = {"train.pooled_images": images, "data.labeled": "4"} | IS_TINY
+    config, dataset = configured("maskmatch", changes).config, load_dataset(shapes_root, "shapes")
+    partition = resolve_partition(dataset, "4", seed=0)
+    session = open_session(config, dataset, partition, World(), lambda line: None)
+    with session.deployed():
+        pass  # as an evaluation does, which leaves every module in the mode it was in
+    teacher = session.method.teacher.train()
+    (branch,) = branches(teacher)
+    training = {id(module) for module in teacher.modules() if module.training}
+    assert training == ({id(module) for module in branch.modules()} if images else set())
