@@ -7,7 +7,7 @@ from textwrap import TextWrapper
 from typing import Any
 
 from semiseg_cli.cli import console, options
-from semiseg_cli.core.errors import CheckFailed
+from semiseg_cli.core.errors import CheckFailed, counted
 
 
 def doctor(
@@ -39,12 +39,13 @@ def _text(found: dict[str, Any]) -> str:
     works = "work together" if libraries["fit"] else f"do not work together: {libraries['error']}"
     bf16 = "with" if cpu["bf16"] else "without"
     decode = found["decode"]
+    counts = f"{counted(cpu['cores'], 'core')}, {counted(libraries['threads'], 'thread')}"
     rows = [
         ("semiseg", found["semiseg"] + (f" at commit {found['commit']}" if found["commit"] else "")),
         ("python", f"{found['python']}, {found['executable']}, {found['platform']}"),
         ("packages", ", ".join(packages)),
         ("torch", f"{libraries['torch']} ({cuda}) and torchvision {libraries['torchvision']} {works}"),
-        ("cpu", f"{cpu['name']}, {cpu['cores']} cores, {libraries['threads']} threads, {bf16} bfloat16 instructions"),
+        ("cpu", f"{cpu['name']}, {counts}, {bf16} bfloat16 instructions"),
         *(("gpu", _device(device)) for device in libraries["devices"] or [None]),
         ("opencv", found["opencv"].get("error") or found["opencv"]["version"]),
         ("decode", decode.get("error") or f"{decode['image']} in {decode['ms']:.2f} ms on one core"),

@@ -106,7 +106,7 @@ def _gallery(
     caption += f"; in none of these images: {', '.join(absent)}" if absent else ""
     tile = Scatter(plane, label, legend.colours)
     return Gallery(
-        f"Features of {meta['method']} (t-SNE)", subtitle, [""], [Row(caption, [tile])], legend, box=tile.shape
+        f"Features of {meta['method']} (t-SNE)", subtitle, [""], [Row(caption, [tile])], legend, box=tile.shape[::-1]
     )
 
 

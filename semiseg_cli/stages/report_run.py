@@ -154,10 +154,9 @@ def _cost(found: Recorded) -> Facts:
         miou = f"mIoU {before['last']['miou']:.2f} %" if before["last"] else "not measured"
         facts.append((f"result after {before['steps']:,} steps", miou))
     if seconds := found.result.get("seconds"):
-        facts += [
-            ("training", duration(seconds)),
-            ("a step", f"{1000 * seconds / max(found.steps, 1):,.3g} ms, all in all"),
-        ]
+        step = seconds / max(found.steps, 1)
+        each = f"{step:.3g} s" if step >= 1 else f"{1000 * step:.0f} ms"
+        facts += [("training", duration(seconds)), ("a step", f"{each}, all in all")]
     if speed := [y for _, y in found.curve("images_per_second")]:
         facts.append(("speed at the end", f"{speed[-1]:.3g} images a second"))
     if memory := found.result.get("peak_memory_bytes"):

@@ -90,7 +90,7 @@ def test_a_run_with_all_that_it_tells(fake_run: FakeRun) -> None:
     assert (page.after("mIoU, last step"), page.after("mIoU, best step")) == ("36.44 %step 200", "36.44 %step 200")
     assert (page.after("labeled images"), page.after("unlabeled images")) == ("23", "1,267")
     assert (page.after("training"), page.after("memory")) == ("12 min 5 sCPU <1>", "1.50 GiB at most")
-    assert (page.after("a step"), page.after("speed at the end")) == ("3.62e+03 ms, all in all", "33.5 images a second")
+    assert (page.after("a step"), page.after("speed at the end")) == ("3.62 s, all in all", "33.5 images a second")
     assert (page.after("train.steps"), page.after("fingerprint")) == ("200", "f" * 64)
     rows = [cell.strip() for cell in page.cells]
     assert rows[rows.index("train.steps") + 2] == "change"  # where they came from

@@ -340,7 +340,7 @@ def test_a_palette_shorter_than_the_classes(
     write_dataset(short, {})
     with pytest.raises(DataError, match=r"dataset\.toml cannot be read") as caught:
         visualize(runs["unimatch"], kind, root=tmp_path, out=tmp_path / "out", device="cpu")
-    assert "1 colours for 6 classes" in caught.value.why
+    assert "1 colour for 6 classes" in caught.value.why
 
 
 @pytest.mark.parametrize("kind", ["masks", "errors"])

@@ -124,7 +124,7 @@ def manifest(folder: Path) -> dict[str, Any]:
             raise DataError(f"{path} has schema {table.get('schema')}, this version reads {SCHEMA}", fix=fix)
         shaped(table, Manifest)
         if len(table["palette"]) != len(table["classes"]):
-            raise ValueError(f"{len(table['palette'])} colours for {len(table['classes'])} classes")
+            raise ValueError(f"{counted(len(table['palette']), 'colour')} for {len(table['classes'])} classes")
     except (OSError, ValueError) as error:
         if isinstance(error, DataError):
             raise

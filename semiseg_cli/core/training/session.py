@@ -15,6 +15,7 @@ from semiseg_cli import __version__
 from semiseg_cli.core.data.decode import Pixels
 from semiseg_cli.core.data.loader import HostBatch, Plan, images_of, loader, serve, workers_for
 from semiseg_cli.core.data.spec import Dataset, Partition
+from semiseg_cli.core.errors import counted
 from semiseg_cli.core.inference.evaluation import Evaluation, evaluate
 from semiseg_cli.core.inference.metrics import Asked
 from semiseg_cli.core.inference.options import resolve_window
@@ -67,7 +68,7 @@ class Session:
     def device_name(self) -> str:
         if self.world.device.type == "cuda":
             return torch.cuda.get_device_name(self.world.device)
-        return f"CPU, {torch.get_num_threads()} threads, {platform.processor() or platform.machine()}"
+        return f"CPU, {counted(torch.get_num_threads(), 'thread')}, {platform.processor() or platform.machine()}"
 
     @property
     def title(self) -> str:

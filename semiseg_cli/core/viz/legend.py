@@ -91,14 +91,16 @@ def names(legend: Legend) -> list[str]:
 def _columns(entries: Sequence[Entry], width: int, lines: int, narrowest: int = 0) -> int:
     """How many, so that the entries need no more lines; 0 where that cannot be.
 
-    They are as wide as the widest name, or else the widest but for one in ten, and not wider than a third of all;
-    narrowest: narrower than that, if need be.
+    They are as wide as the widest name, or else the widest but for one in ten, in half of the lines; in all of them
+    they are a third of the width, where names are wider than that. narrowest: narrower than that, if need be.
     """
-    wide, needed = sorted(entry.width for entry in entries) or [1], -(-len(entries) // lines)
-    for most in (wide[-1], wide[9 * (len(wide) - 1) // 10]):
-        roomy = max(1, width // min(most, max(width // 3, NARROWEST)))
-        if needed <= roomy:
-            return roomy
+    wide, third = sorted(entry.width for entry in entries) or [1], max(width // 3, NARROWEST)
+    usual = wide[-(-9 * (len(wide) - 1) // 10)]
+    for most, room in ((wide[-1], (lines + 1) // 2), (usual, (lines + 1) // 2), (min(usual, third), lines)):
+        columns = max(1, width // most)
+        if -(-len(entries) // columns) <= room:
+            return columns
+    needed = -(-len(entries) // lines)
     return needed if narrowest and needed * narrowest <= width else 0
 
 

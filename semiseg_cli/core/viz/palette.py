@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from semiseg_cli.core.errors import DataError
+from semiseg_cli.core.errors import DataError, counted
 
 Array = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -23,7 +23,7 @@ def class_colours(palette: Sequence[Sequence[int]], classes: Sequence[str], wher
     """The palette as uint8 (K, 3). Raises DataError, naming `where`, for fewer colours than classes."""
     if len(palette) < len(classes):
         raise DataError(
-            f"the palette of {where} has {len(palette)} colours for {len(classes)} classes",
+            f"the palette of {where} has {counted(len(palette), 'colour')} for {len(classes)} classes",
             why=f"no colour for: {', '.join(classes[len(palette):])}",
             fix="add [red, green, blue] entries to `palette` in its dataset.toml",
         )

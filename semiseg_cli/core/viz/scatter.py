@@ -12,6 +12,7 @@ from semiseg_cli.core.viz.palette import FAINT, INK, Array
 
 GROUND = (255, 255, 255)
 RADIUS, MARGIN = 1 / 200, 1 / 40  # of the tile's shorter side
+LEAST = 0.4  # of the longer side of a tile
 FINER = 4  # bits below a pixel in which circles are placed
 
 
@@ -19,7 +20,8 @@ FINER = 4  # bits below a pixel in which circles are placed
 class Scatter:
     """points: float (N, 2), scaled alike on both axes to fill the tile. label: (N,), rows of colours (K, 3).
 
-    side: of the tile, in pixels. Points are drawn in their order, each with a thin rim, so that pale colours show.
+    side: the tile's longer side in pixels; the other is what the points need, and at least LEAST of it. Points are
+    drawn in their order, each with a thin rim, so that pale colours show.
     """
 
     points: np.ndarray[Any, Any]
@@ -29,7 +31,9 @@ class Scatter:
 
     @property
     def shape(self) -> tuple[int, int]:
-        return self.side, self.side
+        extent = np.ptp(self.points, axis=0)
+        width, height = (self.side * np.maximum(extent / extent.max(), LEAST) if extent.any() else [self.side] * 2)
+        return round(height), round(width)
 
     def draw(self, height: int, width: int) -> Array:
         drawn = np.full((height, width, 3), GROUND, np.uint8)

@@ -57,7 +57,8 @@ class Gallery:
         lines = max(LEAST, sum(heights) // LINE)
         key = drawn(self.legend, inside, lines, [tile for row in rows for tile in row.tiles])
         top = MARGIN + 32 + 20 * len(said) + 8
-        height = top + key.height + 12 + LINE + sum(h + LINE + GAP for h in heights) + MARGIN - GAP
+        heading = LINE * any(self.columns)
+        height = top + key.height + 12 + heading + sum(h + LINE + GAP for h in heights) + MARGIN - GAP
         sheet = Image.new("RGB", (inside + 2 * MARGIN, height), PAPER)
         pen = ImageDraw.Draw(sheet)
         write(pen, (MARGIN, MARGIN), self.title, 22, INK, inside)
@@ -68,7 +69,7 @@ class Gallery:
         lefts = [MARGIN + sum(widths[:i]) + GAP * i for i in range(len(widths))]
         for left, name, across in zip(lefts, self.columns, widths, strict=True):
             write(pen, (left, y), name, 16, INK, across)
-        y += LINE
+        y += heading
         for row, row_sizes, row_height in zip(rows, sizes, heights, strict=True):
             for left, tile, size in zip(lefts, row.tiles, row_sizes, strict=True):
                 sheet.paste(Image.fromarray(tile.draw(*size)), (left, y))

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from semiseg_cli.core.viz import fonts
-from semiseg_cli.core.viz.legend import LINE, Legend, drawn, names
+from semiseg_cli.core.viz.fonts import width_of
+from semiseg_cli.core.viz.legend import LETTERS, LINE, SWATCH, Legend, drawn, names
 from semiseg_cli.core.viz.palette import PAPER
 from semiseg_cli.core.viz.tiles import Labels
 
@@ -41,6 +42,16 @@ def test_no_more_lines_than_there_are(lines: int) -> None:
     image = drawn(legend, 420, lines + 1, [Labels(label, COLOURS)])
     assert image.height <= (lines + 1) * LINE
     assert set(places(image)) == ({3} if lines == 1 else {3, 28})
+
+
+def test_a_long_name_is_whole_where_lines_are_left() -> None:
+    name = "pedestrian crossing the street with an umbrella in heavy rain"
+    legend = Legend(["road", name], COLOURS[:2], "")
+    roomy, cramped = (np.asarray(drawn(legend, 720, lines)) for lines in (3, 1))
+    ends = [int(np.nonzero((image != PAPER).any((0, 2)))[0].max()) for image in (roomy, cramped)]
+    assert ends[0] == pytest.approx(SWATCH + 6 + width_of(name, LETTERS), abs=3)
+    assert ends[1] > ends[0]
+    assert places(Image.fromarray(roomy)) == {0: (0, 2), 1: (0, 2 + LINE)}
 
 
 def test_nothing_to_name_is_an_empty_line() -> None:

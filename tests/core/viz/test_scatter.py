@@ -29,6 +29,14 @@ def test_the_higher_of_two_fills_the_height() -> None:
     assert at(drawn, 1) - at(drawn, 0) == pytest.approx([95, 380], abs=1)
 
 
+@pytest.mark.parametrize(
+    ("extent", "shape"), [((4, 3), (300, 400)), ((3, 4), (400, 300)), ((1, 9), (400, 160)), ((0, 0), (400, 400))]
+)
+def test_the_tile_has_the_shape_of_the_points(extent: tuple[int, int], shape: tuple[int, int]) -> None:
+    points = np.array([[5.0, 5.0], [5.0 + extent[0], 5.0 + extent[1]]])
+    assert Scatter(points, np.array([0, 1]), COLOURS, side=400).shape == shape
+
+
 def test_one_point_lies_in_the_middle_and_a_white_one_has_a_rim() -> None:
     tile = Scatter(np.array([[3.0, -7.0]]), np.array([2]), COLOURS, side=100)
     drawn = tile.draw(*tile.shape)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
-from semiseg_cli.core.viz.legend import Legend
+from semiseg_cli.core.viz.legend import LINE, Legend
 from semiseg_cli.core.viz.page import page
 from semiseg_cli.core.viz.palette import PAPER, WRONG, heat
 from semiseg_cli.core.viz.sheets import BOX, MARGIN, ROWS, Gallery, Row, fitted
@@ -114,3 +115,16 @@ def test_the_page_holds_everything_and_needs_nothing() -> None:
     assert "Title &amp; more" in text
     assert re.search(r"color-scheme:\s*light dark", text)
     assert "rgb(200, 10, 250)" in text
+
+
+def test_the_colours_of_a_page_stand_once_where_they_are_the_same() -> None:
+    one, other = gallery(), replace(gallery(), legend=Legend(("sky", "sea"), COLOURS))
+    found = Page(page([(one, [b"first"]), (one, [b"second"]), (other, [b"third"])], "All"))
+    lists_and_sheets = [tag for tag in found.tags if tag in ("ul", "img")]
+    assert lists_and_sheets == ["ul", "ul", "img", "img", "ul", "img"]  # the first leads to the parts
+
+
+def test_columns_without_a_name_take_no_line() -> None:
+    named = gallery()
+    bare = replace(named, columns=("",) * len(named.columns))
+    assert named.sheets()[0].height - bare.sheets()[0].height == LINE
