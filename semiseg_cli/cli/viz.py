@@ -9,7 +9,7 @@ import typer
 
 from semiseg_cli.cli import console, options
 from semiseg_cli.cli.options import DATA, OUTPUT
-from semiseg_cli.core.errors import counted
+from semiseg_cli.core.errors import UsageError, counted
 from semiseg_cli.core.finding import find
 
 WHAT = "What to show"
@@ -66,6 +66,9 @@ def viz(
         "features": features, "pairs": pairs, "mix": mix,
     }  # fmt: skip
     asked = [name for name, flag in chosen.items() if flag] or ["pseudo"]
+    if seed and asked == ["errors"]:
+        what = "the worst images are the same with any --seed: --errors draws none"
+        raise UsageError(what, fix="without --seed, or --masks --seed (images drawn from all)")
     needs = {NEEDS.get(name, "state") for name in asked}
     wanted = next(each for each in ("state", "network", "run") if each in needs)  # a run with a state has the others
     source = find(source, wanted, runs_root, console.note)

@@ -79,13 +79,20 @@ class Interrupted(SemisegError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A hint such as `did you mean 'unimatch'? (known: fixmatch, supervised, unimatch)`."""
+    """`did you mean 'unimatch'? (known: fixmatch, unimatch)`; where none is near, `one of: fixmatch, unimatch`."""
     names = sorted(known)
+    if not names:
+        return ""
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
-    guess = f"did you mean '{close[0]}'? " if close else ""
-    return f"{guess}(known: {', '.join(names)})"
+    every = ", ".join(names)
+    return f"did you mean '{close[0]}'? (known: {every})" if close else f"one of: {every}"
 
 
 def counted(count: int, noun: str) -> str:
     """`1 mask`, `2 masks`, `1,024 masks`."""
     return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+def verb(count: int, one: str, many: str) -> str:
+    """The form that goes with a count: `1 mask is`, `2 masks are`."""
+    return one if count == 1 else many

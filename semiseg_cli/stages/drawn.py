@@ -11,7 +11,7 @@ from semiseg_cli.core.data.imaging import orientation, write_image
 from semiseg_cli.core.data.names import listed
 from semiseg_cli.core.data.photos import image_size
 from semiseg_cli.core.data.spec import IGNORE
-from semiseg_cli.core.errors import DataError, UsageError, counted
+from semiseg_cli.core.errors import DataError, UsageError, counted, verb
 from semiseg_cli.core.sources.classes import Classes, read_classes
 from semiseg_cli.core.sources.drawn import STORED
 from semiseg_cli.core.sources.folder import Folders
@@ -153,7 +153,8 @@ def _draw_all(
         more = [f"... and {len(wrong) - 100} more"] * (len(wrong) > 100)
         fix = "annotate each photo at its size, or bring the photos that were annotated"
         why = "\n".join([*wrong[:100], *more])
-        raise DataError(f"{counted(len(wrong), 'annotation')} do not fit their photos", why=why, fix=fix)
+        unfit = verb(len(wrong), "does not fit its photo", "do not fit their photos")
+        raise DataError(f"{counted(len(wrong), 'annotation')} {unfit}", why=why, fix=fix)
     tally = Tally(left=found.left)
     for each in done:
         assert isinstance(each, Tally)
@@ -162,7 +163,8 @@ def _draw_all(
     many = f"{counted(shapes, 'shape')} in {counted(len(tasks), 'image')}"
     notes = [f"masks are drawn from {found.format} annotations in {masks}: {many}"]
     if empty:
-        notes.append(f"{counted(len(empty), 'image')} without a shape, taken as not yet annotated: {listed(empty)}")
+        no_shape = f"{counted(len(empty), 'image')} {verb(len(empty), 'has', 'have')} no shape"
+        notes.append(f"{no_shape} and {verb(len(empty), 'counts', 'count')} as not yet annotated: {listed(empty)}")
     if found.strange:
         notes.append(f"no annotations, not read: {listed([str(path) for path in found.strange])}")
     return tally, [*notes, *said_alone(lone, masks)]

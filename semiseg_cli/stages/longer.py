@@ -46,7 +46,8 @@ def lengthened(run: Path, config: Config, steps: Any, world: World, note: Callab
     barrier(world)  # all have read what the first now changes
     if world.main:
         with runs.owned(run):
-            _wait_anew(run)
+            if config.train.patience:
+                _wait_anew(run)
             origins = runs.read_origins(run) | {"train.steps": f"--steps, after {done}"}
             runs.lengthen(run, Resolved(longer, origins))
     barrier(world)
@@ -59,7 +60,6 @@ def lengthened(run: Path, config: Config, steps: Any, world: World, note: Callab
 
 
 def _wait_anew(run: Path) -> None:
-    """A run that train.patience ended waits again."""
+    """Patience counts from here on, against what is measured from here on: the learning rate rises once more."""
     tensors, meta = read(run / STATE)
-    if meta.get("waited"):
-        write(run / STATE, tensors, meta | {"waited": 0})
+    write(run / STATE, tensors, meta | {"waited": 0, "rival": None})

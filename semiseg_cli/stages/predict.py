@@ -240,7 +240,8 @@ def full_palette(data: Mapping[str, Any], note: Callable[[str], None]) -> list[t
     palette = [tuple(colour) for colour in data.get("palette", [])][: len(names)]
     if missing := names[len(palette) :]:
         free = [colour for colour in distinct(len(names)) if colour not in palette]
-        note(f"the checkpoint has {counted(len(palette), 'colour')} for {len(names)} classes: default for {', '.join(missing)}")
+        has = f"{counted(len(palette), 'colour')} for {len(names)} classes"
+        note(f"the checkpoint has {has}: default for {', '.join(missing)}")
         palette += free[: len(missing)]
     return palette
 

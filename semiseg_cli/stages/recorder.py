@@ -39,7 +39,8 @@ class Recorder:
         self.saved: int | None = before.get("step")  # the step of the state
         self.step: int = before.get("step", 0)
         self.seconds: float = before.get("seconds", 0.0)
-        self.waited: int = before.get("waited", 0)  # evaluations since the best one
+        self.rival: dict[str, Any] | None = before.get("rival", self.best)  # the best since a run went on for longer
+        self.waited: int = before.get("waited", 0)  # evaluations since that
         self.told: set[str] = set()
         self.asked, self.evaluating = stopping, False
         self.writer = _tensorboard(run)
@@ -114,7 +115,7 @@ class Recorder:
             return True
         self.evaluating = True
         try:
-            with self.session.deployed() as net:
+            with self.session.deployed(step) as net:
                 with self.screen.progress(f"step {step}: evaluating", -(-len(records) // world.size)) as advance:
                     found = self.session.evaluate(advance, self.asked)
                 best = self._measured(step, found, net)
@@ -136,8 +137,10 @@ class Recorder:
         self.last = {"step": step, **found.metrics}
         by = self.session.config.train.best_by
         self.waited += 1
+        if self.rival is None or quality(self.last, by) > quality(self.rival, by):
+            self.rival, self.waited = self.last, 0
         if self.best is None or quality(self.last, by) > quality(self.best, by):
-            self.best, self.waited = self.last, 0
+            self.best = self.last
             if self.run:
                 save_network(self.run / "best.safetensors", net, self._meta(step, True))
         return self.best
@@ -149,11 +152,11 @@ class Recorder:
     def save(self, step: int) -> None:
         """The deployed network and the state: only the first process writes, all wait."""
         if self.run:
-            with self.session.deployed() as net:
+            with self.session.deployed(step) as net:
                 save_network(self.run / "last.safetensors", net, self._meta(step, False))
             state = {"step": step, "partition": self.session.partition.fingerprint, "seconds": self.seconds}
             state |= {"unlabeled": len(self.session.partition.unlabeled)}
-            state |= {"best": self.best, "last": self.last, "waited": self.waited}
+            state |= {"best": self.best, "last": self.last, "rival": self.rival, "waited": self.waited}
             state |= {"encoder": asdict(self.session.method.deployed().encoder.origin)}
             settle_metrics(self.run)  # no state is on the disk before its log
             save_state(self.run / STATE, self.session.train, self.session.optimizer, state, self.session.meter)

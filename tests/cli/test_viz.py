@@ -78,7 +78,7 @@ def test_several_kinds_are_asked_for_together(
     assert (sorted(asked["kind"]), asked["source"]) == (sorted(kinds), tmp_path / run)
 
 
-@pytest.mark.parametrize("kind", ["pseudo", "masks", "errors", "augment"])
+@pytest.mark.parametrize("kind", ["pseudo", "masks", "pairs", "augment"])
 def test_every_option_arrives(asked: dict[str, Any], tmp_path: Path, kind: str) -> None:
     line = ["viz", str(tmp_path), f"--{kind}", "--n", "3", "--seed", "5", "-o", "out", "--root", "d", "--device", "cpu"]
     assert main(line) == 0
@@ -99,6 +99,7 @@ def test_json_is_one_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         (["--runs-root", "{}"], "there is no run with a resume state in", 2),
         (["{}/absent"], "there is no", 5),
         (["--seed", "-1"], "--seed", 2),
+        (["{}", "--errors", "--seed", "3"], "any --seed", 2),
     ],
 )
 def test_what_is_refused(

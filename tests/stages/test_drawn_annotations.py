@@ -222,8 +222,9 @@ def test_several_formats_in_one_folder(photos: Path, tmp_path: Path) -> None:
     (folder / "street").mkdir()
     write(tmp_path, photos, "labelme")
     (tmp_path / "labelme" / "a.json").rename(folder / "a.json")
-    with pytest.raises(DataError, match="several formats"):
+    with pytest.raises(DataError, match="several formats") as error:
         prepared(tmp_path, photos, folder)
+    assert "into a folder for each format" in error.value.fix
 
 
 def test_entities_are_refused(photos: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import own_folders
 import pytest
 from PIL import Image
 
@@ -27,10 +28,7 @@ SIZE = (20, 30)
 
 
 def save(path: Path, seed: int, mask: bool = False, size: tuple[int, int] = SIZE, **how: Any) -> None:
-    rng = np.random.default_rng(seed)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = rng.integers(0, 3, size, np.uint8) if mask else rng.integers(0, 256, (*size, 3), np.uint8)
-    Image.fromarray(pixels).save(path, **how)
+    own_folders.save(path, seed, size, mask, **how)
 
 
 @pytest.fixture
@@ -47,10 +45,7 @@ def base(tmp_path: Path) -> Path:
 
 
 def given(base: Path) -> dict[str, Any]:
-    return {
-        "root": base / "data", "name": "mine", "labeled": base / "photos", "masks": base / "masks",
-        "unlabeled": base / "more", "classes": base / "classes.txt", "long_side": 24, "in_place": True,
-    }  # fmt: skip
+    return own_folders.given(base, in_place=True)
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -119,6 +114,21 @@ def test_a_photo_that_changed_is_named_with_what_takes_it_as_it_is(base: Path) -
     assert "1 image whose photo or mask is another: sub/u1" in changes
     assert decode_record(next(r for r in after.pool if r.image == photo)).shape == (*SIZE, 3)
     assert check(base / "data", "mine")["problems"] == []
+
+
+def test_an_edit_to_as_many_bytes_is_found_by_an_update(base: Path) -> None:
+    """Whoever reads it later cannot tell it from the one that was indexed."""
+    photo = base / "photos" / "l1.png"
+    save(photo, 500, compress_level=0)
+    update_folder(base / "data", name="mine")
+    (record,) = (each for each in load_dataset(base / "data", "mine").labeled if each.image == photo)
+    later = photo.stat().st_mtime_ns + 10**9
+    save(photo, 501, compress_level=0)
+    os.utime(photo, ns=(later, later))
+    assert record.bytes == photo.stat().st_size
+    decode_record(record)
+    _, changes = update_folder(base / "data", name="mine")
+    assert "1 image whose photo or mask is another: l1" in changes
 
 
 def test_a_photo_of_another_size_in_pixels_is_never_taken(base: Path) -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from same import same_tensors, timeless
+from stopping import Stopping
 
 from semiseg_cli.core import runs
 from semiseg_cli.core.config.layers import Resolved
@@ -31,18 +30,6 @@ from semiseg_cli.stages.runs import summarise_runs
 from semiseg_cli.stages.train import resume, train
 
 Start = Callable[..., Path]
-
-
-class Stopping(Silent):
-    def __init__(self, after: int = -1) -> None:
-        self.after, self.notes = after, list[str]()
-
-    def advance(self, step: int) -> None:
-        if step == self.after:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 @pytest.fixture
@@ -135,6 +122,19 @@ def test_patience_ends_a_run(
     assert resume(cut, data_root=shapes_root, device="cpu")["steps"] == 8
     result = go_on(run, 12, shapes_root)
     assert (result["steps"], result["best"]["step"]) == (12, 10)
+
+
+def test_patience_of_a_run_that_goes_on_counts_what_is_measured_from_there(
+    start: Start, shapes_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = {2: 6.0, 4: 5.0, 6: 2.0, 8: 3.0, 10: 4.0, 12: 4.0, 14: 9.0}
+    monkeypatch.setattr(recorder, "quality", lambda row, by: scores[row["step"]])
+    run = start("run", {"train.patience": 1})
+    assert read_result(run)["steps"] == 4
+    with pytest.raises(Interrupted):
+        go_on(run, 14, shapes_root, Stopping(9))
+    result = resume(run, data_root=shapes_root, device="cpu")  # 6, 8 and 10 are below the best, and each rises
+    assert (result["steps"], result["last"]["step"], result["best"]["step"]) == (12, 12, 2)
 
 
 def test_patience_counts_evaluations(start: Start) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,28 +9,16 @@ from typing import Any
 import pytest
 import timm
 from safetensors.torch import save_file
+from stopping import Stopping
 
 from semiseg_cli.core.config.layers import Resolved
 from semiseg_cli.core.errors import Interrupted
 from semiseg_cli.core.networks import Origin
 from semiseg_cli.core.training.checkpoint import load_network, read_network, write
 from semiseg_cli.stages.export import export_network
-from semiseg_cli.stages.progress import Silent
 from semiseg_cli.stages.train import resume, train
 
 Start = Callable[..., Path]
-
-
-class Stopping(Silent):
-    def __init__(self, step: int = -1) -> None:
-        self.step, self.notes = step, list[str]()
-
-    def advance(self, step: int) -> None:
-        if step == self.step:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 @pytest.fixture

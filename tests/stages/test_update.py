@@ -11,7 +11,9 @@ from typing import Any
 
 import cv2
 import numpy as np
+import own_folders
 import pytest
+from own_folders import given
 from PIL import Image
 
 from semiseg_cli.core.data.again import anew
@@ -29,10 +31,7 @@ SIZE = (20, 26)
 
 
 def save(path: Path, seed: int, mask: bool = False) -> None:
-    rng = np.random.default_rng(seed)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = rng.integers(0, 3, SIZE, np.uint8) if mask else rng.integers(0, 256, (*SIZE, 3), np.uint8)
-    Image.fromarray(pixels).save(path)
+    own_folders.save(path, seed, SIZE, mask)
 
 
 def label(base: Path, id: str, seed: int) -> None:
@@ -50,13 +49,6 @@ def base(tmp_path: Path) -> Path:
     (tmp_path / "classes.txt").write_text("a\nb\nc\n")
     prepare_folder(**given(tmp_path))
     return tmp_path
-
-
-def given(base: Path) -> dict[str, Any]:
-    return {
-        "root": base / "data", "name": "mine", "labeled": base / "photos", "masks": base / "masks",
-        "unlabeled": base / "more", "classes": base / "classes.txt", "long_side": 24,
-    }  # fmt: skip
 
 
 def ids(records: Any) -> set[str]:

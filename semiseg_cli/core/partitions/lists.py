@@ -15,7 +15,7 @@ import numpy as np
 from semiseg_cli.core.data.names import path_of, read_lines, stem_of
 from semiseg_cli.core.data.spec import Dataset
 from semiseg_cli.core.data.view import Records
-from semiseg_cli.core.errors import DataError, counted
+from semiseg_cli.core.errors import DataError, counted, verb
 
 _HEADER = re.compile(
     r"(image|img|photo|file|name|path|id|mask|label|target|annotation|split|s|_|\W)+", re.IGNORECASE
@@ -54,7 +54,7 @@ def read_lists(place: Path, dataset: Dataset) -> Lists:
         return Lists(dataset.training.only(list(labeled)), None)
     unlabeled = names.unlabeled(pool)
     if both := sorted(labeled[place] for place in labeled.keys() & unlabeled.keys()):
-        what = f"{counted(len(both), 'image')} of {place} labeled and unlabeled at once"
+        what = f"{counted(len(both), 'image')} of {place} {verb(len(both), 'is', 'are')} labeled and unlabeled at once"
         raise DataError(what, why=_some(both), fix=f"remove them from {pool.name}")
     return Lists(dataset.training.only(list(labeled)), dataset.training.only(list(unlabeled)))
 
@@ -151,4 +151,4 @@ def _some(lines: Sequence[str]) -> str:
 
 
 def _lines(strange: Sequence[object], lines: Sequence[str], file: Path) -> str:
-    return f"{len(strange)} of {counted(len(lines), 'line')} of {file} {'names' if len(strange) == 1 else 'name'}"
+    return f"{len(strange)} of {counted(len(lines), 'line')} of {file} {verb(len(strange), 'names', 'name')}"

@@ -19,7 +19,7 @@ from unicodedata import normalize
 
 from semiseg_cli.core.data.listing import leads_to, left_out, look_below
 from semiseg_cli.core.data.names import images, listed
-from semiseg_cli.core.errors import DataError, UsageError, counted
+from semiseg_cli.core.errors import DataError, UsageError, counted, verb
 from semiseg_cli.core.reading import shaped
 from semiseg_cli.core.sources import mistaken
 from semiseg_cli.core.sources.copies import Source
@@ -204,7 +204,8 @@ def _with_masks(folders: Folders, images: Path, masks: Path) -> tuple[list[Sourc
         raise _labels_left(masks, drawn)
     notes = [f"{found.said}, all {len(pairs)}"] if found.said else []
     if orphans:
-        notes.append(f"{counted(len(orphans), 'mask')} in {masks} without an image: not used: {listed(orphans)}{hint}")
+        many = f"{counted(len(orphans), 'mask')} in {masks} {verb(len(orphans), 'has', 'have')} no image"
+        notes.append(f"{many}: not used: {listed(orphans)}{hint}")
     sources = [Source(id, image_files[id], mask_files[mask]) for id, mask in pairs.items()]
     return sources, bare, notes
 
@@ -217,10 +218,11 @@ def _labels_left(masks: Path, drawn: Mapping[Path, Sequence[str]]) -> DataError:
     rest = f"; then the same of {len(drawn) - 20:,} more" * (len(drawn) > 20)
     return DataError(
         f"{counted(len(ids), 'photo')} without a mask in {masks} would be unlabeled, and annotations label "
-        f"{'it' if len(ids) == 1 else 'them'}: {listed(ids)}",
+        f"{verb(len(ids), 'it', 'them')}: {listed(ids)}",
         why=f"image files and annotations are not mixed; {listed([str(path) for path in drawn], 3)}",
-        fix="export these annotations as PNG masks beside the others; or, if the photos are to be unlabeled, move them "
-        f"away: mkdir -p {shlex.quote(str(place))} && mv {kept} {shlex.quote(str(place))}{rest}",
+        fix="make PNG masks of these annotations, beside the others: `prepare folder` of them alone, with the same "
+        "--classes and --name other, leaves them in other/masks of the data root; or, if the photos are to be "
+        f"unlabeled, move them away: mkdir -p {shlex.quote(str(place))} && mv {kept} {shlex.quote(str(place))}{rest}",
     )
 
 
@@ -228,8 +230,9 @@ def _twins(folder: Path | None, twice: Sequence[tuple[Path, Path]]) -> DataError
     """The error of files of one name, which give one id."""
     other = twice[0][1]
     rename = shlex.join(["mv", str(other), str(other.with_stem(f"{other.stem}-{other.suffix[1:]}"))])
+    many = f"{counted(len(twice), 'file')} in {folder} {verb(len(twice), 'is', 'are')}"
     return DataError(
-        f"{counted(len(twice), 'file')} in {folder} named as another but for the suffix",
+        f"{many} named as another but for the suffix",
         why="\n".join(f"{one} and {other}" for one, other in twice[:20]),
         fix=f"keep one of each, or rename: {rename}",
     )

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semiseg_cli.core.data.spec import IGNORE
-from semiseg_cli.core.errors import DataError, counted
+from semiseg_cli.core.errors import DataError, counted, verb
 from semiseg_cli.core.sources import remedies
 from semiseg_cli.core.sources.classes import Classes
 from semiseg_cli.core.sources.codes import Code, LabelMap, code_name, colour_of
@@ -127,12 +127,12 @@ def _said(
         count, most = sum(total[code] for code in near), max(away for _, away in near.values())
         share = remedies.percent(near, total)
         parts.append(
-            f"{counted(count, 'pixel')} ({share}) of other colours taken as the nearest class, "
-            f"at most {most:.0f} levels away"
+            f"{counted(count, 'pixel')} ({share}) of other colours {verb(count, 'is', 'are')} taken as the nearest "
+            f"class, at most {most:.0f} levels away"
         )
     if lossy := sum(each.lossy for each in seen):
         parts.append(
-            f"{lossy} of the masks {'is' if lossy == 1 else 'are'} lossy, such as JPEG: between two classes the "
+            f"{lossy} of the masks {verb(lossy, 'is', 'are')} lossy, such as JPEG: between two classes the "
             "nearest may be a third, so look at them, or export them as PNG"
         )
     unseen = set(range(len(names))) - {targets[code] for code in total}

@@ -10,7 +10,7 @@ import numpy as np
 
 from semiseg_cli.core.data.depths import FULL, Levels, chosen, histogram, is_deep, shows_little, used
 from semiseg_cli.core.data.photos import read_deep
-from semiseg_cli.core.errors import DataError, counted
+from semiseg_cli.core.errors import DataError, counted, verb
 
 TOGETHER = 64  # histograms in memory, half a megabyte each
 
@@ -45,10 +45,11 @@ def _notes(levels: Levels, ranges: dict[Path, Levels], asked: bool) -> list[str]
         )
     if little := [path for path, uses in ranges.items() if shows_little(uses, levels)]:
         uses = ranges[little[0]]
+        many = f"{len(little)} of {counted(len(ranges), 'photo')} of 16 bits {verb(len(little), 'has', 'have')}"
         notes.append(
-            f"{len(little)} of {counted(len(ranges), 'photo')} of 16 bits with next to nothing between {low} and "
-            f"{high}, the first is {little[0]} ({uses[0]} to {uses[1]}): photos of different ranges are better "
-            "converted before or prepared apart; --levels LOW,HIGH sets one for all"
+            f"{many} next to nothing between {low} and {high}, the first is {little[0]} ({uses[0]} to {uses[1]}): "
+            "photos of different ranges are better converted before or prepared apart; --levels LOW,HIGH sets one for "
+            "all"
         )
     return notes
 

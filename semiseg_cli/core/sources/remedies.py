@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from semiseg_cli.core.data.spec import IGNORE
-from semiseg_cli.core.errors import DataError, counted
+from semiseg_cli.core.errors import DataError, counted, verb
 from semiseg_cli.core.sources import mistaken
 from semiseg_cli.core.sources.classes import Classes
 from semiseg_cli.core.sources.codes import COLOUR, TRANSPARENT, Code, code_name, colour_of
@@ -166,8 +166,9 @@ def refuse_binary(codes: Sequence[Mapping[Code, int]], table: Table) -> None:
         return
     others = sum(1 in each for each in shown)
     mixed = f", and in {counted(others, 'other')} class 1 is drawn as another value" if others else ""
+    many = f"{counted(len(white), 'mask')} {verb(len(white), 'shows', 'show')}"
     raise DataError(
-        f"{counted(len(white), 'mask')} show 0 and 255 alone{mixed}, and nobody said what 255 is",
+        f"{many} 0 and 255 alone{mixed}, and nobody said what 255 is",
         why="pixels of 255 count nowhere unless something else is said",
         fix=f"--map 255=1 if 255 stands for '{names[1]}', or --ignore 255 if it stands for no class",
     )

@@ -3,7 +3,7 @@
 That branch (`ImagePooling`, of ASPP and of pyramid pooling) has one value per channel and image. In training it is the
 mean of a crop, and its batch norm takes running statistics of few crops of few images; whole images have other means,
 and less spread, so that what is normalised with those statistics can be far off: 25 deviations in RESULTS.md, "Points
-lost to running statistics". Within `shown_whole` these batch norms have the statistics of training images as an
+lost to running statistics". Within `having` these batch norms have the statistics of training images as an
 evaluation shows them, and so has a network that is measured and saved there; after it, their own again. Training reads
 neither: networks in training normalise with their batches, and so does a teacher's branch (`Teacher`, by_batch).
 """
@@ -22,6 +22,7 @@ from semiseg_cli.core.inference.predictions import load_image
 from semiseg_cli.core.inference.predictor import Predictor
 from semiseg_cli.core.models.decoders.blocks import ImagePooling
 
+Statistics = tuple[Tensor, Tensor]  # mean and variance, (C,)
 FEWEST = 4  # images, below which a variance says nothing and the running statistics stay
 
 
@@ -35,11 +36,11 @@ def spread(lists: Sequence[Sequence[Record]], count: int) -> list[Record]:
     return [records[i * len(records) // n] for records, n in zip(lists, each, strict=True) for i in range(n)]
 
 
-@contextmanager
-def shown_whole(predictor: Predictor, records: Sequence[Record]) -> Iterator[None]:
-    """Within it the branches of `predictor.net` have the statistics of these images, shown as in an evaluation.
+def of_whole_images(predictor: Predictor, records: Sequence[Record]) -> list[Statistics]:
+    """Of every branch of `predictor.net`, with these images shown as in an evaluation.
 
-    An image that cannot be read is left out: training says so where it meets it.
+    An image that cannot be read is left out: training says so where it meets it. Of fewer than FEWEST they are the
+    branch's own.
     """
     found = branches(predictor.net)
     seen: list[list[Tensor]] = [[] for _ in found]
@@ -58,20 +59,36 @@ def shown_whole(predictor: Predictor, records: Sequence[Record]) -> Iterator[Non
     finally:
         for hook in hooks:
             hook.remove()
-    own = [(mean, var, mean.clone(), var.clone()) for mean, var in map(_statistics, found)]
+    return [
+        (y_NC.mean(0), y_NC.var(0)) if len(y_NC) >= FEWEST else _copies(_statistics(branch))
+        for branch, y_NC in zip(found, [torch.cat(parts) if parts else torch.empty(0) for parts in seen], strict=True)
+    ]
+
+
+@contextmanager
+def having(net: nn.Module, statistics: Sequence[Statistics]) -> Iterator[None]:
+    """Within it the branches of `net` have these statistics, and after it their own again."""
+    held = [_statistics(branch) for branch in branches(net)]
+    own = [_copies(each) for each in held]
+
+    def write(values: Sequence[Statistics]) -> None:
+        for (mean_C, var_C), (new_mean_C, new_var_C) in zip(held, values, strict=True):
+            mean_C.copy_(new_mean_C)
+            var_C.copy_(new_var_C)
+
     try:
-        for (mean_C, var_C, *_), parts in zip(own, seen, strict=True):
-            if len(y_NC := torch.cat([torch.empty(0, len(mean_C), device=mean_C.device), *parts])) >= FEWEST:
-                mean_C.copy_(y_NC.mean(0))
-                var_C.copy_(y_NC.var(0))
+        write(statistics)
         yield
     finally:
-        for mean_C, var_C, mean_before_C, var_before_C in own:
-            mean_C.copy_(mean_before_C)
-            var_C.copy_(var_before_C)
+        write(own)
 
 
-def _statistics(branch: ImagePooling) -> tuple[Tensor, Tensor]:
+def _copies(statistics: Statistics) -> Statistics:
+    mean_C, var_C = statistics
+    return mean_C.clone(), var_C.clone()
+
+
+def _statistics(branch: ImagePooling) -> Statistics:
     mean_C, var_C = branch.norm.running_mean, branch.norm.running_var
     assert mean_C is not None
     assert var_C is not None

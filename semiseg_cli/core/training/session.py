@@ -27,7 +27,7 @@ from semiseg_cli.core.training.compiled import uncompiled
 from semiseg_cli.core.training.distributed import World
 from semiseg_cli.core.training.meter import Meter
 from semiseg_cli.core.training.pool import Placed, Pool
-from semiseg_cli.core.training.pooled import shown_whole, spread
+from semiseg_cli.core.training.pooled import Statistics, having, of_whole_images, spread
 from semiseg_cli.core.training.step import Train
 
 
@@ -43,6 +43,7 @@ class Session:
     optimizer: torch.optim.Optimizer
     plan: Plan
     meter: Meter = field(default_factory=Meter)
+    whole: dict[int, list[Statistics]] = field(default_factory=dict)  # whole images', of the step they were found at
 
     @property
     def method(self) -> Method[Any]:
@@ -122,12 +123,19 @@ class Session:
         )  # fmt: skip
 
     @contextmanager
-    def deployed(self) -> Iterator[Net]:
-        """The network that is measured and saved; within it, it has the statistics of `train.pooled_images`."""
+    def deployed(self, step: int) -> Iterator[Net]:
+        """The network that is measured and saved; within it, it has the statistics of `train.pooled_images`.
+
+        step: that it stands at. What is evaluated and saved after the same one is shown the images once.
+        """
         lists = [self.partition.labeled, *([self.partition.unlabeled] if "unlabeled" in self.plan.inputs else [])]
-        shown = spread(lists, self.config.train.pooled_images)
-        with uncompiled(self.config.train.compile), shown_whole(self.predictor, shown):
-            yield self.method.deployed()
+        with uncompiled(self.config.train.compile):
+            if step not in self.whole:
+                self.whole.clear()
+                self.whole[step] = of_whole_images(self.predictor, spread(lists, self.config.train.pooled_images))
+            net = self.method.deployed()
+            with having(net, self.whole[step]):
+                yield net
 
     def evaluate(
         self, progress: Callable[[int], object] | None = None, stopping: Callable[[], bool] = lambda: False

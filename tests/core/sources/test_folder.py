@@ -306,7 +306,7 @@ def test_images_without_a_mask_join_the_pool(given):
     assert ids(data.train[8:]) == ["2", "7", "p0", "p1", "p2", "p3"]
     assert ids(data.val) == ["v0"]
     _, stray, joined, left = notes(data)
-    assert stray == f"1 mask in {given['masks']} without an image: not used: stray"
+    assert stray == f"1 mask in {given['masks']} has no image: not used: stray"
     assert joined == f"2 images in {given['labeled']} without a mask: part of the unlabeled pool: 2, 7"
     assert left == f"1 image in {given['val']} without a mask: left out: v1"
 

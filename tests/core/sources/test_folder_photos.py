@@ -65,7 +65,7 @@ def test_a_range_that_somebody_gives(given: dict[str, Any]) -> None:
     data = prepare_folder(**given, levels=(0, 4095))
     assert data.levels == (0, 4095)
     (said,) = [note for note in notes(data) if "16 bits" in note]
-    assert "1 of 2 photos of 16 bits with next to nothing between 0 and 4095" in said
+    assert "1 of 2 photos of 16 bits has next to nothing between 0 and 4095" in said
     assert str(given["labeled"] / "l0.png") in said
     assert prepare_folder(**given, levels=(0, 4095)) == data
     with pytest.raises(DataError, match="prepared differently"):
@@ -78,7 +78,7 @@ def test_the_whole_range_stays_and_what_shows_little_in_it_is_told(given: dict[s
     data = prepare_folder(**given)
     assert data.levels == (0, 65535)
     assert "\nlevels = " not in (data.root / "dataset.toml").read_text()
-    assert any("1 of 2 photos of 16 bits with next to nothing" in note for note in notes(data))
+    assert any("1 of 2 photos of 16 bits has next to nothing" in note for note in notes(data))
 
 
 def test_a_bad_photo_without_a_label_is_left_out_and_named(given: dict[str, Any]) -> None:

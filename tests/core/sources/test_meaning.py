@@ -162,7 +162,7 @@ def test_colours_of_no_class_are_counted_and_accepted_by_one_switch(tmp_path, to
     expected[0, 0] = 255 if told.unknown == "ignore" else 0
     masks, said = read(tmp_path, [image, rgb(FEW)], COLOURED, told)
     assert masks == [expected.tolist(), FEW.tolist()]
-    snapped = "1 pixel (8.3 %) of other colours taken as the nearest class, at most 127" in said
+    snapped = "1 pixel (8.3 %) of other colours is taken as the nearest class, at most 127" in said
     assert snapped == (told.unknown == "nearest")
 
 

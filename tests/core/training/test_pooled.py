@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from fake_small import IS_TINY
 from PIL import Image
 from safetensors.torch import load_file
 from same import same_tensors, timeless
+from stopping import Stopping
 
 from semiseg_cli.core.config.layers import Resolved
 from semiseg_cli.core.data.index import load_dataset
@@ -26,8 +26,9 @@ from semiseg_cli.core.models import build_segmenter
 from semiseg_cli.core.partitions.splits import resolve_partition
 from semiseg_cli.core.runs import config_of
 from semiseg_cli.core.runs.results import read_result
+from semiseg_cli.core.training import session
 from semiseg_cli.core.training.distributed import World
-from semiseg_cli.core.training.pooled import FEWEST, branches, shown_whole, spread
+from semiseg_cli.core.training.pooled import FEWEST, branches, having, of_whole_images, spread
 from semiseg_cli.core.training.setup import open_session
 from semiseg_cli.stages.evaluate import evaluate_checkpoint
 from semiseg_cli.stages.progress import Silent
@@ -48,6 +49,10 @@ def photos(folder: Path, sizes: list[tuple[int, int]]) -> list[Record]:
 def predictor(decoder: str, **how: Any) -> Predictor:
     net = build_segmenter("tiny", decoder, 3)
     return Predictor(net=net, mean=[0.4] * 3, std=[0.2] * 3, device=torch.device("cpu"), **how)
+
+
+def shown_whole(applied: Predictor, records: list[Record]) -> AbstractContextManager[None]:
+    return having(applied.net, of_whole_images(applied, records))
 
 
 def own(net: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -151,16 +156,24 @@ def test_what_is_saved_is_what_was_measured(start: Callable[..., Path], shapes_r
     assert same_tensors(run / STATE, plain / STATE)  # training knows nothing of it
 
 
-class Stopping(Silent):
-    def advance(self, step: int) -> None:
-        if step == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
+def test_a_step_that_is_measured_and_saved_is_shown_the_images_once(
+    start: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = list[int]()
+
+    def counting(applied: Predictor, records: list[Record]) -> Any:
+        shown.append(len(records))
+        return of_whole_images(applied, records)
+
+    monkeypatch.setattr(session, "of_whole_images", counting)
+    start("run", **{"train.eval_every": 2, "train.save_every": 2})
+    assert shown == [6, 6]  # after steps 2 and 4
 
 
 def test_a_resumed_run_has_the_same(start: Callable[..., Path], shapes_root: Path) -> None:
     whole = start("whole")
     with pytest.raises(Interrupted):
-        start("cut", Stopping())
+        start("cut", Stopping(3))
     resume(whole.parent / "cut", data_root=shapes_root, device="cpu")
     for name in ("last.safetensors", "best.safetensors"):
         assert same_tensors(whole / name, whole.parent / "cut" / name)

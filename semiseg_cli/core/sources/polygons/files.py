@@ -77,7 +77,11 @@ def read_all(files: Sequence[Path], masks: Path) -> Found:
         everything.pop("YOLO", None)  # empty text files say nothing
     if len(everything) > 1:
         why = "; ".join(f"{format}: {first[format]}" for format in everything)
-        fix = f"--masks {first[next(iter(everything))]}, or a folder of one format"
+        fix = (
+            "sort them into a folder for each format and prepare each by itself, with the same --classes and a --name "
+            "of its own: their masks are then in NAME/masks of the data root, and copied into one folder they are "
+            "--masks of all"
+        )
         raise DataError(f"{masks} holds annotations of several formats", why=why, fix=fix)
     if not everything:
         fix = mistaken.of_json(masks) or f"export {mistaken.FORMATS}"

@@ -7,7 +7,7 @@ from unicodedata import normalize
 
 from semiseg_cli.core.data.listing import suffixes
 from semiseg_cli.core.data.names import listed
-from semiseg_cli.core.errors import DataError, counted
+from semiseg_cli.core.errors import DataError, counted, verb
 from semiseg_cli.core.sources.polygons.shapes import Annotated
 
 Tail = tuple[str, ...]
@@ -47,7 +47,10 @@ def match(images: Iterable[Annotated], photos: Iterable[str]) -> tuple[dict[str,
 
 
 def said_alone(lone: list[str], masks: object) -> list[str]:
-    return [f"{counted(len(lone), 'annotated image')} of {masks} without a photo: {listed(lone)}"] if lone else []
+    if not lone:
+        return []
+    many = f"{counted(len(lone), 'annotated image')} of {masks} {verb(len(lone), 'has', 'have')} no photo"
+    return [f"{many}: {listed(lone)}"]
 
 
 def _longest(name: str, ends: Mapping[Tail, list[str]]) -> tuple[int, list[str]]:
