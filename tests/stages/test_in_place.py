@@ -116,21 +116,6 @@ def test_a_photo_that_changed_is_named_with_what_takes_it_as_it_is(base: Path) -
     assert check(base / "data", "mine")["problems"] == []
 
 
-def test_an_edit_to_as_many_bytes_is_found_by_an_update(base: Path) -> None:
-    """Whoever reads it later cannot tell it from the one that was indexed."""
-    photo = base / "photos" / "l1.png"
-    save(photo, 500, compress_level=0)
-    update_folder(base / "data", name="mine")
-    (record,) = (each for each in load_dataset(base / "data", "mine").labeled if each.image == photo)
-    later = photo.stat().st_mtime_ns + 10**9
-    save(photo, 501, compress_level=0)
-    os.utime(photo, ns=(later, later))
-    assert record.bytes == photo.stat().st_size
-    decode_record(record)
-    _, changes = update_folder(base / "data", name="mine")
-    assert "1 image whose photo or mask is another: l1" in changes
-
-
 def test_a_photo_of_another_size_in_pixels_is_never_taken(base: Path) -> None:
     record = load_dataset(base / "data", "mine").pool[0]
     save(record.image, 3, size=(9, 9))

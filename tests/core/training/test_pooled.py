@@ -192,7 +192,7 @@ def test_a_teacher_labels_with_its_batchs(images: int, configured: Callable[...,
     config, dataset = configured("maskmatch", changes).config, load_dataset(shapes_root, "shapes")
     partition = resolve_partition(dataset, "4", seed=0)
     session = open_session(config, dataset, partition, World(), lambda line: None)
-    with session.deployed():
+    with session.deployed(0):
         pass  # as an evaluation does, which leaves every module in the mode it was in
     teacher = session.method.teacher.train()
     (branch,) = branches(teacher)
