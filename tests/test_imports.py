@@ -27,7 +27,7 @@ ALLOWED = {
         "cli", "stages", "core.config", "core.runs", "core.finding", "core.stopping",
         # for names and how they are written
         "core.methods", "core.models", "core.partitions", "core.data.again", "core.data.index", "core.data.kinds",
-        "core.data.swapped",
+        "core.data.store", "core.data.swapped",
         "core.sources.codes", "core.sources.told",
         "core.inference.options", "core.inference.metrics",
     ),
@@ -87,6 +87,7 @@ THIRD_PARTY = {
     "core.methods.stpg": {"torch", "scipy"},  # the assignment problem
     "core.ops": {"torch", "numpy"},
     "core.types": {"torch", "numpy"},
+    "core.data.transfer": {"obstore"},  # a program of its own
     "core.data.photos": {"numpy", "PIL", "cv2", "pillow_heif"},  # the last two inside functions: `load` needs neither
     "core.networks": {"torch"},
     "core.viz": {"numpy", "cv2", "PIL"},

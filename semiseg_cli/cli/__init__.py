@@ -37,6 +37,7 @@ from semiseg_cli.cli import (
     ranks,
     report,
     runs,
+    shard,
     split,
     train,
     viz,
@@ -44,8 +45,8 @@ from semiseg_cli.cli import (
 from semiseg_cli.cli.given import Command
 
 IN_USE = (
-    "demo", "prepare", "check", "pick", "split", "pair", "probe", "train", "compare", "runs", "eval", "viz", "report",
-    "predict", "export", "methods", "presets", "config", "bench", "doctor",
+    "demo", "prepare", "shard", "check", "pick", "split", "pair", "probe", "train", "compare", "runs", "eval", "viz",
+    "report", "predict", "export", "methods", "presets", "config", "bench", "doctor",
 )  # fmt: skip
 
 
@@ -67,6 +68,7 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.add_typer(prepare.app, name="prepare")
+app.command("shard")(shard.shard)
 app.command("split")(split.split)
 app.command("pair")(pair.pair)
 app.command("check")(check.check)

@@ -20,6 +20,7 @@ from semiseg_cli.core.commands import command
 from semiseg_cli.core.data.again import bringing_back
 from semiseg_cli.core.data.index import load_dataset, manifest, to_toml
 from semiseg_cli.core.data.names import fit_for_a_file
+from semiseg_cli.core.data.shards import is_there
 from semiseg_cli.core.data.spec import Dataset
 from semiseg_cli.core.data.swapped import put_right
 from semiseg_cli.core.errors import DataError, Interrupted
@@ -76,7 +77,7 @@ def lost(root: Path, name: str) -> list[Path]:
     """Files of a prepared dataset that are not there."""
     dataset = load_dataset(root, name)
     files = [file for record in (*dataset.train, *dataset.val) for file in (record.image, record.mask) if file]
-    return [file for file in files if not file.is_file()]
+    return [file for file in files if not is_there(file)]
 
 
 @contextmanager

@@ -13,8 +13,10 @@ from semiseg_cli.core.data.again import anew, as_now, bringing_back, updating
 from semiseg_cli.core.data.cores import on_all_cores
 from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.data.names import fingerprint
+from semiseg_cli.core.data.shards import FOLDER, is_there, listed, wrong
 from semiseg_cli.core.data.spec import Dataset, Record
 from semiseg_cli.core.data.view import Records
+from semiseg_cli.core.files import digest
 from semiseg_cli.core.partitions.protocols import protocols
 from semiseg_cli.core.partitions.splits import resolve_partition
 from semiseg_cli.core.sources.checks import Look, histogram, look, same_pictures, similar_pictures
@@ -46,7 +48,7 @@ def check(
     looks = (*train, *val)
     problems = [{"what": what, "detail": detail} for each in looks for what, detail in each.problems]
     leaks, warnings = _twice(dataset, looks)
-    problems += leaks + [
+    problems += _shards(dataset, fast) + leaks + [
         {"what": "validation image without a mask", "detail": str(record.image)}
         for record in Records.of(dataset.val).unmasked
     ]
@@ -94,7 +96,7 @@ def _read(dataset: Dataset, progress: Progress) -> tuple[list[Look], list[Look]]
 def _indexed(records: Records) -> list[Look]:
     """What the index says of images with a mask, and of SAMPLE of all whether they are there."""
     some = [records[place] for place in np.linspace(0, len(records) - 1, min(SAMPLE, len(records))).round().astype(int)]
-    gone = [record for record in some if not (record.image.is_file() and (record.mask or record.image).is_file())]
+    gone = [record for record in some if not (is_there(record.image) and is_there(record.mask or record.image))]
     wrong = [Look(record, b"", (), 0, (("file that is not there", _file(record)),)) for record in gone]
     counted = [record for record in records.masked if record.pixels]
     ignored = [record.height * record.width - sum(record.pixels) for record in counted]
@@ -103,12 +105,27 @@ def _indexed(records: Records) -> list[Look]:
 
 def _file(record: Record) -> str:
     """The one that is not there."""
-    return str(record.mask if record.mask and record.image.is_file() else record.image)
+    return str(record.mask if record.mask and is_there(record.image) else record.image)
+
+
+def _shards(dataset: Dataset, fast: bool) -> list[Finding]:
+    """Shards that are not as long as they were, or have another content. fast: they are not read."""
+    folder = dataset.root / FOLDER
+    if not dataset.block:
+        return []
+    found = list[Finding]()
+    for name, said in listed(folder).items():
+        shard = folder / name
+        bad = wrong(shard)
+        if not (bad or fast) and shard.exists() and digest(shard) != said["sha256"]:
+            bad = "it has another content"
+        found += [{"what": "shard that is not as it was written", "detail": f"{shard}: {bad}"}] * bool(bad)
+    return found
 
 
 def _fix(dataset: Dataset, looks: Sequence[Look]) -> str:
     """What to do about problems: photos that were moved are found again, others replaced, or all prepared anew."""
-    gone = [each.record.image for each in looks if not each.record.image.is_file()]
+    gone = [each.record.image for each in looks if not is_there(each.record.image)]
     if len(gone) == len(looks):
         return bringing_back(dataset.root, dataset.kind, gone)
     return as_now(dataset.root) or f"replace these files, or prepare the dataset again: {anew(dataset.root)}"

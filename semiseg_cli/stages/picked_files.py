@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from semiseg_cli.core.data.decode import read
 from semiseg_cli.core.data.photos import reduced
+from semiseg_cli.core.data.shards import member
 from semiseg_cli.core.errors import DataError, UsageError, counted
 from semiseg_cli.core.files import write_text
 from semiseg_cli.core.partitions.picking import Floats, Picks, Places, squares
@@ -56,14 +58,16 @@ def claim(out: Path | None) -> Path:
 
 
 def write_photos(out: Path, pool: Pool, places: Sequence[int], copy: bool) -> None:
-    """The list, and the photos under their ids as symbolic links or copies."""
+    """The list, and the photos under their ids as symbolic links or copies; those in shards are always copied."""
     try:
         write_text(out / LIST, "".join(f"{pool.records[place].id}\n" for place in places))
         for place in places:
             original = pool.original(place).absolute()
             target = out / IMAGES / f"{pool.records[place].id}{original.suffix}"
             target.parent.mkdir(parents=True, exist_ok=True)
-            if copy:
+            if member(original):
+                target.write_bytes(read(original))
+            elif copy:
                 shutil.copyfile(original, target)
             else:
                 target.symlink_to(original)

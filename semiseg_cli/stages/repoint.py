@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from semiseg_cli.core.data.again import updating
 from semiseg_cli.core.data.cores import on_all_cores
 from semiseg_cli.core.data.index import load_dataset, manifest, write_dataset
 from semiseg_cli.core.data.photos import image_size
 from semiseg_cli.core.data.spec import Record
-from semiseg_cli.core.errors import DataError
+from semiseg_cli.core.errors import DataError, UsageError
 
 
 def repoint(
@@ -28,6 +29,9 @@ def repoint(
     photo is lacking, or is another one: of another size in pixels, or in bytes where the old one is still there.
     """
     dataset, folder = load_dataset(root, name), root / name
+    if dataset.block:
+        fix = f"{updating(folder)}; or another name: --name {name}-2"
+        raise UsageError(f"the photos of {folder} are in shards", fix=fix)
     moved = [r for r in (*dataset.train, *dataset.val) if not r.image.is_relative_to(folder)]
     lacking = [record.id for record in moved if record.id not in photos]
     fix = f"name the folder that has them, or prepare what is there as another dataset: --name {name}-2"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from semiseg_cli.core.commands import command
+from semiseg_cli.core.data.again import updating
 from semiseg_cli.core.data.depths import Levels
 from semiseg_cli.core.data.index import load_dataset, manifest
 from semiseg_cli.core.data.listing import leads_to
@@ -62,6 +63,8 @@ def update_folder(
     if before.kind != "folder":
         fix = command("prepare", "folder", "--help")
         raise UsageError(f"{name} was not prepared from folders of images, but from {before.kind}", fix=fix)
+    if before.block:
+        raise UsageError(f"{name} is in shards, which are made at once", fix=updating(root / name))
     check_made(table, root / name)
     folders = Folders.of(table["source"] | {key: str(path) for key, path in (moved or {}).items() if path})
     if unlabeled and leads_to(unlabeled) not in {leads_to(path) for path in folders.all}:

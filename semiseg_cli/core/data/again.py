@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from semiseg_cli.core.commands import command
 from semiseg_cli.core.data.kinds import KINDS, Kind, benchmarks
+from semiseg_cli.core.data.shards import is_there
 from semiseg_cli.core.errors import BadFile, DataError
 from semiseg_cli.core.reading import SMALL, parse_toml, read_bytes
 
@@ -23,14 +24,22 @@ class Source(TypedDict, total=False):
     more: list[str]
 
 
+class Shards(TypedDict, total=False):
+    made_of: str
+    size: float
+    url: str
+
+
 class Described(TypedDict, total=False):
     """What `dataset.toml` says of how the dataset was made."""
 
     kind: str
     classes_file: str
     source: Source
+    shards: Shards
 
 
+SHARD_MB = 64.0  # as `semiseg shard` makes them where it is not told
 USUALLY = {"ignore": 255, "long_side": 1024}  # what `prepare folder` takes where it is not told
 
 
@@ -51,12 +60,28 @@ def first_steps(root: Path) -> str:
     return "\n    ".join(["one of", *(f"{line}    # {what}" for line, what in lines.items())])
 
 
+def sharding(folder: Path) -> str:
+    """The command that made a dataset of another one, with its photos in shards; empty for any other."""
+    made = _described(folder).get("shards", {})
+    if not (name := made.get("made_of")):
+        return ""
+    words = [*_unless(f"{name}-shards", "--name", folder.name), *_unless(SHARD_MB, "--size", made.get("size"))]
+    if url := made.get("url"):
+        words += ["--to", url]
+    return command("shard", name, *words, root=folder.parent)
+
+
+def _unless(usual: object, option: str, value: object) -> list[str]:
+    """An option with its value, where that is another one than without it."""
+    return [] if value in (None, usual) else [option, f"{value:g}" if isinstance(value, float) else str(value)]
+
+
 def adding(dataset: Dataset, *words: str) -> str:
     """What brings somebody's own dataset more of something; empty for other kinds, which have what they have.
 
     words: options of `prepare folder`, as in `--unlabeled`, `DIR`: it takes them alone, others with all from before.
     """
-    if dataset.kind != "folder":
+    if dataset.kind != "folder" or "shards" in _described(dataset.root):
         return ""
     root, name = dataset.root.parent, f"{dataset.name}-2"
     if words[0] == "--unlabeled":
@@ -74,9 +99,12 @@ def completing(name: str, kind: str, root: Path) -> str:
 
 
 def at_hand(dataset: Dataset) -> Dataset:
-    """The dataset, if its first images are where it says. DataError with what brings them back: they move together."""
-    firsts = [record.image for part in (dataset.train, dataset.val) for record in part[:1]]
-    if missing := [image for image in firsts if not image.is_file()]:
+    """The dataset, if its first and last images are where it says. DataError with what brings them back.
+
+    Images move together.
+    """
+    some = [record.image for part in (dataset.train, dataset.val) for record in (*part[:1], *part[-1:])]
+    if missing := [image for image in some if not is_there(image)]:
         what = f"the images of {dataset.name} are not where they were when it was prepared"
         raise DataError(what, why=f"there is no {missing[0]}", fix=bringing_back(dataset.root, dataset.kind, missing))
     return dataset
@@ -110,13 +138,21 @@ def naming_bad_files(dataset: Dataset) -> Iterator[None]:
 
 
 def as_now(folder: Path) -> str:
-    """What to do about photos that were left in their place and are others now; empty for a dataset of copies."""
-    kept = _described(folder).get("source", {}).get("in_place")
+    """What to do about photos that were left in their place or are in shards, and are others now; else empty."""
+    described = _described(folder)
+    if "shards" in described:
+        return f"bring the shards back as they were, or make them again: {anew(folder)}"
+    kept = described.get("source", {}).get("in_place")
     return f"bring the file back as it was, or take it as it is now: {updating(folder)}" if kept else ""
 
 
 def updating(folder: Path) -> str:
-    """What takes into a dataset of somebody's own what its folders hold now."""
+    """What takes into a dataset of somebody's own what its folders hold now; one in shards is made again."""
+    described = _described(folder)
+    if made_of := described.get("shards", {}).get("made_of"):
+        return f"{updating(folder.with_name(made_of))} && {anew(folder)}"
+    if "shards" in described:
+        return anew(folder)
     return command("prepare", "folder", "--name", folder.name, "--update", root=folder.parent)
 
 
@@ -131,7 +167,7 @@ def anew(folder: Path) -> str:
     aside = shlex.join(["mv", str(folder), str(old)])
     if not kind:
         return f"{aside}, then prepare it again as it was: {command('prepare', '--help')}"
-    line = f"{aside} && {_again(table | {'kind': kind}, folder.name, old, root)}"
+    line = f"{aside} && {sharding(folder) or _again(table | {'kind': kind}, folder.name, old, root)}"
     if (folder / "splits").is_dir():
         line += f" && {shlex.join(['mv', str(old / 'splits'), str(folder / 'splits')])}"
     return line

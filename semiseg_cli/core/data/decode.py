@@ -13,9 +13,10 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from semiseg_cli.core.data.photos import LARGEST, believe, read_image, reduced, reduced_size
+from semiseg_cli.core.data.shards import content, member
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.data.view import Records
-from semiseg_cli.core.errors import BadFile, DataError
+from semiseg_cli.core.errors import BadFile, DataError, SemisegError
 from semiseg_cli.core.reading import read_bytes
 
 Array = np.ndarray[Any, np.dtype[np.uint8]]
@@ -46,9 +47,12 @@ def decode_mask(path: Path, size: Size | None = None) -> Array:
     return np.asarray(mask, np.uint8)
 
 
-def _decode(path: Path, flags: int, size: Size | None, length: int = 0) -> np.ndarray[Any, Any]:
+def read(path: Path, length: int = 0) -> bytes:
+    """The bytes of an image's file, or of the image in a shard. BadFile where they are not there, or not so many."""
     try:
-        data = read_bytes(path, LARGEST)
+        data = content(photo, length) if (photo := member(path)) else read_bytes(path, LARGEST)
+    except SemisegError:
+        raise
     except (OSError, ValueError) as error:
         why = "the file does not exist" if isinstance(error, FileNotFoundError) else str(error)
         raise BadFile(f"cannot read {path}", why=why, fix=FIX) from None
@@ -58,6 +62,11 @@ def _decode(path: Path, flags: int, size: Size | None, length: int = 0) -> np.nd
             why=f"it has {len(data):,} bytes, and had {length:,}",
             fix=FIX,
         )
+    return data
+
+
+def _decode(path: Path, flags: int, size: Size | None, length: int = 0) -> np.ndarray[Any, Any]:
+    data = read(path, length)
     if data.startswith(JPEG) and not data.endswith(JPEG_END):  # OpenCV would fill up with grey what is not there
         try:
             read_image(path)  # as `prepare` does: some cameras write more behind a picture that is whole

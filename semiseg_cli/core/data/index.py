@@ -23,12 +23,17 @@ from semiseg_cli.core.data.table import INDEX, IndexTable
 from semiseg_cli.core.errors import DataError, UsageError, counted, did_you_mean
 from semiseg_cli.core.files import digest, toml_value, whole, write_text
 from semiseg_cli.core.reading import Level, Side, opened, read_toml, shaped
+from semiseg_cli.core.settings import Natural
 
 SCHEMA = 1
 
 
 class Source(TypedDict, total=False):
     long_side: Side
+
+
+class Shards(TypedDict):
+    photos: Natural
 
 
 class Manifest(TypedDict):
@@ -43,6 +48,7 @@ class Manifest(TypedDict):
     window: Side
     levels: NotRequired[tuple[int, int]]
     source: NotRequired[Source]
+    shards: NotRequired[Shards]
     notes: NotRequired[list[str]]
     counts: NotRequired[dict[str, int]]
 
@@ -98,6 +104,7 @@ def load_dataset(root: Path, name: str) -> Dataset:
         window=table["window"],
         long_side=table.get("source", {}).get("long_side", 0),
         levels=levels_of(table),
+        block=table.get("shards", {}).get("photos", 0),
     )
 
 

@@ -21,8 +21,10 @@ from torch.utils.data import Dataset
 
 from semiseg_cli.core.data.cores import cores
 from semiseg_cli.core.data.decode import Pixels
-from semiseg_cli.core.data.order import STREAMS, pick
+from semiseg_cli.core.data.order import FILES, STREAMS, Blocks, pick
+from semiseg_cli.core.data.spec import Dataset as Prepared
 from semiseg_cli.core.data.spec import Record
+from semiseg_cli.core.data.view import Records
 from semiseg_cli.core.data.warp import Warp, apply_warp, draw_warp
 from semiseg_cli.core.data.workers import made
 from semiseg_cli.core.errors import SemisegError
@@ -52,6 +54,7 @@ class Plan:
     rotation: float = 0.0
     inputs: frozenset[str] = frozenset()
     pairs: tuple[int, ...] = ()  # for inputs "paired": the place of every unlabeled image's labeled one
+    blocks: Blocks = FILES  # how unlabeled images lie in shards
     rank: int = 0
     world: int = 1
 
@@ -79,10 +82,26 @@ class Plan:
         return "loaded" if "mix" in self.inputs and apart else "own"
 
 
+def blocks_of(dataset: Prepared, unlabeled: Sequence[Record]) -> Blocks:
+    """How the unlabeled images of a run lie in the dataset's shards. Those that have a mask are files, and first."""
+    if not dataset.block:
+        return FILES
+    records = Records.of(unlabeled)
+    files = len(records.spans.meet(records.table.masked))
+    size = max(1, round(dataset.block * (len(records) - files) / len(dataset.pool)))  # of a part of the pool fewer
+    return Blocks(size, files % size)
+
+
+def picked(plan: Plan, stream: str, count: int, position: int) -> int:
+    """`pick` as the plan has it."""
+    return pick(plan.seed, stream, count, position, plan.blocks if stream == "unlabeled" else FILES)
+
+
 def images_of(plan: Plan, labeled: int, unlabeled: int, step: int) -> tuple[list[int], list[int]]:
     """Which of so many labeled and unlabeled images all processes together have in a step, without CutMix partners."""
     first, counts = step * plan.batch, {"labeled": labeled, "unlabeled": unlabeled}
-    chosen = [[pick(plan.seed, name, n, first + slot) for slot in range(plan.batch)] for name, n in counts.items() if n]
+    slots = range(first, first + plan.batch)
+    chosen = [[picked(plan, name, n, slot) for slot in slots] for name, n in counts.items() if n]
     return chosen[0], chosen[1] if "unlabeled" in plan.inputs else []
 
 
@@ -124,7 +143,7 @@ class MicroBatches(Dataset[HostBatch | SemisegError]):
 
     def _picked(self, stream: str, pixels: Pixels, step: int, slots: Slots) -> list[int]:
         """Which image of a list is in each slot."""
-        return [pick(self.plan.seed, stream, len(pixels), step * self.plan.batch + int(slot)) for slot in slots]
+        return [picked(self.plan, stream, len(pixels), step * self.plan.batch + int(slot)) for slot in slots]
 
     def _crops(
         self, stream: str, pixels: Pixels, chosen: Sequence[int], step: int, slots: Slots, name: str = ""

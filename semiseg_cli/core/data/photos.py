@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from PIL import Image, ImageOps, TiffImagePlugin
 from semiseg_cli.core.data.depths import FULL, Levels, is_deep, to_bytes
 from semiseg_cli.core.data.georeference import tiff_tags
 from semiseg_cli.core.data.listing import AVIF, HEIF
-from semiseg_cli.core.errors import DataError
+from semiseg_cli.core.data.shards import content, member
+from semiseg_cli.core.errors import DataError, SemisegError
 from semiseg_cli.core.reading import regular
 
 _ORIENTATION = 0x0112  # EXIF tag
@@ -36,15 +38,17 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # fr
 
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
-    """An image file; whatever goes wrong while it is open becomes a DataError that names it."""
+    """An image file, or one in a shard; whatever goes wrong while it is open becomes a DataError that names it."""
     if path.suffix.lower() in HEIF | AVIF:
         _register_heif(path)
     try:
-        length = regular(path, LARGEST).st_size
-        with Image.open(path) as image:
+        photo = member(path)
+        file = BytesIO(content(photo)) if photo else path
+        length = file.getbuffer().nbytes if isinstance(file, BytesIO) else regular(path, LARGEST).st_size
+        with Image.open(file) as image:
             believe(image, length, path)
             yield image
-    except (DataError, MemoryError):
+    except (SemisegError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
         raise _too_large(path) from error

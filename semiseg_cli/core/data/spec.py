@@ -3,11 +3,12 @@
 On disk (read and written by `index.py`):
     <root>/<name>/dataset.toml   name, kind, classes, palette, ignore, licence, counts, fingerprints, where it came from
     <root>/<name>/index.tsv      one line per image: id, part, image, mask, height, width, pixels of every class, and of
-                                 one that was left in its place the bytes of its file
+                                 one that was left in its place, or is in a shard, the bytes of its file
     <root>/<name>/index.safetensors   where its lines are (`indexing.py`); made anew where it is not there
     <root>/<name>/splits/<partition>/labeled.txt, unlabeled.txt (image ids); a published one as <protocol>/<name>
 `part` is train or val; `mask` and `pixels` are `-` for an image without a mask. Paths are relative to the dataset's
-folder, begin with `../` for files elsewhere below the data root, or are absolute.
+folder, begin with `../` for files elsewhere below the data root, or are absolute. In a shard they go on with the place
+of the photo (`shards.py`).
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ class Dataset:
     licence: str = ""
     window: int = 0  # side of the evaluation window in this dataset's protocol; 0: whole images
     long_side: int = 0  # larger images were reduced to this many pixels when prepared, or are when shown; 0: none is
+    block: int = 0  # photos in each of its shards; 0: they are files
     levels: tuple[int, int] = (0, 65535)  # what became 0 and 255 of photos with 16 bits a channel (`depths.py`)
 
     @cached_property

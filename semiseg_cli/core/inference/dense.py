@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from semiseg_cli.core.data.photos import reduced
+from semiseg_cli.core.data.shards import content, member, state_of
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.errors import BadFile, CheckpointError, DataError, counted
 from semiseg_cli.core.files import write_bytes
@@ -131,17 +132,18 @@ def _named(record: Record) -> str:
 def _mark(record: Record) -> str:
     """sha256 of the bytes of an image's file."""
     try:
-        found = record.image.stat()
-        return _content(record.image, found.st_size, found.st_mtime_ns)
+        return _content(record.image, *state_of(record.image))
     except OSError as error:
         raise BadFile(f"cannot read {record.image}", why=error.strerror or str(error)) from error
 
 
 @cache
-def _content(file: Path, size: int, time: int) -> str:
-    """sha256 of a file, read once in a process while its size and time stay."""
-    with opened(file) as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
+def _content(file: Path, *state: int | str) -> str:
+    """sha256 of a file, or of a photo in a shard, read once in a process while its state stays."""
+    if photo := member(file):
+        return hashlib.sha256(content(photo)).hexdigest()
+    with opened(file) as image:
+        return hashlib.file_digest(image, "sha256").hexdigest()
 
 
 def fingerprint(encoder: Encoder, backbone: str, side: int) -> str:

@@ -19,6 +19,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
+from semiseg_cli.core.data.shards import state_of
 from semiseg_cli.core.data.spec import Dataset, Partition, Record
 from semiseg_cli.core.data.view import MANY, Records
 from semiseg_cli.core.errors import DataError
@@ -79,11 +80,11 @@ def files_of(*lists: Sequence[Record]) -> str:
         return hashlib.sha256("\n".join(marks).encode()).hexdigest()
     for record in chain(*lists):
         try:
-            found = record.image.stat()
+            state = state_of(record.image)
         except OSError as error:
             fix = "put it back, or prepare the dataset again"
             raise DataError(f"cannot read {record.image}", why=error.strerror or str(error), fix=fix) from error
-        digest.update(f"{record.id} {found.st_size} {found.st_mtime_ns}\n".encode())
+        digest.update(f"{record.id} {state[0]} {state[1]}\n".encode())
     return digest.hexdigest()
 
 

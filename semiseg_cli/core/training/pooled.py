@@ -16,6 +16,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from semiseg_cli.core.data.shards import member
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.errors import DataError
 from semiseg_cli.core.inference.predictions import load_image
@@ -31,9 +32,17 @@ def branches(net: nn.Module) -> list[ImagePooling]:
 
 
 def spread(lists: Sequence[Sequence[Record]], count: int) -> list[Record]:
-    """`count` of the records or fewer, in equal parts of each list, evenly over it."""
-    each = [min(len(records), count // len(lists)) for records in lists]
-    return [records[i * len(records) // n] for records, n in zip(lists, each, strict=True) for i in range(n)]
+    """`count` of the records or fewer, in equal parts of each list, evenly over it.
+
+    Of a list in shards, which are random samples of it, they are the last: from one shard or two.
+    """
+    each = [(records, min(len(records), count // len(lists))) for records in lists]
+    whole = [len(records) if n and member(records[-1].image) is None else n for records, n in each]
+    return [
+        records[len(records) - all_ + i * all_ // n]
+        for (records, n), all_ in zip(each, whole, strict=True)
+        for i in range(n)
+    ]
 
 
 def of_whole_images(predictor: Predictor, records: Sequence[Record]) -> list[Statistics]:

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from semiseg_cli.core.config.layers import with_steps
 from semiseg_cli.core.data.again import adding
-from semiseg_cli.core.data.loader import Plan
+from semiseg_cli.core.data.loader import Plan, blocks_of
+from semiseg_cli.core.data.order import Blocks
 from semiseg_cli.core.data.photos import reduced_size
 from semiseg_cli.core.data.spec import Dataset, Partition, Record
 from semiseg_cli.core.errors import CheckpointError, DataError, UsageError, did_you_mean
@@ -71,7 +72,7 @@ def open_session(
     check_choice(config.train, dataset)
     narrow_view(dataset, config.train.crop, note)
     config, nearest = _with_pairs(config, dataset, partition, note)
-    plan = plan_of(config, world, nearest, note)
+    plan = plan_of(config, world, nearest, blocks_of(dataset, partition.unlabeled), note)
     check_graph(config.train, world)
     set_deterministic(config.train.deterministic)
     builder = Builder(
@@ -127,7 +128,9 @@ def check_choice(train: TrainConfig, dataset: Dataset) -> None:
         raise BadSetting("train.patience", train.patience, allowed, fix="--set train.patience=0")
 
 
-def plan_of(config: Config, world: World, nearest: tuple[int, ...], note: Callable[[str], None]) -> Plan:
+def plan_of(
+    config: Config, world: World, nearest: tuple[int, ...], blocks: Blocks, note: Callable[[str], None]
+) -> Plan:
     """Which images come into which step, and on which process. Raises UsageError for a batch that cannot be divided."""
     train = config.train
     micro = train.micro_batch or max(train.batch // world.size, 1)
@@ -138,8 +141,8 @@ def plan_of(config: Config, world: World, nearest: tuple[int, ...], note: Callab
         )
     plan = Plan(
         seed=train.seed, start=0, steps=train.steps, batch=train.batch, micro=micro, crop=train.crop,
-        scale=train.scale, rotation=train.rotation, inputs=_inputs(config), pairs=nearest, rank=world.rank,
-        world=world.size,
+        scale=train.scale, rotation=train.rotation, inputs=_inputs(config), pairs=nearest, blocks=blocks,
+        rank=world.rank, world=world.size,
     )  # fmt: skip
     if "mix" in plan.inputs and train.batch == 1:
         note("a batch of one image: CutMix has no partner and pastes the image into itself")
