@@ -9,6 +9,7 @@ import typer
 
 from semiseg_cli.cli import console, prepare_benchmarks
 from semiseg_cli.cli.prepared import MASKS, OUTPUT, SOURCE, Json, Name, Root, before, tell
+from semiseg_cli.core.commands import command
 from semiseg_cli.core.data.kinds import benchmarks
 from semiseg_cli.core.errors import UsageError
 
@@ -117,6 +118,12 @@ def folder(
             "--in-place", help="leave photos where they are, but for those that need a change", rich_help_panel=OUTPUT
         ),
     ] = False,
+    shards: Annotated[
+        bool,
+        typer.Option(
+            "--shards", help="put photos without a mask into shards, as semiseg shard does", rich_help_panel=OUTPUT
+        ),
+    ] = False,
     levels: Annotated[
         str,
         typer.Option(
@@ -153,6 +160,9 @@ def folder(
         "levels": _levels(levels) if levels else None, "in_place": in_place, "progress": console.progress,
     }  # fmt: skip
     if update or (there and unlabeled and not (labeled or masks or classes)):
+        if shards:
+            fix = f"after the update: {command('shard', name, root=root)}"
+            raise UsageError("--shards is for a new dataset", why=f"{name} is there", fix=fix)
         from semiseg_cli.stages.update import update_folder
 
         moved = {"labeled": labeled, "masks": masks, "val": val, "val_masks": val_masks}
@@ -166,7 +176,7 @@ def folder(
         assert labeled
         assert masks
         dataset = prepare_folder(
-            root, name=name, labeled=labeled, masks=masks, val=val, val_masks=val_masks, **manner
+            root, name=name, labeled=labeled, masks=masks, val=val, val_masks=val_masks, shards=shards, **manner
         )
     tell(dataset, there, json)
 

@@ -20,9 +20,11 @@ SHARDS = "Shards"
 def shard(
     data: options.DataArgument = "",
     name: Annotated[
-        str, typer.Option(help="name of the new dataset", show_default="DATA-shards", rich_help_panel=OUTPUT)
+        str, typer.Option(help="name of the dataset", show_default="DATA-shards", rich_help_panel=OUTPUT)
     ] = "",
-    size: Annotated[float, typer.Option(metavar="MB", help="megabytes of a shard", rich_help_panel=SHARDS)] = SHARD_MB,
+    shard_mb: Annotated[
+        float, typer.Option(metavar="MB", help="megabytes of a shard", rich_help_panel=SHARDS)
+    ] = SHARD_MB,
     to: Annotated[
         str,
         typer.Option(
@@ -56,7 +58,7 @@ def shard(
 
     if cache_gb is not None and not to:
         raise UsageError("--cache-gb goes with --to", why="without it all shards are here", fix="--to s3://BUCKET/FOLDER")
-    asked = Asked(size, to.rstrip("/"), round((CACHE_GB if cache_gb is None else cache_gb) * 1e9))
+    asked = Asked(shard_mb, to.rstrip("/"), round((CACHE_GB if cache_gb is None else cache_gb) * 1e9))
     dataset = run(root, data or default_name(root), name=name, asked=asked, progress=console.progress)
     found = told(dataset)
     text = (

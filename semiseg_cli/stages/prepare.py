@@ -39,6 +39,7 @@ from semiseg_cli.core.sources.told import REFUSE, Told, tabulate
 from semiseg_cli.stages.building import building, ready
 from semiseg_cli.stages.drawn import FOLDER, Drawn, drawn, is_annotated
 from semiseg_cli.stages.progress import Progress, silent
+from semiseg_cli.stages.shard import shard_anew
 
 
 def prepare_shapes(
@@ -98,6 +99,7 @@ def prepare_folder(
     long_side: int = 1024,
     levels: Levels | None = None,
     in_place: bool = False,
+    shards: bool = False,
     progress: Progress = silent,
 ) -> Dataset:
     """A dataset from folders of images and masks, matched by `core.sources.folder`, copied by `core.sources.copies`.
@@ -106,14 +108,23 @@ def prepare_folder(
     understands; None: what the annotations name, or the `labelmap.txt` beside masks. told: what is said of the masks;
     the rest they tell themselves. long_side: larger images are reduced to it; 0: none is. levels: what becomes 0 and
     255 of 16 bits a channel; None: what they use. in_place: photos that need no change stay where they are, and are
-    reduced when they are read. Without `val`, a fifth of the labeled images is held out. Raises UsageError where what
-    is told contradicts itself, DataError that lists every file concerned, and where `<root>/<name>` holds something
-    else.
+    reduced when they are read. shards: those without a mask go into shards, and are read so too. Without `val`, a fifth
+    of the labeled images is held out. Raises UsageError where what is told contradicts itself, DataError that lists
+    every file concerned, and where `<root>/<name>` holds something else.
     """
     folders = Folders(labeled, masks, unlabeled, val, val_masks)
-    given = _pascal(Given(folders, classes, told or Told(), long_side, levels, in_place))
+    if shards and in_place:
+        why = "photos without a mask go into shards from where they are, and others into the dataset"
+        raise UsageError("--shards leaves nothing for --in-place", why=why, fix="leave out one of them")
+    given = _pascal(Given(folders, classes, told or Told(), long_side, levels, in_place or shards, shards=shards))
     if there := ready(root, name, "folder", given.source()):
         return there
+    if shards:
+
+        def fill(folder: Path) -> None:
+            build_folder(folder, name, given, progress)
+
+        return shard_anew(root, name, given.source(), fill, progress)
     with building(root, name) as folder:
         build_folder(folder, name, given, progress)
     return load_dataset(root, name)
@@ -129,6 +140,7 @@ class Given:
     long_side: int
     levels: Levels | None = None
     in_place: bool = False
+    shards: bool = False  # photos in place will be put into shards
     named: bool = False  # the classes of a dataset that was prepared before, as annotations named them
 
     def source(self) -> dict[str, Any]:
@@ -142,7 +154,7 @@ class Given:
             "classes": hashlib.sha256(self.classes.read_bytes()).hexdigest() if self.classes and not self.named else "",
             "files": self.folders.listing(),
             **({"levels": self.levels} if self.levels else {}),
-            **({"in_place": True} if self.in_place else {}),
+            **({"shards" if self.shards else "in_place": True} if self.in_place else {}),
         }
         rest = {"first": told.first, "unknown": told.unknown, "reading": told.reading, "orientation": told.orientation}
         return source | {key: value for key, value in rest.items() if value not in (None, "", REFUSE)}

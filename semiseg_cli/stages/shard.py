@@ -11,7 +11,8 @@ import json
 import os
 import shlex
 import shutil
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +25,7 @@ from semiseg_cli.core.data import store
 from semiseg_cli.core.data.again import SHARD_MB, naming_bad_files
 from semiseg_cli.core.data.cores import on_all_cores
 from semiseg_cli.core.data.decode import read
-from semiseg_cli.core.data.index import load_dataset, manifest, write_dataset
+from semiseg_cli.core.data.index import load_dataset, manifest, to_toml, write_dataset
 from semiseg_cli.core.data.lines import HEADER, record_line
 from semiseg_cli.core.data.names import below
 from semiseg_cli.core.data.order import HEADS, permuted
@@ -34,7 +35,7 @@ from semiseg_cli.core.data.table import INDEX, IndexTable
 from semiseg_cli.core.errors import BadFile, DataError, UsageError
 from semiseg_cli.core.files import sweep, whole, write_text
 from semiseg_cli.core.reading import TEXT, read_json, read_text, shaped
-from semiseg_cli.stages.building import alone, interruptible
+from semiseg_cli.stages.building import alone, building, interruptible, made_of
 from semiseg_cli.stages.progress import Progress, silent
 
 LINES, KEY, ORDER = "lines", "key.json", "shards"  # while it is built; what the order of the photos is drawn with
@@ -78,6 +79,28 @@ def shard(
     return load_dataset(root, name)
 
 
+def shard_anew(
+    root: Path, name: str, source: Mapping[str, Any], fill: Callable[[Path], None], progress: Progress
+) -> Dataset:
+    """A new dataset in shards: `fill` builds one of files in a folder (`.<name>.files`), which is gone in the end.
+
+    source: what that is made of; one of the same that is there from before is taken.
+    """
+    files = root / f".{name}.files"
+    with alone(root, name), interruptible(f"preparing {name}"):
+        if made_of(files, "folder") != tomllib.loads(to_toml(source)):
+            shutil.rmtree(files, ignore_errors=True)
+            with building(root, files.name) as folder:
+                fill(folder)
+        found = load_dataset(root, files.name)
+        if found.pool:
+            build(found, root, name, Asked(), {"index": found.training.mark, "size": SHARD_MB}, progress)
+        shutil.rmtree(files)
+    if not found.pool:
+        raise DataError("nothing can be put into shards: every photo has a mask", fix="leave out --shards")
+    return load_dataset(root, name)
+
+
 def build(
     source: Dataset, root: Path, name: str, asked: Asked, made: dict[str, Any], progress: Progress
 ) -> None:
@@ -100,13 +123,13 @@ def build(
 
 def _check(asked: Asked) -> None:
     if not 0 < asked.size <= 1e6:
-        raise UsageError(f"--size {asked.size:g} is no size of a shard in megabytes", fix=f"--size {SHARD_MB:g}")
+        raise UsageError(f"--shard-mb {asked.size:g} is no size of a shard", fix=f"--shard-mb {SHARD_MB:g}")
     if asked.url:
         store.require(asked.url)
         if asked.cache < (need := 2 * HEADS * asked.size * 1e6):
             what = f"a cache of {asked.cache / 1e9:g} GB is too small for shards of {asked.size:g} MB"
             why = f"a run reads from {HEADS} of them at once, and the next come while they are read"
-            raise UsageError(what, why=why, fix=f"--cache-gb {need / 1e9:g}, or a smaller --size")
+            raise UsageError(what, why=why, fix=f"--cache-gb {need / 1e9:g}, or a smaller --shard-mb")
 
 
 def _is_ready(root: Path, name: str, made: dict[str, Any]) -> bool:
@@ -198,7 +221,9 @@ class Work:
         rows = IndexTable(self.folder, len(self.source.classes))
         dataset = replace(self.source, name=name, root=self.folder, train=rows.train, val=rows.val)
         table = manifest(self.source.root)
-        kept = {key: table[key] for key in ("source", "notes") if key in table}
+        kept = {key: table[key] for key in ("source", "notes", "classes_file") if key in table}
+        if classes := table.get("classes_file"):
+            shutil.copyfile(self.source.root / classes, self.folder / classes)
         write_dataset(dataset, kept | {"shards": made})
         shutil.rmtree(self.folder / LINES)
 

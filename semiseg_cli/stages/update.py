@@ -166,7 +166,7 @@ def _given_before(before: Dataset, table: Mapping[str, Any], folders: Folders, c
     levels = source.get("levels")
     named = source["classes"] == ""
     bounds, in_place = (levels[0], levels[1]) if levels else None, bool(source.get("in_place"))
-    return Given(folders, file, told, source["long_side"], bounds, in_place, named)
+    return Given(folders, file, told, source["long_side"], bounds, in_place, named=named)
 
 
 def _refuse_others(name: str, given: Given, told: Told, long_side: int, levels: Levels | None, in_place: bool) -> None:

@@ -19,15 +19,15 @@ def root(tmp_path: Path) -> Path:
 
 def test_it_says_what_it_made_and_what_comes_next(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(2):
-        assert main(["shard", "shapes", "--root", str(root), "--size", "0.01"]) == 0
+        assert main(["shard", "shapes", "--root", str(root), "--shard-mb", "0.01"]) == 0
         out, err = capsys.readouterr()
-        assert f"shapes-shards is ready in {root}/shapes-shards: 9 photos in 3 shards of about 3; 2 labeled, 1 val" in out
+        assert f"shapes-shards is ready in {root}/shapes-shards: 9 photos in 3 shards of about 3" in out
         assert f"next: semiseg train -d shapes-shards --root {root}" in err
 
 
 def test_its_document_has_the_same(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     url = f"file://{tmp_path}/far"
-    words = ["shard", "shapes", "--root", str(root), "--name", "new", "--size", "0.01", "--to", f"{url}/", "--json"]
+    words = ["shard", "shapes", "--root", str(root), "--name", "new", "--shard-mb", "0.01", "--to", f"{url}/", "--json"]
     assert main([*words, "--cache-gb", "0.001"]) == 0
     found = json.loads(capsys.readouterr().out)["result"]
     assert found == {
@@ -46,7 +46,7 @@ def test_its_document_has_the_same(root: Path, tmp_path: Path, capsys: pytest.Ca
         (["--cache-gb", "3"], "--cache-gb goes with --to"),
         (["--to", "file:///x", "--cache-gb", "0.1"], "a cache of 0.1 GB is too small for shards of 64 MB"),
         (["--to", "bucket/photos"], "bucket/photos is no address of an object store"),
-        (["--size", "0"], "--size 0 is no size of a shard"),
+        (["--shard-mb", "0"], "--shard-mb 0 is no size of a shard"),
     ],
 )
 def test_options_that_cannot_be_are_refused(

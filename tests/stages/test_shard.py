@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from semiseg_cli.core.config.layers import Resolved
 from semiseg_cli.core.data.again import anew, as_now, at_hand, naming_bad_files, updating
 from semiseg_cli.core.data.decode import Pixels, decode_record
 from semiseg_cli.core.data.index import load_dataset, manifest
-from semiseg_cli.core.data.loader import HostBatch, MicroBatches, Plan, blocks_of, images_of, serve
-from semiseg_cli.core.data.order import FILES, Blocks
+from semiseg_cli.core.data.loader import HostBatch, MicroBatches, Plan, blocks_of, images_of, picked, serve
+from semiseg_cli.core.data.order import FILES, HEADS, Blocks
 from semiseg_cli.core.data.shards import _opened, member
 from semiseg_cli.core.data.spec import Dataset
 from semiseg_cli.core.errors import BadFile, DataError, Interrupted, UsageError
@@ -30,7 +31,7 @@ from semiseg_cli.core.partitions.splits import resolve_partition
 from semiseg_cli.core.training.pooled import spread
 from semiseg_cli.stages import shard as stage
 from semiseg_cli.stages.check import check
-from semiseg_cli.stages.prepare import prepare_shapes
+from semiseg_cli.stages.prepare import prepare_folder, prepare_shapes
 from semiseg_cli.stages.progress import Silent
 from semiseg_cli.stages.shard import Asked, shard
 from semiseg_cli.stages.split import make_split
@@ -103,13 +104,17 @@ def test_images_with_a_mask_among_the_unlabeled_come_before_the_first_shard(root
     assert blocks_of(both(root)[0], some.unlabeled) == FILES
 
 
-def batches(dataset: Dataset, workers: int, **changes: Any) -> list[HostBatch]:
-    partition = resolve_partition(dataset, "3")
+def plan_for(dataset: Dataset, **changes: Any) -> Plan:
+    """Of eight steps of four images, three of all being labeled."""
     plan = Plan(
         seed=3, start=0, steps=8, batch=4, micro=4, crop=33, scale=(0.5, 2.0), inputs=frozenset({"unlabeled", "mix"}),
-        blocks=blocks_of(dataset, partition.unlabeled),
+        blocks=blocks_of(dataset, resolve_partition(dataset, "3").unlabeled),
     )  # fmt: skip
-    plan = replace(plan, **changes)
+    return replace(plan, **changes)
+
+
+def batches(dataset: Dataset, workers: int, **changes: Any) -> list[HostBatch]:
+    partition, plan = resolve_partition(dataset, "3"), plan_for(dataset, **changes)
     source = MicroBatches(plan, Pixels(partition.labeled, 0), Pixels(partition.unlabeled, 0))
     return list(serve(source, workers=workers))
 
@@ -132,11 +137,7 @@ def test_a_run_sees_the_pixels_of_the_files_whatever_its_workers_and_wherever_it
             places = super()._picked(stream, pixels, step, slots)
             return [plain[unlabeled[place].id] for place in places] if stream == "unlabeled" else places
 
-    partition = resolve_partition(files, "3")
-    plan = Plan(
-        seed=3, start=0, steps=8, batch=4, micro=4, crop=33, scale=(0.5, 2.0), inputs=frozenset({"unlabeled", "mix"}),
-        blocks=blocks_of(shards, unlabeled),
-    )  # fmt: skip
+    partition, plan = resolve_partition(files, "3"), plan_for(shards)
     loose = list(serve(InFiles(plan, Pixels(partition.labeled, 0), Pixels(partition.unlabeled, 0))))
     for step, (one, other) in enumerate(zip(seen, loose, strict=True)):
         assert one["unlabeled_index"].tolist() == images_of(plan, 3, len(unlabeled), step)[1]
@@ -292,12 +293,12 @@ def test_a_check_finds_shards_that_are_cut_swapped_and_gone(own: Path) -> None:
         said = " ".join(f"{each['what']} {each['detail']}" for each in found["problems"])
         assert "00000.tar" in said
         assert "00002.tar" in said
-        assert "semiseg shard shapes --size 0.02" in found["fix"]
+        assert "semiseg shard shapes --shard-mb 0.02" in found["fix"]
     everything = " ".join(each["detail"] for each in check(own, "shapes-shards")["problems"])
     assert "00001.tar is not the shard that was indexed" in everything
     with pytest.raises(BadFile) as caught, naming_bad_files(both(own)[1]):
         decode_record(both(own)[1].pool[0])
-    assert f"semiseg shard shapes --size 0.02 --root {own}" in caught.value.fix
+    assert f"semiseg shard shapes --shard-mb 0.02 --root {own}" in caught.value.fix
 
 
 def test_one_whose_content_changed_under_a_whole_header_is_found_by_a_check(own: Path) -> None:
@@ -313,7 +314,7 @@ def test_one_whose_content_changed_under_a_whole_header_is_found_by_a_check(own:
 def test_the_remedy_makes_the_shards_again(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     line = anew(own / "shapes-shards")
     assert line == shlex.join(["mv", str(own / "shapes-shards"), str(own / ".shapes-shards-old")]) + (
-        f" && semiseg shard shapes --size 0.02 --root {own} && "
+        f" && semiseg shard shapes --shard-mb 0.02 --root {own} && "
     ) + shlex.join(["mv", str(own / ".shapes-shards-old" / "splits"), str(own / "shapes-shards" / "splits")])
     assert line in as_now(own / "shapes-shards")
     assert updating(own / "shapes-shards").startswith("semiseg prepare folder --name shapes --update")
@@ -351,3 +352,87 @@ def test_an_update_says_how_shards_are_made_again(own: Path) -> None:
     with pytest.raises(UsageError, match="is in shards") as caught:
         update_folder(own, name="shapes-shards")
     assert "semiseg shard shapes" in caught.value.fix
+
+
+def test_shards_in_a_store_are_fetched_before_they_are_needed(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With two loader processes on a cache of a few shards, the batches are those of shards that are here."""
+    url = f"file://{tmp_path}/far"
+    shard(root, "shapes", name="far", asked=Asked(0.01, url, 2 * HEADS * 10_000))
+    far, expected = load_dataset(root, "far"), list[Path]()
+    monkeypatch.setattr("semiseg_cli.core.data.loader.expect", expected.append)
+    whole = batches(far, 0)
+    partition = resolve_partition(far, "3")
+    places = [place + far.block for place in range(32)]
+    ahead = [picked(plan_for(far), "unlabeled", len(partition.unlabeled), place) for place in places]
+    assert expected == [partition.unlabeled[place].image for place in ahead]
+    monkeypatch.undo()
+    assert all(map(same, whole, batches(far, 2)))
+    here = [path.stat().st_size for path in (far.root / "shards").glob("*.tar")]
+    assert 0 < sum(here) <= 2 * HEADS * 10_000
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> dict[str, Any]:
+    """Five labeled photos, four others, of which one is a TIFF, as `prepare_folder` takes them."""
+    rng = np.random.default_rng(0)
+
+    def save(name: str, size: tuple[int, ...]) -> None:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 3, size, np.uint8)).save(tmp_path / name)
+
+    for i in range(5):
+        save(f"photos/l{i}.png", (20, 30, 3))
+        save(f"masks/l{i}.png", (20, 30))
+    for i in range(4):
+        save(f"more/u{i}.{'tif' if i == 3 else 'jpg'}", (20 + i, 30, 3))
+    (tmp_path / "classes.txt").write_text("a\nb\nc\n")
+    named = {key: tmp_path / name for key, name in (("labeled", "photos"), ("masks", "masks"), ("unlabeled", "more"))}
+    return {"root": tmp_path / "data", "name": "mine", "classes": tmp_path / "classes.txt", **named}
+
+
+def test_folders_go_into_shards_at_once_and_no_photo_is_written_twice(folders: dict[str, Any]) -> None:
+    root = folders["root"]
+    prepare_folder(**{**folders, "name": "files"})
+    made, files = prepare_folder(**folders, shards=True), load_dataset(root, "files")
+    assert sorted(path.name for path in root.iterdir() if path.name != ".owner") == ["files", "mine"]
+    assert (len(made.labeled), len(made.pool), len(made.val)) == (4, 4, 1)
+    before = {record.id: record for record in (*files.train, *files.val)}
+    for record in (*made.train, *made.val):
+        assert np.array_equal(decode_record(record), decode_record(before[record.id]))
+        assert record.image.is_relative_to(made.root)
+    assert {record.image.suffix for record in made.pool} == {".jpg"}
+    state = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+    assert prepare_folder(**folders, shards=True).block == 4
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == state
+    assert "--shards" in anew(made.root)
+    assert "--classes" in anew(made.root)
+    with pytest.raises(UsageError, match="is in shards") as caught:
+        update_folder(root, name="mine", unlabeled=folders["unlabeled"])
+    assert caught.value.fix == anew(made.root)
+    with pytest.raises(UsageError, match="leaves nothing for --in-place"):
+        prepare_folder(**folders, shards=True, in_place=True)
+
+
+def test_shards_of_folders_go_on_after_an_interrupt(folders: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(shard: Path, photos: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "write", write)
+        with pytest.raises(Interrupted):
+            prepare_folder(**folders, shards=True)
+    root = folders["root"]
+    assert not (root / "mine").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr("semiseg_cli.stages.prepare.build_folder", None)  # it was done
+        assert len(prepare_folder(**folders, shards=True).pool) == 4
+    assert [path.name for path in root.iterdir()] == ["mine"]
+
+
+def test_folders_without_a_pool_are_not_put_into_shards(folders: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match="every photo has a mask") as caught:
+        prepare_folder(**{**folders, "unlabeled": None}, shards=True)
+    assert caught.value.fix == "leave out --shards"
+    assert list(folders["root"].iterdir()) == []

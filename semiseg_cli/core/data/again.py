@@ -65,7 +65,7 @@ def sharding(folder: Path) -> str:
     made = _described(folder).get("shards", {})
     if not (name := made.get("made_of")):
         return ""
-    words = [*_unless(f"{name}-shards", "--name", folder.name), *_unless(SHARD_MB, "--size", made.get("size"))]
+    words = [*_unless(f"{name}-shards", "--name", folder.name), *_unless(SHARD_MB, "--shard-mb", made.get("size"))]
     if url := made.get("url"):
         words += ["--to", url]
     return command("shard", name, *words, root=folder.parent)

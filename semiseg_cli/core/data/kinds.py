@@ -54,7 +54,7 @@ KINDS: dict[str, Kind] = {
         options={
             "--map": "map", "--ignore": "ignore", "--first": "first", "--unknown": "unknown",
             "--mask-reading": "reading", "--mask-orientation": "orientation", "--long-side": "long_side",
-            "--levels": "levels", "--in-place": "in_place",
+            "--levels": "levels", "--in-place": "in_place", "--shards": "shards",
         },
         words=("--classes", "FILE"),
     ),

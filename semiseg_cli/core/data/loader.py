@@ -22,6 +22,7 @@ from torch.utils.data import Dataset
 from semiseg_cli.core.data.cores import cores
 from semiseg_cli.core.data.decode import Pixels
 from semiseg_cli.core.data.order import FILES, STREAMS, Blocks, pick
+from semiseg_cli.core.data.shards import expect, is_far
 from semiseg_cli.core.data.spec import Dataset as Prepared
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.data.view import Records
@@ -113,6 +114,7 @@ class MicroBatches(Dataset[HostBatch | SemisegError]):
 
     def __init__(self, plan: Plan, labeled: Pixels, unlabeled: Pixels | None) -> None:
         self.plan, self.labeled, self.unlabeled = plan, labeled, unlabeled
+        self.far = bool(plan.blocks.size and unlabeled and is_far(unlabeled.records[-1].image))
 
     def __getitem__(self, item: int) -> HostBatch | SemisegError:
         try:
@@ -131,6 +133,9 @@ class MicroBatches(Dataset[HostBatch | SemisegError]):
                 batch |= self._crops("labeled", self.labeled, chosen, step, others, name="labeled_partner")
             return batch
         chosen = self._picked("unlabeled", self.unlabeled, step, slots)
+        if self.far:  # as many images ahead as a shard has, some head goes on to the next one
+            for place in self._picked("unlabeled", self.unlabeled, step, slots + plan.blocks.size):
+                expect(self.unlabeled.records[place].image)
         batch |= self._crops("unlabeled", self.unlabeled, chosen, step, slots)
         if plan.partners == "second":
             batch |= self._crops("second", self.unlabeled, chosen, step, slots, name="partner")

@@ -108,6 +108,20 @@ def _bytes(shard: Path, start: int, stop: int) -> bytes:
     return _opened(shard).read(start, stop)
 
 
+def is_far(path: Path) -> bool:
+    """Whether a record's photo is in a shard of which the store has the only lasting copy."""
+    photo = member(path)
+    return photo is not None and store.of(photo.shard.parent) is not None
+
+
+def expect(path: Path) -> None:
+    """Begin to fetch the shard of a photo that is far and will be read soon, if it is not here."""
+    photo = member(path)
+    if photo and not photo.shard.exists() and (place := store.of(photo.shard.parent)):
+        said = listed(photo.shard.parent)[photo.shard.name]
+        store.begin(photo.shard, place, said["bytes"], said["sha256"])
+
+
 @lru_cache(maxsize=OPEN)
 def _opened(shard: Path) -> At:
     with opened(shard) as file:

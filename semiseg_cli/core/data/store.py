@@ -11,6 +11,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import BinaryIO, TypedDict
 
 from semiseg_cli.core.data import transfer
-from semiseg_cli.core.errors import DataError, UsageError
+from semiseg_cli.core.errors import DataError, SemisegError, UsageError
 from semiseg_cli.core.files import toml_value, write_text
 from semiseg_cli.core.reading import read_toml
 from semiseg_cli.core.settings import Natural
@@ -29,6 +30,9 @@ CACHE_GB = 8.0  # where it is not told
 TRIES = 8  # of a reader whose shard goes from the cache before it has opened it
 SCHEMES = ("s3", "gs", "az", "abfss", "https", "http", "file")
 CHUNK = 1 << 20
+
+
+_begun = set[Path]()  # shards that a thread of this process fetches
 
 
 class Store(TypedDict):
@@ -86,6 +90,21 @@ def fetch(shard: Path, store: Store, size: int, sha256: str) -> None:
     except OSError as error:
         fix = f"free some disk space, or a smaller cache in {shard.with_name(STORE)}"
         raise DataError(f"cannot write {shard}", why=str(error), fix=fix) from error
+
+
+def begin(shard: Path, store: Store, size: int, sha256: str) -> None:
+    """Fetch a shard while this process does something else. What goes wrong is met by whoever reads it."""
+
+    def bring() -> None:
+        try:
+            with suppress(SemisegError):
+                fetch(shard, store, size, sha256)
+        finally:
+            _begun.discard(shard)
+
+    if shard not in _begun:
+        _begun.add(shard)
+        threading.Thread(target=bring, daemon=True).start()
 
 
 def send(shard: Path, url: str) -> None:

@@ -80,6 +80,7 @@ class Placed(MicroBatches):
 
     def __init__(self, plan: Plan, pool: Pool) -> None:
         super().__init__(plan, pool.labeled, pool.unlabeled)
+        self.far = False  # all of them are here
         self.pool = pool
 
     def crop(self, pixels: Pixels, index: int, warp: Warp) -> dict[str, np.ndarray[Any, Any]]:

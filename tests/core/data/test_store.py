@@ -218,3 +218,17 @@ def test_a_disk_that_is_full_is_told(place: Path, monkeypatch: pytest.MonkeyPatc
     assert "No space left" in caught.value.why
     assert held(place) == []
     assert shards.listed(place)
+
+
+def test_a_shard_that_is_expected_comes_by_itself(place: Path) -> None:
+    path = place / "00006.tar" / "512" / "6.jpg"
+    assert shards.is_far(path)
+    shards.expect(path)
+    shards.expect(path)
+    assert store._begun == {place / "00006.tar"}
+    assert read(place, 6) == photo(6)  # it waits for what is on its way
+    (place.parents[1] / "far" / "00007.tar").unlink()
+    shards.expect(place / "00007.tar" / "512" / "7.jpg")
+    while store._begun:
+        time.sleep(0.001)
+    assert held(place) == ["00006.tar"]
