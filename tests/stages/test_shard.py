@@ -358,19 +358,19 @@ def test_shards_in_a_store_are_fetched_before_they_are_needed(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With two loader processes on a cache of a few shards, the batches are those of shards that are here."""
-    url = f"file://{tmp_path}/far"
-    shard(root, "shapes", name="far", asked=Asked(0.01, url, 2 * HEADS * 10_000))
-    far, expected = load_dataset(root, "far"), list[Path]()
-    monkeypatch.setattr("semiseg_cli.core.data.loader.expect", expected.append)
-    whole = batches(far, 0)
-    partition = resolve_partition(far, "3")
-    places = [place + far.block for place in range(32)]
-    ahead = [picked(plan_for(far), "unlabeled", len(partition.unlabeled), place) for place in places]
-    assert expected == [partition.unlabeled[place].image for place in ahead]
-    monkeypatch.undo()
-    assert all(map(same, whole, batches(far, 2)))
+    bound = 2 * HEADS * 20_000
+    far = shard(root, "shapes", name="far", asked=Asked(0.02, f"file://{tmp_path}/far", bound))
+    near, expected = both(root)[1], list[Path]()
+    with monkeypatch.context() as patch:
+        patch.setattr("semiseg_cli.core.data.loader.expect", expected.append)
+        seen = batches(far, 0, steps=2)
+    unlabeled = resolve_partition(far, "3").unlabeled
+    ahead = [picked(plan_for(far), "unlabeled", len(unlabeled), place + far.block) for place in range(8)]
+    assert expected == [unlabeled[place].image for place in ahead]
+    assert all(map(same, seen, batches(near, 0, steps=2)))
+    assert all(map(same, seen, batches(far, 2, steps=2)))
     here = [path.stat().st_size for path in (far.root / "shards").glob("*.tar")]
-    assert 0 < sum(here) <= 2 * HEADS * 10_000
+    assert 0 < sum(here) <= bound
 
 
 @pytest.fixture
