@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from semiseg_cli.cli import main
 from semiseg_cli.cli.completions import scripts
 from semiseg_cli.core.config.presets import presets
 from semiseg_cli.core.methods import METHODS
@@ -32,25 +33,31 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def asked(line: str) -> dict[str, str]:
+    """What bash sets for a line whose last word is being typed (empty after a space)."""
+    words = line.split(" ")
+    return {"_SEMISEG_COMPLETE": "complete_bash", "COMP_WORDS": "\n".join(words), "COMP_CWORD": str(len(words) - 1)}
+
+
 def environment(**more: str) -> dict[str, str]:
     known = {name: value for name, value in os.environ.items() if not name.startswith("SEMISEG_")}
     return {**known, "PYTHONPATH": str(ROOT), **more}
 
 
 @pytest.fixture
-def complete(place: Path) -> Complete:
-    """What bash is told for a line whose last word is being typed (empty after a space)."""
+def complete(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Complete:
+    """What bash is told for a line."""
+    monkeypatch.chdir(place)
+    for name in ("SEMISEG_DATA", "SEMISEG_RUNS"):
+        monkeypatch.delenv(name, raising=False)
 
     def ask(line: str, **more: str) -> list[str]:
-        words = line.split(" ")
-        asked = {"COMP_WORDS": "\n".join(words), "COMP_CWORD": str(len(words) - 1)}
-        done = subprocess.run(
-            [sys.executable, "-m", "semiseg_cli"],
-            env=environment(_SEMISEG_COMPLETE="complete_bash", **asked, **more),
-            cwd=place, capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        assert done.stderr == ""
-        return done.stdout.split()
+        for name, value in {**asked(line), **more}.items():
+            monkeypatch.setenv(name, value)
+        assert main([]) == 0
+        shown = capsys.readouterr()
+        assert shown.err == ""
+        return shown.out.split()
 
     return ask
 
@@ -98,20 +105,21 @@ def test_roots_come_from_the_environment(complete: Complete, place: Path) -> Non
     assert complete("semiseg eval ", SEMISEG_RUNS=str(place / "data")) == [str(place / "data" / "r")]
 
 
-@pytest.mark.parametrize("line", ["train -m ", "train -d ", "eval ", "train -b "])
-def test_without_torch(place: Path, line: str) -> None:
+def test_without_torch(place: Path) -> None:
+    lines = [asked(f"semiseg {line}") for line in ("train -m ", "train -d ", "eval ", "train -b ")]
     code = (
-        "import atexit, sys\nfrom semiseg_cli.cli import main\n"
-        "atexit.register(lambda: print('LOADED', *sys.modules))\nmain([])"
+        "import os, sys\nfrom semiseg_cli.cli import main\n"
+        f"for asked in {lines!r}: os.environ.update(asked), main([]), print('LOADED', *sys.modules, 'OFFERED')"
     )
-    words = f"semiseg {line}".split(" ")
-    asked = {"COMP_WORDS": "\n".join(words), "COMP_CWORD": str(len(words) - 1), "_SEMISEG_COMPLETE": "complete_bash"}
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment(**asked), cwd=place, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code], env=environment(), cwd=place, capture_output=True, text=True, check=True
     )
-    offered, loaded = done.stdout.split("LOADED")
-    assert offered.strip()
-    assert not HEAVY & set(loaded.split())
+    answers = f"OFFERED{done.stdout}".split("OFFERED")[1:-1]
+    assert len(answers) == len(lines)
+    for line, answer in zip(lines, answers, strict=True):
+        offered, loaded = answer.split("LOADED")
+        assert offered.strip(), line
+        assert not HEAVY & set(loaded.split()), line
 
 
 def test_in_bash_itself(place: Path) -> None:
