@@ -6,7 +6,7 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch starts its threads
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
+import typer
 from torch import Tensor
 
 from semiseg_cli.core.config.layers import Resolved, resolve
@@ -50,6 +51,22 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def _one_thread() -> None:
     """Sums in one order: what has to repeat bit for bit does, and two test processes do not fight for the cores."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_program() -> Iterator[None]:
+    """Typer makes its commands anew for every line that is typed, which takes longer than many of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.main, "get_command", cache(typer.main.get_command))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _unsettled() -> Iterator[None]:
+    """Nobody pulls the plug on a test: it waits for no disk. That files are brought there is tested by who asks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import pytest
 
 from semiseg_cli.cli import main
 from semiseg_cli.core.config.toml import settings_template
+from semiseg_cli.core.models.names import BACKBONES, Backbone
 
 Capture = pytest.CaptureFixture[str]
 
@@ -76,7 +77,10 @@ def test_show_needs_no_data(capsys: Capture) -> None:
     assert found["model.backbone"]["from"] == "preset small"
 
 
-def test_show_has_the_sizes_that_train_takes(shapes_root: Path, here: Path, capsys: Capture) -> None:
+def test_show_has_the_sizes_that_train_takes(
+    shapes_root: Path, here: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(BACKBONES, "dinov2_s", Backbone("fake_vit:small_vit"))
     words = ("--root", str(shapes_root), "-p", "small", "-b", "dinov2_s")
     found = shown(capsys, *words)
     origin = "chosen: a multiple of the encoder's 14 pixels"

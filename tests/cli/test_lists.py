@@ -136,8 +136,12 @@ def test_no_runs_yet(capsys: Capture, tmp_path: Path, monkeypatch: pytest.Monkey
     assert capsys.readouterr().out == f"no run in {tmp_path} yet (semiseg train)\n"
 
 
-@pytest.mark.parametrize("line", [["methods"], ["methods", "unimatch"], ["presets"], ["runs"]])
-def test_without_torch(line: list[str], tmp_path: Path) -> None:
-    code = f"import sys\nfrom semiseg_cli.cli import main\nmain({line!r})\nprint('LOADED', *sys.modules)"
+def test_without_torch() -> None:
+    lines = [["methods"], ["methods", "unimatch"], ["presets"], ["runs"]]
+    code = "import sys\nfrom semiseg_cli.cli import main\n"
+    code += f"for line in {lines!r}: main(line), print('LOADED', *sys.modules, 'PRINTED')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"torch", "numpy"} & set(done.stdout.split("LOADED")[1].split())
+    loaded = [answer.split("LOADED")[1] for answer in done.stdout.split("PRINTED")[:-1]]
+    assert len(loaded) == len(lines)
+    for line, modules in zip(lines, loaded, strict=True):
+        assert not {"torch", "numpy"} & set(modules.split()), line

@@ -47,13 +47,13 @@ def in_python(code: str) -> str:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
 
-@pytest.mark.parametrize(
-    "line", [["--help"], ["train", "--help"], ["eval", "--help"], ["--version"], ["trian"], ["train", "x"]]
-)
-def test_starting_imports_nothing_slow(line: list[str]) -> None:
-    code = f"import sys\nfrom semiseg_cli.cli import main\nmain({line!r})\nprint('LOADED', *sys.modules)"
-    loaded = in_python(code).split("LOADED")[1].split()
-    assert not set(HEAVY) & set(loaded)
+def test_starting_imports_nothing_slow() -> None:
+    lines = [["--help"], ["train", "--help"], ["eval", "--help"], ["--version"], ["trian"], ["train", "x"]]
+    code = "import sys\nfrom semiseg_cli.cli import main\n"
+    loaded = in_python(f"{code}for line in {lines!r}: main(line), print('LOADED', *sys.modules)").split("LOADED")[1:]
+    assert len(loaded) == len(lines)
+    for line, modules in zip(lines, loaded, strict=True):
+        assert not set(HEAVY) & set(modules.split()), line
 
 
 def test_help_answers_at_once() -> None:
@@ -64,7 +64,7 @@ def test_help_answers_at_once() -> None:
         return after.children_user + after.children_system - before.children_user - before.children_system
 
     # 0.2 s of processor time, which a busy machine does not stretch; importing torch alone takes longer
-    assert min(seconds() for _ in range(3)) < 1.0
+    assert any(seconds() < 1.0 for _ in range(3))
 
 
 def test_torch_threads_do_not_spin_while_they_wait() -> None:
