@@ -18,29 +18,19 @@ def free_port() -> str:
         return str(free.getsockname()[1])
 
 
-def on_two_nodes(script: str, folder: Path, timeout: float = 300) -> None:
-    """Run a file with a folder under the torchrun of two nodes, which are both this machine, a process on each."""
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
-    torchrun += ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{free_port()}", "--local-addr", "127.0.0.1"]
-    paths = os.pathsep.join([str(ROOT), str(TESTS)])
-    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-    nodes = [subprocess.Popen([*torchrun, script, str(folder)], env=environment) for _ in range(2)]
-    try:
-        assert [node.wait(timeout=timeout) for node in nodes] == [0, 0]
-    finally:
-        for node in nodes:
-            node.terminate()
+def in_two_processes(script: str, folder: Path, timeout: float = 180, *, nodes: bool = False) -> None:
+    """Run a file with a folder in two processes, as torchrun would (gloo, one thread each); both must end well.
 
-
-def in_two_processes(script: str, folder: Path, timeout: float = 180) -> None:
-    """Run a file with a folder in two processes, as torchrun would (gloo, one thread each); both must end well."""
+    nodes: a process on each of two nodes, which are both this machine.
+    """
     port = free_port()
     paths = os.pathsep.join([str(ROOT), str(TESTS)])  # as pytest has them
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "PYTHONPATH": paths}
     environment = {**os.environ, **shared, "OMP_NUM_THREADS": "1"}
     ranks = [
         subprocess.Popen(
-            [sys.executable, script, str(folder)], env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+            [sys.executable, script, str(folder)],
+            env={**environment, "RANK": str(rank), "LOCAL_RANK": "0" if nodes else str(rank)},
         )
         for rank in range(2)
     ]

@@ -18,14 +18,14 @@ ROOT = Path(__file__).parents[2]
 
 def test_a_few_of_every_kind(tmp_path: Path) -> None:
     document = tmp_path / "cases.json"
-    words = [sys.executable, "-m", "benchmarks.corrupt", "--cases", "22", "--seed", "11", "--json", str(document)]
+    words = [sys.executable, "-m", "benchmarks.corrupt", "--cases", "16", "--seed", "11", "--json", str(document)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(words, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=900)
     found = json.loads(document.read_text()) if document.exists() else []
     assert done.returncode == 0, done.stdout + done.stderr
-    assert len(found) == 22
-    assert len({case["kind"] for case in found}) > 15
-    assert sum(case["code"] != 0 for case in found) > 6
+    assert len(found) == 16
+    assert len({case["kind"] for case in found}) == 16
+    assert sum(case["code"] != 0 for case in found) > 4
     assert not any(case["faults"] for case in found)
 
 

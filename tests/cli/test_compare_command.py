@@ -17,7 +17,6 @@ def test_a_comparison_from_the_command_line(
     shapes_root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     words = ["compare", "shapes", "-l", "4", "-m", "supervised", "-b", "tiny", "--seeds", "0", "--steps", "1"]
-    words += [word for quick in ("workers=0", "crop=33", "batch=2") for word in ("-s", f"train.{quick}")]
     words += ["--root", str(shapes_root), "-o", str(tmp_path / "c"), "--device", "cpu", "--json"]
     assert main(words) == 0
     found = json.loads(capfd.readouterr().out)["result"]

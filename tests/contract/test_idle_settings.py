@@ -144,7 +144,7 @@ def surer(net: Any) -> None:
 def steps(train: Train, batches: Batches) -> Iterator[Found]:
     optimizer = build_optimizer(train.method.groups(), TRAIN)
     for number, clock in enumerate(CLOCKS):
-        torch.manual_seed(number)
+        torch.default_generator.manual_seed(number)
         set_learning_rates(optimizer, clock.step, TRAIN)
         losses = whole_step(train, fed(train, batches(number)), clock).losses
         optimizer.step()

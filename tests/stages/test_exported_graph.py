@@ -23,8 +23,8 @@ from semiseg_cli.core.errors import CheckpointError, UsageError
 from semiseg_cli.core.models import build_segmenter
 from semiseg_cli.core.training.checkpoint import load_network, save_network
 from semiseg_cli.stages import export as stage
+from semiseg_cli.stages import exported_graph
 from semiseg_cli.stages.export import export_network
-from semiseg_cli.stages.exported_graph import running_onnx, running_pt2
 from semiseg_cli.stages.model_card import model_card
 from semiseg_cli.stages.predict import predict_images
 
@@ -69,13 +69,23 @@ class Exported:
     def __init__(self, folder: Path, backbone: str, decoder: str, format: str, half: bool) -> None:
         self.checkpoint = folder / "net.safetensors"
         save_network(self.checkpoint, sharpened(backbone, decoder), meta_of(backbone, decoder))
-        self.found = export_network(self.checkpoint, folder / f"m.{format}", format=format, half=half)
+        with pytest.MonkeyPatch.context() as patch:  # what was written has been loaded once, which takes seconds
+            patch.setattr(f"{exported_graph.__name__}.running_{format}", self.loading(format))
+            self.found = export_network(self.checkpoint, folder / f"m.{format}", format=format, half=half)
         self.file = Path(self.found["file"])
-        self.run = {"onnx": running_onnx, "pt2": running_pt2}[format](self.file)
         self.net, self.meta = load_network(self.checkpoint)
         for parameter in self.net.parameters():
             if half and parameter.ndim > 1:
                 parameter.data = parameter.data.half().float()
+
+    def loading(self, format: str) -> Callable[[Path], exported_graph.Run]:
+        load = getattr(exported_graph, f"running_{format}")
+
+        def loaded(path: Path) -> exported_graph.Run:
+            self.run = load(path)
+            return self.run
+
+        return loaded
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,6 +1,6 @@
 """What two processes make of `eval`, `predict`, `pair`, `pick` and `probe` is what one makes, to the bit.
 
-Run as a script with a folder, this file is one of two processes, which torchrun started on two nodes of this machine.
+Run as a script with a folder, this file is one of two processes, each of which stands for a node.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pytest
 import torch
 from fake_small import SmallEncoder, known
 from safetensors.torch import load_file, save_file
-from two import on_two_nodes
+from two import in_two_processes
 
 from semiseg_cli.core.config.layers import resolve
 from semiseg_cli.core.data.index import load_dataset
@@ -113,7 +113,7 @@ def folder(small_network: None, shapes_root: Path, tmp_path_factory: pytest.Temp
     torch.manual_seed(0)
     save_file(SmallEncoder(16).state_dict(), folder / "encoder.safetensors")
     (folder / "one.json").write_text(json.dumps(everything(folder, folder / "one")))
-    on_two_nodes(__file__, folder)
+    in_two_processes(__file__, folder, nodes=True)
     return folder
 
 
