@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_documents import answer
 
+import semiseg_cli.stages.compare as stage
 from semiseg_cli.cli import main
 from semiseg_cli.cli.compare import markdown
+from semiseg_cli.core.errors import DataError
 from semiseg_cli.stages.compared import cells_of
 
 
 def test_a_comparison_from_the_command_line(
-    shapes_root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    shapes_root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(stage, "_answer", answer)
     words = ["compare", "shapes", "-l", "4", "-m", "supervised", "-b", "tiny", "--seeds", "0", "--steps", "1"]
     words += ["--root", str(shapes_root), "-o", str(tmp_path / "c"), "--device", "cpu", "--json"]
     assert main(words) == 0
@@ -30,13 +34,19 @@ def test_a_comparison_from_the_command_line(
     assert page.startswith("| method | last |")
     assert page.endswith("\n\ndataset: shapes\n\nlabels: 4\n\nencoder: tiny\n")
 
-
     assert main([word for word in words if word != "--json"]) == 0  # all is done: what is told is left
     lines = [line.rstrip() for line in capfd.readouterr().out.splitlines()]
     assert lines[0].split() == ["method", "last", "best", "gain", "(95", "%)", "runs", "min", "GiB"]
     assert lines[1].split()[0] == "supervised"
     assert lines[-5:-2] == ["dataset: shapes", "labels: 4", "encoder: tiny"]
     assert lines[-2].startswith("as Markdown: ")
+
+
+def test_the_answer_of_a_process() -> None:
+    assert stage._answer(["presets", "small"]) == answer(["presets", "small"])
+    with pytest.raises(DataError, match="semiseg presets fails") as caught:
+        stage._answer(["presets", "smal"])
+    assert caught.value.why.startswith("there is no preset 'smal'")
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from trees import cityscapes_tree, sbd_tree, voc_tree
 from semiseg_cli.cli import app, console, main
 from semiseg_cli.cli.screen import Screen
 from semiseg_cli.core.models.names import BACKBONES, Backbone
-from semiseg_cli.stages import compare
+from semiseg_cli.stages import compare, probe
 from semiseg_cli.stages.jobs import Job
 
 ROOT = Path(__file__).parents[2]
@@ -89,6 +89,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(compare, "run_jobs", in_turn)
     monkeypatch.setattr(compare, "_answer", answer)
+    monkeypatch.setitem(probe.DEFAULTS, "train.steps", 30)
     for name in ("SEMISEG_DATA", "SEMISEG_RUNS", "SEMISEG_DEBUG"):
         monkeypatch.delenv(name, raising=False)
     for name, backbone in SMALL.items():
@@ -135,8 +136,11 @@ def in_turn(jobs: Sequence[Job], *_: Any, ended: Callable[[Job, int], object], *
 
 
 def answer(words: Sequence[str]) -> Any:
+    """The result of a command, in this process, within another one."""
+    state = console.state
     with redirect_stdout(io.StringIO()) as out:
         assert main([*words, "--json"]) == 0
+    console.state = state
     return json.loads(out.getvalue())["result"]
 
 

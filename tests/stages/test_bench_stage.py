@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -13,8 +14,17 @@ from semiseg_cli.core.config.layers import Resolved
 from semiseg_cli.core.data.decode import decode_image, decode_mask
 from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.errors import DataError, UsageError
+from semiseg_cli.core.sources import shapes
 from semiseg_cli.stages import bench as stage
 from semiseg_cli.stages.bench import bench, host_cost, make_photos
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _drawn_once() -> Iterator[None]:
+    """The photos that are made are the same every time, and take a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shapes, "draw", cache(shapes.draw))
+        yield
 
 
 def test_without_data(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -51,9 +52,14 @@ def make_run(run: Path, name: str = "best", **changes: Any) -> Path:
     return run
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("made") / "park-2-fixmatch-tiny-s0")
+
+
 @pytest.fixture
-def run(tmp_path: Path) -> Path:
-    return make_run(tmp_path / "park-2-fixmatch-tiny-s0")
+def run(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / made.name))
 
 
 @pytest.fixture

@@ -5,6 +5,9 @@ A stride that was traded for dilation leaves a finer map of which every second p
 
 from __future__ import annotations
 
+import copy
+from functools import cache
+
 import pytest
 import torch
 import torchvision
@@ -21,6 +24,7 @@ NODES = {
 }
 
 
+@cache
 def torchvision_net(name: str, **options) -> nn.Module:
     """Random weights, and batch norms that do something in eval mode."""
     with torch.random.fork_rng(devices=[]):
@@ -39,7 +43,7 @@ def torchvision_net(name: str, **options) -> nn.Module:
 @pytest.mark.parametrize("name", NODES)
 @torch.no_grad()
 def test_maps_are_torchvisions(name, output_stride):
-    theirs = torchvision_net(name).double()
+    theirs = copy.deepcopy(torchvision_net(name)).double()
     ours = build_segmenter(name, "deeplabv3plus", 2, output_stride=output_stride).encoder.eval().double()
     ours.load_state_dict({k: v for k, v in theirs.state_dict().items() if not k.startswith(ours.unused)})
 
