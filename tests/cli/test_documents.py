@@ -26,7 +26,8 @@ from trees import cityscapes_tree, sbd_tree, voc_tree
 from semiseg_cli.cli import app, console, main
 from semiseg_cli.cli.screen import Screen
 from semiseg_cli.core.models.names import BACKBONES, Backbone
-from semiseg_cli.stages import compare, probe
+from semiseg_cli.stages import compare, doctor, probe
+from semiseg_cli.stages.fitness import fitness
 from semiseg_cli.stages.jobs import Job
 
 ROOT = Path(__file__).parents[2]
@@ -89,6 +90,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(compare, "run_jobs", in_turn)
     monkeypatch.setattr(compare, "_answer", answer)
+    monkeypatch.setattr(doctor, "_fitness", fitness)  # else in a process that imports all anew
     monkeypatch.setitem(probe.DEFAULTS, "train.steps", 30)
     for name in ("SEMISEG_DATA", "SEMISEG_RUNS", "SEMISEG_DEBUG"):
         monkeypatch.delenv(name, raising=False)
