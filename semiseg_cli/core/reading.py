@@ -61,7 +61,7 @@ class At:
     def read(self, start: int, stop: int) -> bytes:
         """The bytes from `start` up to `stop`. ValueError where it has, or now has, none there."""
         if not 0 <= start <= stop <= self._size:
-            raise ValueError("nothing is there")
+            raise ValueError(f"it has {self._size:,} bytes, of which {start:,} to {stop:,} are none")
         if hasattr(os, "pread"):
             found = os.pread(self._handle, stop - start, start)
         else:  # Windows
