@@ -5,12 +5,14 @@ It stands alone. What gives access comes from the environment, as AWS's, Google'
 
 from __future__ import annotations
 
+import os
 import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 PATIENCE = timedelta(minutes=2)  # for one request and all that is tried in its place
+ENDPOINTS = "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT"  # of a store of one's own, often without TLS
 
 
 def main(what: str, url: str, name: str, file: str = "") -> None:
@@ -20,7 +22,8 @@ def main(what: str, url: str, name: str, file: str = "") -> None:
     if url.startswith("file:"):
         place = from_url(url, mkdir=True)
     else:
-        client = {"allow_http": url.startswith("http:")}
+        plain = any(address.startswith("http:") for address in (url, *map(os.environ.get, ENDPOINTS)) if address)
+        client = {"allow_http": True} if plain else {}
         place = from_url(url, client_options=client, retry_config={"max_retries": 6, "retry_timeout": PATIENCE})
     if what == "put":
         _refuse_another(place, name, Path(file).stat().st_size)
@@ -49,4 +52,4 @@ if __name__ == "__main__":
     except BrokenPipeError:
         sys.exit(1)
     except Exception as error:  # obstore's, of any kind: whoever began this says it
-        sys.exit(" ".join(str(error).split()))
+        sys.exit(" ".join(str(error).partition("Debug source:")[0].split()))

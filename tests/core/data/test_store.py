@@ -9,7 +9,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from serve import serving
@@ -232,3 +234,52 @@ def test_a_shard_that_is_expected_comes_by_itself(place: Path) -> None:
     while store._begun:
         time.sleep(0.001)
     assert held(place) == ["00006.tar"]
+
+
+class Bucket(BaseHTTPRequestHandler):
+    """What an S3 server answers where objects are written and read, on a plain connection."""
+
+    held: ClassVar[dict[str, bytes]] = {}
+
+    def do_PUT(self) -> None:
+        self.held[self.path] = self.rfile.read(int(self.headers["Content-Length"]))
+        self.answer(200)
+
+    def do_HEAD(self) -> None:
+        self.answer(200 if self.path in self.held else 404)
+
+    do_GET = do_HEAD
+
+    def answer(self, code: int) -> None:
+        data = self.held.get(self.path, b"")
+        self.send_response(code)
+        self.send_header("ETag", '"1"')
+        self.send_header("Last-Modified", "Sat, 28 Nov 2026 12:00:00 GMT")
+        self.send_header("Content-Length", str(0 if self.command == "PUT" else len(data)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_bucket_of_ones_own_without_tls(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Bucket)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    for name, value in {"ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}", "REGION": "here"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(f"AWS_{name}", "a")
+    far = place.parents[1] / "far"
+    try:
+        send(far / "00003.tar", "s3://photos/mine")
+        keep(place, "s3://photos/mine", 3)
+        assert read(place, 3) == photo(3)
+        assert list(Bucket.held) == ["/photos/mine/00003.tar"]
+        with pytest.raises(DataError, match="cannot fetch 00004[.]tar from s3://photos/mine") as caught:
+            read(place, 4)
+        assert "Debug" not in caught.value.why
+    finally:
+        server.shutdown()
+        server.server_close()
