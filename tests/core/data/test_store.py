@@ -277,7 +277,7 @@ def test_a_bucket_of_ones_own_without_tls(place: Path, monkeypatch: pytest.Monke
         keep(place, "s3://photos/mine", 3)
         assert read(place, 3) == photo(3)
         assert list(Bucket.held) == ["/photos/mine/00003.tar"]
-        with pytest.raises(DataError, match="cannot fetch 00004[.]tar from s3://photos/mine") as caught:
+        with pytest.raises(DataError, match=r"cannot fetch 00004\.tar from s3://photos/mine") as caught:
             read(place, 4)
         assert "Debug" not in caught.value.why
     finally:
