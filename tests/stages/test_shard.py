@@ -355,18 +355,19 @@ def test_an_update_says_how_shards_are_made_again(own: Path) -> None:
 
 
 def test_shards_in_a_store_are_fetched_before_they_are_needed(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With two loader processes on a cache of a few shards, the batches are those of shards that are here."""
     bound = 2 * HEADS * 20_000
-    far = shard(root, "shapes", name="far", asked=Asked(0.02, f"file://{tmp_path}/far", bound))
-    near, expected = both(root)[1], list[Path]()
+    far = shard(own, "shapes", name="far", asked=Asked(0.02, f"file://{tmp_path}/far", bound))
+    near, expected = both(own)[1], list[Path]()
     with monkeypatch.context() as patch:
         patch.setattr("semiseg_cli.core.data.loader.expect", expected.append)
         seen = batches(far, 0, steps=2)
     unlabeled = resolve_partition(far, "3").unlabeled
-    ahead = [picked(plan_for(far), "unlabeled", len(unlabeled), place + far.block) for place in range(8)]
-    assert expected == [unlabeled[place].image for place in ahead]
+    positions = [*range(4), *range(far.block, far.block + 4), *range(4, 8), *range(far.block + 4, far.block + 8)]
+    places = [picked(plan_for(far), "unlabeled", len(unlabeled), position) for position in positions]
+    assert expected == [unlabeled[place].image for place in places]
     assert all(map(same, seen, batches(near, 0, steps=2)))
     assert all(map(same, seen, batches(far, 2, steps=2)))
     here = [path.stat().st_size for path in (far.root / "shards").glob("*.tar")]

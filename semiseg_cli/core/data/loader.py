@@ -133,8 +133,9 @@ class MicroBatches(Dataset[HostBatch | SemisegError]):
                 batch |= self._crops("labeled", self.labeled, chosen, step, others, name="labeled_partner")
             return batch
         chosen = self._picked("unlabeled", self.unlabeled, step, slots)
-        if self.far:  # as many images ahead as a shard has, some head goes on to the next one
-            for place in self._picked("unlabeled", self.unlabeled, step, slots + plan.blocks.size):
+        if self.far:  # these at once, and those as many ahead as a shard has: there some head goes on to the next one
+            ahead = self._picked("unlabeled", self.unlabeled, step, slots + plan.blocks.size)
+            for place in (*chosen, *ahead):
                 expect(self.unlabeled.records[place].image)
         batch |= self._crops("unlabeled", self.unlabeled, chosen, step, slots)
         if plan.partners == "second":
