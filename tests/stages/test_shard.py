@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import signal
+import subprocess
 import tarfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
+from semiseg_cli.cli import main
 from semiseg_cli.core.config.layers import Resolved
 from semiseg_cli.core.data.again import anew, as_now, at_hand, naming_bad_files, updating
 from semiseg_cli.core.data.decode import Pixels, decode_record
@@ -311,13 +313,22 @@ def test_one_whose_content_changed_under_a_whole_header_is_found_by_a_check(own:
     assert "00000.tar" in str(check(own, "shapes-shards")["problems"])
 
 
-def test_the_remedy_makes_the_shards_again(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_remedy_makes_the_shards_again(own: Path) -> None:
+    (own / "shapes-shards" / "splits" / "mine").mkdir()
+    (own / "shapes-shards" / "splits" / "mine" / "labeled.txt").write_text("train_0001\n")
+    before = [record.image for record in both(own)[1].train]
     line = anew(own / "shapes-shards")
-    assert line == shlex.join(["mv", str(own / "shapes-shards"), str(own / ".shapes-shards-old")]) + (
-        f" && semiseg shard shapes --shard-mb 0.02 --root {own} && "
-    ) + shlex.join(["mv", str(own / ".shapes-shards-old" / "splits"), str(own / "shapes-shards" / "splits")])
+    assert f"&& semiseg shard shapes --shard-mb 0.02 --root {own} &&" in line
     assert line in as_now(own / "shapes-shards")
     assert updating(own / "shapes-shards").startswith("semiseg prepare folder --name shapes --update")
+    (own / "shapes-shards" / "shards" / "00000.tar").unlink()
+    for words in map(shlex.split, line.split(" && ")):
+        assert (main(words[1:]) if words[0] == "semiseg" else subprocess.call(words)) == 0
+    assert [record.image for record in both(own)[1].train] == before
+    assert check(own, "shapes-shards")["problems"] == []
+    assert {path.name for path in (own / "shapes-shards" / "splits").iterdir()} == {
+        "mine", *(path.name for path in (own / "shapes" / "splits").iterdir())
+    }  # fmt: skip
 
 
 def test_a_pool_that_is_gone_is_seen_before_the_first_step(own: Path) -> None:

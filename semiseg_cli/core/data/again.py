@@ -167,7 +167,10 @@ def anew(folder: Path) -> str:
     aside = shlex.join(["mv", str(folder), str(old)])
     if not kind:
         return f"{aside}, then prepare it again as it was: {command('prepare', '--help')}"
-    line = f"{aside} && {sharding(folder) or _again(table | {'kind': kind}, folder.name, old, root)}"
+    if made := sharding(folder):  # with the splits of what it is made of
+        own = shlex.join(["cp", "-r", str(old / "splits"), str(folder)])
+        return f"{aside} && {made}" + f" && {own}" * (folder / "splits").is_dir()
+    line = f"{aside} && {_again(table | {'kind': kind}, folder.name, old, root)}"
     if (folder / "splits").is_dir():
         line += f" && {shlex.join(['mv', str(old / 'splits'), str(folder / 'splits')])}"
     return line

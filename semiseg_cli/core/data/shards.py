@@ -70,8 +70,10 @@ def content(photo: Member, length: int = 0) -> bytes:
         raise BadFile(f"there is no shard {photo.shard}", why=f"{photo.name} is in it", fix=FIX) from None
     except SemisegError:
         raise
-    except (OSError, ValueError) as error:
-        raise BadFile(f"cannot read {photo.name} in {photo.shard}", why=str(error), fix=FIX) from None
+    except ValueError as error:
+        raise BadFile(f"{photo.shard} ends before {photo.name} in it does", why=str(error), fix=FIX) from None
+    except OSError as error:
+        raise BadFile(f"cannot read {photo.shard}", why=str(error), fix=FIX) from None
     if found.size != length:
         raise _other(photo, f"{photo.name} has {found.size:,} bytes there, and {length:,} in the index")
     return data[HEAD:]
