@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -16,11 +17,12 @@ from semiseg_cli.core.models import BACKBONES, build_encoder, load_encoder
 from semiseg_cli.core.models.backbones.library import FromLibrary, opened
 from semiseg_cli.core.models.backbones.naming import left_out
 from semiseg_cli.core.models.backbones.vit import META, ViT
+from semiseg_cli.core.models.backbones.windows import CountedWindows
 
 
-def small_swin() -> Any:
+def small_swin(depths: tuple[int, ...] = (1, 1, 1, 1)) -> Any:
     return timm.create_model(
-        "swin_tiny_patch4_window7_224", strict_img_size=False, embed_dim=24, depths=(1, 1, 1, 1), num_heads=(1, 2, 2, 2)
+        "swin_tiny_patch4_window7_224", strict_img_size=False, embed_dim=24, depths=depths, num_heads=(1, 2, 2, 2)
     )
 
 
@@ -59,6 +61,26 @@ def _flattened(tensors: dict[str, Tensor], net: nn.Module) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_swin_transformer_counts_windows_and_says_what_timm_says(fused: bool) -> None:
+    ours = seeded(small_swin(depths=(2, 2, 1, 1)))  # every second block is shifted
+    for module in ours.modules():
+        if hasattr(module, "fused_attn"):
+            module.fused_attn = fused
+    theirs = copy.deepcopy(ours).eval()
+    encoder = FromLibrary("swin", ours, 16).eval()
+    assert {type(block) for stage in encoder.net.layers for block in stage.blocks} == {CountedWindows}
+    assert any(any(block.shift_size) for stage in theirs.layers for block in stage.blocks)
+    for size in ((32, 64), (96, 224), (160, 96)):
+        image = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(size[0]))
+        with torch.no_grad():
+            expected = theirs.forward_intermediates(image, intermediates_only=True)
+            found = encoder(image)
+        assert len(found) == len(expected) == 4
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
 def test_a_swin_transformer_takes_every_multiple_of_its_last_stride() -> None:
     encoder = FromLibrary("swin", small_swin(), 16).eval()
     assert (encoder.channels, encoder.strides, encoder.multiple) == ((24, 48, 96, 192), (4, 8, 16, 32), 32)

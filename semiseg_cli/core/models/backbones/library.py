@@ -27,6 +27,7 @@ from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.models.backbones.dilation import FULL
 from semiseg_cli.core.models.backbones.naming import left_out
 from semiseg_cli.core.models.backbones.vit import META, ViT, quarters
+from semiseg_cli.core.models.backbones.windows import counted_windows
 from semiseg_cli.core.networks import Encoder
 from semiseg_cli.core.ops.batchnorm import BatchNorm2d
 
@@ -78,6 +79,7 @@ class FromLibrary(Encoder):
         for module in same:
             module.__class__ = EvenlyPadded
         self.lopsided = bool(same)
+        counted_windows(net)
         found = TRIED.get((name, output_stride))
         self.channels, self.multiple = found or _tried(name, self)
         if not self.plain and self.strides[-1] > output_stride:
