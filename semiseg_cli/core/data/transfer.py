@@ -5,14 +5,12 @@ It stands alone. What gives access comes from the environment, as AWS's, Google'
 
 from __future__ import annotations
 
-import os
 import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 PATIENCE = timedelta(minutes=2)  # for one request and all that is tried in its place
-ENDPOINTS = "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT"  # of a store of one's own, often without TLS
 
 
 def main(what: str, url: str, name: str, file: str = "") -> None:
@@ -22,9 +20,8 @@ def main(what: str, url: str, name: str, file: str = "") -> None:
     if url.startswith("file:"):
         place = from_url(url, mkdir=True)
     else:
-        plain = any(address.startswith("http:") for address in (url, *map(os.environ.get, ENDPOINTS)) if address)
-        client = {"allow_http": True} if plain else {}
-        place = from_url(url, client_options=client, retry_config={"max_retries": 6, "retry_timeout": PATIENCE})
+        retry = {"max_retries": 6, "retry_timeout": PATIENCE}
+        place = from_url(url, client_options={"allow_http": True}, retry_config=retry)  # of an address that says so
     if what == "put":
         _refuse_another(place, name, Path(file).stat().st_size)
         with Path(file).open("rb") as data:
