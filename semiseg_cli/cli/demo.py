@@ -46,7 +46,7 @@ def _text(found: dict[str, Any], folder: Path) -> list[str | Table]:
     last, root = rows[-1]["run"], folder / "data"
     lines = (
         "",
-        f"UniMatch gains {found['gain']:+.1f} points from the unlabeled images ({duration(found['seconds'])} in all; "
+        f"UniMatch gains {found['gain']:+z.1f} points from the unlabeled images ({duration(found['seconds'])} in all; "
         "one seed: RESULTS.md shows the spread).",
         "look at:",
         *(f"  {shlex.quote(picture)}" for picture in (found["report"], *found["pictures"]) if picture),

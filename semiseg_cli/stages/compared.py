@@ -127,7 +127,7 @@ def _gain(row: Row) -> str:
     if gain is None:
         return ""
     mean, half = gain["mean"], gain["half"]
-    return f"{mean:+.1f}" + ("" if half is None else f" ({mean - half:+.1f} to {mean + half:+.1f})")
+    return f"{mean:+z.1f}" + ("" if half is None else f" ({mean - half:+z.1f} to {mean + half:+z.1f})")
 
 
 def _count(row: Row) -> str:

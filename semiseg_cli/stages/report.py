@@ -40,11 +40,14 @@ def report(
 ) -> dict[str, Any]:
     """Write the page of these runs; returns its path, the runs and its size in bytes.
 
-    sources: run directories, or folders of them. out: the file; None: `report.html` in the run, or in the folder that
-    all of the runs are in. A run of an earlier version is evaluated first. What cannot be shown (pictures of data that
-    is gone) is left out, and said on the page.
+    sources: run directories, or folders of them. out: the file, which has `.html` appended where it does not end so, for
+    browsers show others as text; None: `report.html` in the run, or in the folder that all of the runs are in. A run of
+    an earlier version is evaluated first. What cannot be shown (pictures of data that is gone) is left out, and said on
+    the page.
     Raises UsageError where there is no run, CheckpointError for a damaged one, DataError where it cannot be written.
     """
+    if out and out.suffix not in (".html", ".htm") and not out.is_dir():
+        out = out.with_name(f"{out.name}.html")
     paths = list(dict.fromkeys(run for source in sources for run in _runs_in(source)))
     if len(paths) == 1 and runs.is_run(sources[0]):
         target, text = out or paths[0] / PAGE, _of_run(paths[0], root, device, progress)

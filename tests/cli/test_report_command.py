@@ -24,7 +24,7 @@ def test_the_newest_run_or_those_named(
     other = fake_run("runs/two", "supervised")
     (other / "last.safetensors").touch()
     out = tmp_path / "page.html"
-    assert main(["report", str(run), str(other / "last.safetensors"), "-o", str(out), "--json"]) == 0
+    assert main(["report", str(run), str(other / "last.safetensors"), "-o", str(tmp_path / "page"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["result"]
     assert found == {"page": str(out), "runs": [str(run), str(other)], "bytes": out.stat().st_size}
 

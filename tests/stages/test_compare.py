@@ -80,6 +80,15 @@ def unlike(asked: Asked) -> list[Cell]:
     return cells
 
 
+def test_a_gain_of_nothing_has_no_sign_of_a_loss() -> None:
+    row = {"labeled": "4", "backbone": "tiny", "runs": 2, "asked": 2}
+    gained = {"fixmatch": -0.02, "unimatch": -0.08}
+    rows = [{**row, "method": name, "gain": {"mean": mean, "half": 0.01}} for name, mean in gained.items()]
+    titles, lines = cells_of(rows)
+    gains = [line[titles.index("gain (95 %)")] for line in lines]
+    assert gains == ["+0.0 (+0.0 to +0.0)", "-0.1 (-0.1 to -0.1)"]
+
+
 def test_datasets_are_not_averaged_and_what_is_gained_on_them_is(unlike: list[Cell]) -> None:
     rows = grouped(unlike)
     assert [(row["data"], row["method"], row["last"]["mean"]) for row in rows] == [
