@@ -40,7 +40,7 @@ def report(
 ) -> dict[str, Any]:
     """Write the page of these runs; returns its path, the runs and its size in bytes.
 
-    sources: run directories, or folders of them. out: the file, which has `.html` appended where it does not end so, for
+    sources: run directories, or folders of them. out: the file, which gets `.html` where it does not end so, because
     browsers show others as text; None: `report.html` in the run, or in the folder that all of the runs are in. A run of
     an earlier version is evaluated first. What cannot be shown (pictures of data that is gone) is left out, and said on
     the page.
