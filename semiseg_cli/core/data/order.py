@@ -37,6 +37,7 @@ class Blocks(NamedTuple):
 
 FILES = Blocks()  # which lie in no shards
 
+
 def pick(seed: int, stream: str, count: int, position: int, blocks: Blocks = FILES) -> int:
     """The image at a position of an endless stream: every one of `count` once per pass, in random order."""
     number, place = divmod(position, count)

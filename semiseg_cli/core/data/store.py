@@ -31,7 +31,6 @@ TRIES = 8  # of a reader whose shard goes from the cache before it has opened it
 SCHEMES = ("s3", "gs", "az", "abfss", "https", "http", "file")
 CHUNK = 1 << 20
 
-
 _begun = set[Path]()  # shards that a thread of this process fetches
 
 
