@@ -16,8 +16,8 @@ FILES = sorted((ROOT / PACKAGE).rglob("*.py"))
 
 # "" is the package itself, for its version
 EVERYONE = (
-    "", "core.commands", "core.errors", "core.escape", "core.files", "core.owner", "core.places", "core.types",
-    "core.networks", "core.settings", "core.registry", "core.reading", "core.tensors", "core.web",
+    "", "core.commands", "core.errors", "core.escape", "core.files", "core.locks", "core.owner", "core.places",
+    "core.types", "core.networks", "core.settings", "core.registry", "core.reading", "core.tensors", "core.web",
     "core.download",
 )  # fmt: skip
 
@@ -60,6 +60,7 @@ ALLOWED = {
     "core.files": (),
     "core.beside": (),
     "core.machine": (),
+    "core.locks": (),
     "core.owner": (),
     "core.places": (),
     "core.reading": (),
@@ -100,6 +101,7 @@ THIRD_PARTY = {
     "core.files": set[str](),
     "core.beside": set[str](),
     "core.machine": set[str](),
+    "core.locks": set[str](),
     "core.owner": set[str](),
     "core.places": set[str](),
     "core.reading": set[str](),

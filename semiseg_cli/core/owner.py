@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from semiseg_cli.core.errors import UsageError
+from semiseg_cli.core.locks import hold
 from semiseg_cli.core.reading import read_json
 
 NAME = ".owner"
@@ -152,13 +153,13 @@ def _beat(lock: Path, ended: threading.Event) -> None:
 
 @contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Of those on this machine that look at an owner's file of a folder; a dead one's must not be taken over twice."""
-    import fcntl  # not there on Windows
+    """Of those on this machine that look at an owner's file of a folder; a dead one's must not be taken over twice.
 
+    Where there are no locks, only two that find the same dead one in the same moment are not kept apart.
+    """
     handle = os.open(folder, os.O_RDONLY)
     try:
-        with suppress(OSError):  # some network file systems have no locks
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        hold(handle)
         yield
     finally:
         os.close(handle)

@@ -141,6 +141,15 @@ def test_a_dead_owners_is_taken_over_by_one_of_many(tmp_path: Path) -> None:
     assert wins.empty()
 
 
+def test_where_there_are_no_locks_a_second_one_is_still_kept_out(tmp_path: Path, without_locks: None) -> None:
+    lock = tmp_path / ".owner"
+    with owned(lock, "it"), pytest.raises(UsageError, match="it is in use"), owned(lock, "it"):
+        pass
+    lock.write_text(json.dumps(owner._me() | {"started": "1"}))
+    with owned(lock, "it"):
+        assert json.loads(lock.read_text())["pid"] == os.getpid()
+
+
 class Second(Silent):
     """A screen that does something when a step is done."""
 

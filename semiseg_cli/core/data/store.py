@@ -2,6 +2,8 @@
 
 Any number of processes and threads of a machine share the folder. One fetches a shard while the others wait for it: it
 holds a lock on the `.part` that becomes the shard. A `.part` without a lock is what somebody left who was killed.
+Where the folder's file system has no locks, each fetches into a `.part` of its own, and the last one is the shard; one
+that nobody wrote to for long was left; and the bound is exceeded by what begins to come in the same moment.
 Transfers are made by a program of their own (`transfer.py`), since obstore does not survive the fork of a loader.
 """
 
@@ -9,9 +11,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -22,6 +26,7 @@ from typing import BinaryIO, TypedDict
 from semiseg_cli.core.data import transfer
 from semiseg_cli.core.errors import DataError, SemisegError, UsageError
 from semiseg_cli.core.files import toml_value, write_text
+from semiseg_cli.core.locks import hold
 from semiseg_cli.core.reading import read_toml
 from semiseg_cli.core.settings import Natural
 
@@ -30,6 +35,7 @@ CACHE_GB = 8.0  # where it is not told
 TRIES = 8  # of a reader whose shard goes from the cache before it has opened it
 SCHEMES = ("s3", "gs", "az", "abfss", "https", "http", "file")
 CHUNK = 1 << 20
+LEFT = 3600.0  # seconds without a byte after which a `.part` without locks was left
 
 _begun = set[Path]()  # shards that a thread of this process fetches
 
@@ -73,8 +79,8 @@ def keep(folder: Path, store: Store) -> None:
 def fetch(shard: Path, store: Store, size: int, sha256: str) -> None:
     """Bring a shard into the cache, if nobody has meanwhile. DataError where that fails, or it is another one."""
     require(store["url"])
-    part = shard.with_name(f".{shard.name}{PART}")
     try:
+        part = _part(shard)
         with _mine(part) as file:
             if shard.exists():
                 part.unlink()
@@ -152,12 +158,19 @@ def _failed(what: str, said: bytes) -> DataError:
     return DataError(what, why=why, fix=fix)
 
 
+def _part(shard: Path) -> Path:
+    """What becomes the shard: the same for all who fetch it, if locks let only one of them write to it."""
+    with open(shard.with_name(LOCK), "ab") as file:
+        locks = hold(file.fileno(), wait=False) is not None
+    return shard.with_name(f".{shard.name}{'' if locks else f'.{secrets.token_hex(4)}'}{PART}")
+
+
 @contextmanager
 def _mine(part: Path) -> Iterator[BinaryIO]:
-    """The file, empty, of which this holds the lock; whoever has it is waited for."""
+    """The file, empty, of which this holds the lock, if there are locks; whoever has it is waited for."""
     while True:
         with os.fdopen(os.open(part, os.O_RDWR | os.O_CREAT, 0o666), "wb") as file:
-            _lock(file.fileno())
+            hold(file.fileno())
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.stat(part), os.fstat(file.fileno())):  # else it became the shard
                     os.truncate(file.fileno(), 0)
@@ -171,7 +184,7 @@ def _make_room(folder: Path, most: int, new: BinaryIO, size: int) -> None:
     new: what is about to get `size` bytes; it has them from here on, for others who count.
     """
     with open(folder / LOCK, "ab") as lock:
-        _lock(lock.fileno())
+        hold(lock.fileno())
         coming = sum(_coming(part) for part in folder.glob(f".*{PART}"))
         found = list[tuple[int, int, Path]]()
         for shard in folder.glob("*.tar"):
@@ -191,20 +204,10 @@ def _coming(part: Path) -> int:
     """The bytes that a shard on its way will have; one that nobody fetches any more is removed."""
     try:
         with part.open("rb+") as file:
-            if _lock(file.fileno(), wait=False):
+            mine, state = hold(file.fileno(), wait=False), os.fstat(file.fileno())
+            if mine or (mine is None and time.time() - state.st_mtime > LEFT):
                 part.unlink(missing_ok=True)
                 return 0
-            return os.fstat(file.fileno()).st_size
+            return state.st_size
     except FileNotFoundError:
         return 0
-
-
-def _lock(handle: int, wait: bool = True) -> bool:
-    """Whether this process has the lock of an open file now; it goes as the file is closed."""
-    import fcntl  # not there on Windows
-
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return False
-    return True

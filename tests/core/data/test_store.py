@@ -20,6 +20,7 @@ from semiseg_cli.core.data import shards, store
 from semiseg_cli.core.data.shards import content, member, write
 from semiseg_cli.core.data.store import Store, fetch, require, send
 from semiseg_cli.core.errors import DataError, UsageError
+from semiseg_cli.core.locks import hold
 
 COUNT = 12  # shards, of one photo each
 FORK = multiprocessing.get_context("fork")
@@ -83,7 +84,7 @@ def watched(place: Path) -> Iterator[Callable[[], int]]:
         while not done.is_set():
             total = 0
             with open(place / store.LOCK, "ab") as lock:
-                store._lock(lock.fileno())  # nothing goes or begins to come while it is counted
+                hold(lock.fileno())  # nothing goes or begins to come while it is counted
                 for name in held(place):
                     with suppress(FileNotFoundError):
                         total += (place / name).stat().st_size
@@ -144,10 +145,32 @@ def test_what_a_killed_one_left_is_removed_and_what_another_fetches_counts(place
     coming.touch()
     os.truncate(coming, 2 * size)
     with coming.open("rb+") as other:
-        store._lock(other.fileno())
+        hold(other.fileno())
         assert read(place, 8) == photo(8)
         assert read(place, 0) == photo(0)
         assert held(place) == [".00009.tar.part", "00000.tar"]
+
+
+def test_without_locks_each_fetches_by_itself_and_what_was_left_long_ago_is_removed(
+    place: Path, without_locks: None
+) -> None:
+    for left, hours in (("7.tar.part", 2), ("8.tar.0123abcd.part", 2), ("9.tar.0123abcd.part", 0.5)):
+        (place / f".0000{left}").write_bytes(b"half")
+        os.utime(place / f".0000{left}", (time.time() - 3600 * hours,) * 2)
+    wrong: multiprocessing.Queue[str] = FORK.Queue()
+    others = [FORK.Process(target=_reader, args=(place, seed, wrong)) for seed in (0, 0, 1)]
+    for each in others:
+        each.start()
+    for each in others:
+        each.join(120)
+    assert wrong.empty(), wrong.get()
+    assert [each.exitcode for each in others] == [0, 0, 0]
+    (place / "00009.tar").unlink(missing_ok=True)
+    assert read(place, 9) == photo(9)
+    kept = held(place)
+    assert kept[0] == ".00009.tar.0123abcd.part"  # somebody may still write to it
+    assert [Path(name).suffix for name in kept[1:]] == [".tar"] * len(kept[1:])
+    assert 2 <= len(kept) <= 3  # its four bytes leave room for two more
 
 
 def test_a_shard_that_was_replaced_in_the_store_is_refused(place: Path) -> None:
