@@ -18,7 +18,7 @@ def mixtures(
     session: Session, meta: dict[str, Any], count: int, seed: int
 ) -> tuple[Gallery, dict[str, Any]]:
     """Steps of the run's method as it stands; UsageError for one that mixes no pairs."""
-    legend = legend_of(session.dataset, "padded, or ignored in either image")
+    legend = legend_of(session.dataset, session.method.untaught)
     rows, images = [], []
     for record, shown in pictured(session, count, seed, "mixed", WHOSE):
         counted = shown["counted"].numpy()

@@ -42,7 +42,8 @@ def threshold(session: Session) -> str:
 def pseudo(session: Session, meta: dict[str, Any], count: int, seed: int) -> tuple[Gallery, dict[str, Any]]:
     found = pseudo_labels(session, count, seed)
     weighs = any(_weighs(view) for _, view in found)
-    legend = legend_of(session.dataset, f"{'of weight 0' if weighs else 'not kept'}, or padding", "confidence")
+    left_out = [("of weight 0" if weighs else "not kept")] * any(_leaves_out(view) for _, view in found)
+    legend = legend_of(session.dataset, ", or ".join([*left_out, session.method.untaught]), "confidence")
     rows, images = [], []
     for record, view in found:
         assert view.conf is not None
@@ -66,9 +67,9 @@ def pseudo(session: Session, meta: dict[str, Any], count: int, seed: int) -> tup
 
 
 def augment(session: Session, meta: dict[str, Any], count: int, seed: int) -> tuple[Gallery, dict[str, Any]]:
-    legend = legend_of(session.dataset, "ignored, or padding")
     found = augmented(session, count, seed)
     taught = "pseudo-label" if "unlabeled" in session.plan.inputs else "label"
+    legend = legend_of(session.dataset, session.method.untaught if taught == "pseudo-label" else "ignored, or padding")
 
     def tiles(views: Sequence[View]) -> Iterator[Tile]:
         for view in views:
@@ -89,6 +90,11 @@ def augment(session: Session, meta: dict[str, Any], count: int, seed: int) -> tu
 def _weighs(view: View) -> bool:
     """Whether pixels count by a weight, rather than being kept or not."""
     return view.kept is not None and bool(((view.kept > 0) & (view.kept < 1)).any())
+
+
+def _leaves_out(view: View) -> bool:
+    """Whether the loss leaves out pixels that have a pseudo-label."""
+    return view.kept is not None and bool((view.valid & (view.kept == 0)).any())
 
 
 def _mean(values: Array | None, valid: Array) -> float | None:

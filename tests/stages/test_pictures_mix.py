@@ -43,6 +43,18 @@ def test_a_mixture_is_what_its_parts_make(run: Path, shapes_root: Path) -> None:
         assert shown["counted"].dtype == torch.bool
 
 
+def test_pixels_without_a_pseudo_label_are_named_as_what_they_are(
+    run: Path, shapes_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its loss leaves out none that has one: those without are padded, or the mixed-in image's label ignores them."""
+    galleries = []
+    monkeypatch.setattr("semiseg_cli.stages.visualize.write", lambda gallery, *_: galleries.append(gallery) or {})
+    for kind in ("mix", "pseudo", "augment"):
+        visualize(run, kind, root=shapes_root, count=2, out=tmp_path, device="cpu")
+    named = [gallery.legend.unlabeled for gallery in galleries]
+    assert named == ["padding, or ignored in the labeled image of its mixture"] * 3
+
+
 def test_a_method_without_mixtures_says_so(
     shapes_root: Path, configured: Callable[..., Resolved], tmp_path: Path
 ) -> None:

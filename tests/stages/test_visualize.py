@@ -103,6 +103,7 @@ def test_headings_say_step_miou_threshold_and_whose_labels_they_are(
     pseudo, augment, *_ = galleries
     assert f"labels by {whose}; kept from confidence 0.3 on; 1 of 8 unlabeled images" in pseudo.subtitle
     assert f"pseudo-labels by {whose}" in augment.subtitle
+    assert augment.legend.unlabeled == "padding"
 
 
 def test_several_kinds_come_into_one_page(runs: dict[str, Path], shapes_root: Path, tmp_path: Path) -> None:

@@ -148,6 +148,7 @@ class Method(nn.Module, ABC, Generic[AnyBatch]):
     includes: ClassVar[frozenset[str]] = frozenset()  # plug-ins whose loss is part of the method
     # settings that switch off the terms that depend on how a batch is divided, if there are such: a memory, a prototype
     divisible: ClassVar[Mapping[str, Any]] = {}
+    untaught: ClassVar[str] = "padding"  # what those pixels of an unlabeled image are that `valid_BHW` leaves out
     net: Net
 
     def __init__(self, settings: Any, build: Build) -> None:

@@ -87,6 +87,7 @@ class GuidedMixSettings(SemiSettings):
 class GuidedMix(SemiSupervised):
     Settings = GuidedMixSettings
     divisible: ClassVar[Mapping[str, Any]] = {"pairing": "random"}
+    untaught = "padding, or ignored in the labeled image of its mixture"
     defaults: ClassVar[Mapping[str, Any]] = {
         "model.decoder": "mitrans", "model.output_stride": 32, "train.rotation": 10.0,
     }  # fmt: skip
