@@ -8,9 +8,10 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from semiseg_cli.core.commands import command
+from semiseg_cli.core.data.described import Made
 from semiseg_cli.core.data.kinds import KINDS, Kind, benchmarks
 from semiseg_cli.core.data.shards import is_there
 from semiseg_cli.core.errors import BadFile, DataError
@@ -18,26 +19,6 @@ from semiseg_cli.core.reading import SMALL, parse_toml, read_bytes
 
 if TYPE_CHECKING:  # whoever lists runs needs no numpy
     from semiseg_cli.core.data.spec import Dataset
-
-
-class Source(TypedDict, total=False):
-    more: list[str]
-
-
-class Shards(TypedDict, total=False):
-    made_of: str
-    size: float
-    url: str
-
-
-class Described(TypedDict, total=False):
-    """What `dataset.toml` says of how the dataset was made."""
-
-    kind: str
-    classes_file: str
-    source: Source
-    shards: Shards
-
 
 SHARD_MB = 64.0  # as `semiseg shard` makes them where it is not told
 USUALLY = {"ignore": 255, "long_side": 1024}  # what `prepare folder` takes where it is not told
@@ -224,7 +205,7 @@ def _described(folder: Path) -> dict[str, Any]:
     except OSError:
         return {}
     try:
-        table: dict[str, Any] = parse_toml(text, Described)
+        table: dict[str, Any] = parse_toml(text, Made)
     except ValueError:
         return {"kind": found[1]} if (found := re.search(r'^kind = "([\w-]+)"$', text, re.MULTILINE)) else {}
     return table

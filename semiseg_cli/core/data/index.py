@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any
 
 from semiseg_cli.core.commands import data_root
 from semiseg_cli.core.data.again import anew, first_steps, preparing
 from semiseg_cli.core.data.depths import FULL, levels_of
+from semiseg_cli.core.data.described import Manifest
 from semiseg_cli.core.data.indexing import Indexer
 from semiseg_cli.core.data.kinds import KINDS, USUAL
 from semiseg_cli.core.data.lines import HEADER, record_line
@@ -22,35 +23,9 @@ from semiseg_cli.core.data.swapped import put_all_right, put_right
 from semiseg_cli.core.data.table import INDEX, IndexTable
 from semiseg_cli.core.errors import DataError, UsageError, counted, did_you_mean
 from semiseg_cli.core.files import digest, toml_value, whole, write_text
-from semiseg_cli.core.reading import Level, Side, opened, read_toml, shaped
-from semiseg_cli.core.settings import Natural
+from semiseg_cli.core.reading import opened, read_toml, shaped
 
 SCHEMA = 1
-
-
-class Source(TypedDict, total=False):
-    long_side: Side
-
-
-class Shards(TypedDict):
-    photos: Natural
-
-
-class Manifest(TypedDict):
-    """What `dataset.toml` says that is read."""
-
-    schema: int
-    kind: str
-    classes: list[str]
-    palette: list[tuple[Level, Level, Level]]
-    ignore: Level
-    licence: str
-    window: Side
-    levels: NotRequired[tuple[int, int]]
-    source: NotRequired[Source]
-    shards: NotRequired[Shards]
-    notes: NotRequired[list[str]]
-    counts: NotRequired[dict[str, int]]
 
 
 def prepared(root: Path) -> list[str]:

@@ -14,9 +14,10 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any
 from unicodedata import normalize
 
+from semiseg_cli.core.data import described
 from semiseg_cli.core.data.listing import leads_to, left_out, look_below
 from semiseg_cli.core.data.names import images, listed
 from semiseg_cli.core.errors import DataError, UsageError, counted, verb
@@ -27,15 +28,14 @@ from semiseg_cli.core.sources.pairing import differing_in_case, pair, parted, se
 from semiseg_cli.core.sources.polygons.files import annotation_files, labels_of
 
 
-class Described(TypedDict):
-    """What `source` of a dataset says of its folders."""
+class Described(described.Source):
+    """What `source` of a dataset says of its folders, with `more`."""
 
     labeled: str
     masks: str
     unlabeled: str
     val: str
     val_masks: str
-    more: NotRequired[list[str]]
 
 
 SINGLE = ("labeled", "masks", "unlabeled", "val", "val_masks")
