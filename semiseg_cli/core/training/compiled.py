@@ -1,13 +1,17 @@
-"""torch.compile of all networks of a run, and doing without it where shapes are many."""
+"""torch.compile of all networks of a run, and doing without it where shapes are many, or nothing is compiled."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import unwrap
+from types import MethodType
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from semiseg_cli.core.networks import Compilable
 
@@ -37,3 +41,12 @@ def uncompiled(compiled: bool) -> Iterator[None]:
         return
     with torch.compiler.set_stance("force_eager"):
         yield
+
+
+def without_compiler(mode: TorchDispatchMode) -> None:
+    """Have a dispatch mode's own work done as it is written, where nothing of the process compiles.
+
+    PyTorch wraps it against being compiled, and what it is wrapped in imports the compiler, which takes seconds.
+    """
+    if "torch._dynamo" not in sys.modules:
+        mode.__torch_dispatch__ = MethodType(unwrap(type(mode).__torch_dispatch__), mode)  # type: ignore[method-assign]

@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from semiseg_cli.core.machine import free_memory, resident_memory
 from semiseg_cli.core.settings import TrainConfig
+from semiseg_cli.core.training.compiled import without_compiler
 from semiseg_cli.core.training.measure import PARTS, Laps, flop_counter, of_a_run, stepper
 from semiseg_cli.core.training.session import Session
 
@@ -90,6 +91,7 @@ class Alive(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        without_compiler(self)
         self.now = 0
         self.known = set[int]()
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from semiseg_cli.core.data.loader import HostBatch, Plan
+from semiseg_cli.core.training.compiled import without_compiler
 from semiseg_cli.core.training.finite import Guard
 from semiseg_cli.core.training.graph import REAL, captures, stepping
 from semiseg_cli.core.training.meter import Meter
@@ -182,8 +183,15 @@ def flop_counter() -> FlopCounterMode:
     """
     from torch.utils.flop_counter import FlopCounterMode  # imports Triton, which a run needs not
 
+    class Counter(FlopCounterMode):
+        def __enter__(self) -> FlopCounterMode:
+            super().__enter__()  # type: ignore[no-untyped-call]
+            assert self.mode
+            without_compiler(self.mode)
+            return self
+
     formulas: dict[Any, Any] = {torch.ops.aten.convolution_backward: convolution_backward_flop}
-    return FlopCounterMode(display=False, custom_mapping=formulas)
+    return Counter(display=False, custom_mapping=formulas)
 
 
 def convolution_backward_flop(

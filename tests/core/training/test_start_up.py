@@ -1,4 +1,4 @@
-"""A run that compiles nothing does not import the compilers, which take a second of the processor."""
+"""A run that compiles nothing, and its dry run, import no compiler, which takes a second of the processor."""
 
 from __future__ import annotations
 
@@ -18,21 +18,29 @@ from pathlib import Path
 from semiseg_cli.core.config.layers import resolve
 from semiseg_cli.stages.train import train
 
-for optimizer in ("sgd", "adamw"):
-    settings = {
+def run(settings, **how):
+    quick = {
         "method.name": "unimatch", "data.name": "shapes", "model.backbone": "tiny", "model.weights": "none",
-        "train.steps": 1, "train.batch": 2, "train.crop": 33, "train.optimizer": optimizer, "train.workers": 0,
+        "train.steps": 1, "train.batch": 2, "train.crop": 33, "train.workers": 0,
     }
-    train(resolve([("test", settings)]), data_root=Path(sys.argv[1]), runs_root=Path(sys.argv[2]), device="cpu")
-print([name for name in ("torch._dynamo", "torch._inductor", "torchvision", "triton") if name in sys.modules])
+    roots = {"data_root": Path(sys.argv[1]), "runs_root": Path(sys.argv[2])}
+    return train(resolve([("test", quick | settings)]), **roots, device="cpu", **how)
+
+for optimizer in ("sgd", "adamw"):
+    run({"train.optimizer": optimizer})
+loaded = [name for name in ("torch._dynamo", "torch._inductor", "torchvision", "triton") if name in sys.modules]
+measured, estimated = run({}, dry_run=True), run({"train.batch": 16, "train.crop": 177}, dry_run=True)
+assert "estimated_from" in estimated and "estimated_from" not in measured
+assert measured["gflop_per_step"] > 0 and estimated["gflop_per_step"] > 0
+print(loaded, [name for name in ("torch._dynamo", "torch._inductor", "torchvision") if name in sys.modules])
 """
 
 
-def test_a_whole_run_without_the_compiler(shapes_root: Path, tmp_path: Path) -> None:
+def test_whole_runs_and_dry_runs_without_the_compiler(shapes_root: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", SCRIPT, str(shapes_root), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "[]"
+    assert done.stdout.splitlines()[-1] == "[] []"
 
 
 @pytest.mark.parametrize(
