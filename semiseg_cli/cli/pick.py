@@ -12,6 +12,7 @@ from semiseg_cli.cli import console, launch, options, ranks
 from semiseg_cli.cli.complete import complete_data, complete_runs
 from semiseg_cli.cli.options import DATA, OUTPUT
 from semiseg_cli.core.commands import command
+from semiseg_cli.core.data.again import updating
 from semiseg_cli.core.errors import DataError, counted
 from semiseg_cli.core.finding import find_network
 from semiseg_cli.core.settings import ModelConfig, doc
@@ -127,11 +128,7 @@ def _summary(found: dict[str, Any], root: Path) -> str:
         *([f"why these: {found['page']}"] if found["page"] else []),
         *([f"masks to correct: {found['annotations'] or found['labels']}{_opened(found)}"] if found["labels"] else []),
     ]
-    if found["kind"] is None:
-        lines.append(f"draw them into masks/: {DRAWN}")
-    there = f" in {found['masks']}" if found["masks"] else ""
-    lines.append(f"then, with their masks{there}: {_then(found, root)}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_then(found, root)])
 
 
 def _opened(found: dict[str, Any]) -> str:
@@ -143,11 +140,13 @@ def _opened(found: dict[str, Any]) -> str:
     return f" ({shlex.join(words)})"
 
 
-def _then(found: dict[str, Any], root: Path) -> str:
-    """What takes the masks that were drawn."""
-    if found["kind"] is None:
-        words = ("--labeled", found["data"], "--masks", "masks", "--name", "mine")
-        return command("prepare", "folder", *words, root=root)
+def _then(found: dict[str, Any], root: Path) -> list[str]:
+    """How to go on: with the masks that are there, or with those that somebody draws, where they are taken."""
+    if found["have_masks"]:
+        return [f"then: {command('train', '-d', found['data'], '-l', found['list'], root=root)}"]
     if found["kind"] == "folder":
-        return command("prepare", "folder", "--name", found["data"], "--update", root=root)
-    return command("train", "-d", found["data"], "-l", found["list"], root=root)
+        there = f" in {found['masks']}" if found["masks"] else ""
+        return [f"then, with their masks{there}: {updating(root / found['data'])}"]
+    photos = found["images"] if found["kind"] else found["data"]  # a benchmark takes no masks: a dataset of one's own
+    line = command("prepare", "folder", "--labeled", photos, "--masks", "masks", "--name", "mine", root=root)
+    return [f"draw them into masks/: {DRAWN}", f"then, with their masks: {line}"]

@@ -54,7 +54,7 @@ def pick(
     progress: Progress = silent,
     note: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Choose `count` photos and write them into `out`; returns what and why.
+    """Choose `count` photos and write them into `out`; returns what and why, and whether the dataset has their masks.
 
     source: the name of a prepared dataset, else a folder. labeled: as for `train`, which of the dataset's images count
     as labeled; "": all that have a mask. encoder, weights: as for `semiseg pair`. network: a checkpoint; photos that it
@@ -105,6 +105,7 @@ def pick(
         written = {name: found[name] for name in written}
     return {
         "data": pool.name, "kind": pool.dataset.kind if pool.dataset else None, "masks": pool.masks or None,
+        "have_masks": all(pool.records[rows[row]].mask for row in picks.places) and bool(picks.places),
         "labeled": len(known), "pool": len(free), "asked": count, "seed": seed, "rule": rule,
         "picked": _picked(pool, rows, picks, doubt_N),
         "alike": int((picks.alike != np.arange(len(rows))).sum()), "unreadable": list(features.unreadable),
