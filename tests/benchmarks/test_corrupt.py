@@ -6,23 +6,25 @@ The long version is `python -m benchmarks.corrupt`; this one takes the first cas
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.corrupt import FAULTS, Case, look, table
+from fresh import begun
 
-ROOT = Path(__file__).parents[2]
+from benchmarks.corrupt import FAULTS, Case, look, main, table
+
+
+def typed(*words: str) -> int:
+    sys.argv[1:] = words
+    return main()
 
 
 def test_a_few_of_every_kind(tmp_path: Path) -> None:
     document = tmp_path / "cases.json"
-    words = [sys.executable, "-m", "benchmarks.corrupt", "--cases", "16", "--seed", "11", "--json", str(document)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(words, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=900)
+    process = begun(typed, "--cases", "16", "--seed", "11", "--json", str(document), folder=tmp_path)
+    process.join(900)
     found = json.loads(document.read_text()) if document.exists() else []
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert process.exitcode == 0, [(tmp_path / name).read_text() for name in ("stdout", "stderr")]
     assert len(found) == 16
     assert len({case["kind"] for case in found}) == 16
     assert sum(case["code"] != 0 for case in found) > 4

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
+from fresh import begun
 
 from semiseg_cli.cli import launch, ranks
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("typed", [["--gpus", "2"], ["--gpus=2"]])
@@ -69,29 +67,19 @@ def test_the_first_of_slurms_machines(nodes: str, first: str) -> None:
     assert ranks.first_host(nodes) == first
 
 
-def start(folder: Path, child: str) -> subprocess.Popen[str]:
+def start(folder: Path, child: str) -> BaseProcess:
     """Two processes of `child` under the launcher, in a session of their own."""
     (folder / "child.py").write_text(child)
-    parent = "import sys\nfrom semiseg_cli.cli import launch\nsys.exit(launch.launch(2, ['child.py']))"
-    pipe = subprocess.PIPE
-    return subprocess.Popen(
-        [sys.executable, "-c", parent],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=pipe,
-        stderr=pipe,
-        text=True,
-        start_new_session=True,
-    )
+    return begun(launch.launch, 2, ["child.py"], folder=folder)
 
 
 def test_the_first_failure_is_the_exit_code_and_nobody_adds_a_traceback(tmp_path: Path) -> None:
     """Process 1 fails; process 0, which would wait for it for ever, is stopped."""
     child = "import os, sys, time\nif os.environ['RANK'] == '1': sys.exit(6)\ntime.sleep(60)"
     process = start(tmp_path, child)
-    shown = process.communicate(timeout=50)
-    assert process.returncode == 6
-    assert shown == ("", "")
+    process.join(50)
+    assert process.exitcode == 6
+    assert [(tmp_path / name).read_text() for name in ("stdout", "stderr")] == ["", ""]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
@@ -112,7 +100,8 @@ def test_an_interruption_reaches_every_process_once_and_waits_for_it(number: sig
     while not all((tmp_path / f"ready{rank}").exists() for rank in (0, 1)):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+    assert process.pid is not None
     os.killpg(process.pid, number)  # as Ctrl-C does: the whole foreground group
-    process.communicate(timeout=50)
-    assert process.returncode == 130
+    process.join(50)
+    assert process.exitcode == 130
     assert [(tmp_path / f"saved{rank}").read_text() for rank in (0, 1)] == ["1", "1"]

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fresh import begun
 
 import semiseg_cli.cli.launch as launch
 import semiseg_cli.core.data.index as index
@@ -326,20 +327,17 @@ def test_a_signal_before_the_stage_has_begun(
     assert asked == {}
 
 
+def builds_for_long(*words: str) -> int:
+    def build(*_: Any) -> None:
+        Path("building").touch()
+        time.sleep(60)
+
+    stage.open_session = build
+    return main(words)
+
+
 def test_a_signal_while_networks_are_built(folder: Path, shapes_root: Path) -> None:
-    program = (
-        "import os, sys, time\n"
-        "import semiseg_cli.stages.train as stage\n"
-        "from semiseg_cli.cli import main\n"
-        "stage.open_session = lambda *_: (open('building', 'w').close(), time.sleep(60))\n"
-        "sys.exit(main(sys.argv[1:]))\n"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, "train", *QUICK.split(), "--root", str(shapes_root)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = begun(builds_for_long, "train", *QUICK.split(), "--root", str(shapes_root), folder=folder)
     try:
         deadline = time.monotonic() + 60
         while not (folder / "building").exists():
@@ -347,10 +345,11 @@ def test_a_signal_while_networks_are_built(folder: Path, shapes_root: Path) -> N
             time.sleep(0.05)
         assert (folder / "out").exists()
         process.terminate()
-        shown = process.communicate(timeout=30)[1]
+        process.join(30)
     finally:
         process.kill()
-    assert process.returncode == 130
+    shown = (folder / "stderr").read_text()
+    assert process.exitcode == 130
     told = "stopped before the first step; nothing was saved\n  next: the same command starts it anew\n"
     assert f"\n{shown}".endswith(f"\n{told}")
     assert not (folder / "out").exists()

@@ -1,11 +1,7 @@
-"""A batch may be divided, into micro-batches and among processes: with batch norm frozen the gradient is the same.
-
-Run as a script with a folder, this file is one of two processes; the environment says which.
-"""
+"""A batch may be divided, into micro-batches and among processes: with batch norm frozen the gradient is the same."""
 
 from __future__ import annotations
 
-import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -103,6 +99,15 @@ def divisions(name: str) -> tuple[int, ...]:
     return (2, 1) if "mix" in inputs or "unlabeled" not in inputs else (2,)
 
 
+def process(folder: Path) -> None:
+    """What each of two processes does."""
+    with known(), joined("cpu") as world:
+        for name in METHODS:
+            for micro in divisions(name):
+                found = {key: value.contiguous() for key, value in gradients(name, micro, world).items()}
+                save_file(found, folder / f"{name}-{micro}-{world.rank}.safetensors")
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _known(small_network: None) -> None: ...
 
@@ -111,7 +116,7 @@ def _known(small_network: None) -> None: ...
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The gradients that two processes have, with two images each, and with two micro-batches of one image each."""
     folder = tmp_path_factory.mktemp("division")
-    in_two_processes(__file__, folder)
+    in_two_processes(process, folder)
     return folder
 
 
@@ -141,12 +146,3 @@ def test_the_strong_supervised_view_too(monkeypatch: pytest.MonkeyPatch) -> None
     assert divisions("supervised") == (2, 1)
     for micro in divisions("supervised"):
         same(whole, gradients("supervised", micro, World()))
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    with known(), joined("cpu") as world:
-        for name in METHODS:
-            for micro in divisions(name):
-                found = {key: value.contiguous() for key, value in gradients(name, micro, world).items()}
-                save_file(found, Path(sys.argv[1]) / f"{name}-{micro}-{world.rank}.safetensors")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from fresh import begun
 from PIL import Image
 
 from semiseg_cli.core.errors import Interrupted
@@ -22,24 +22,6 @@ from semiseg_cli.stages.predicted_before import FOLDER
 from semiseg_cli.stages.predicted_files import Output
 
 PHOTOS, DONE = 7, 3
-DIES = """
-import os, signal, sys
-from pathlib import Path
-from semiseg_cli.stages.predict import predict_images
-from semiseg_cli.stages.predicted_files import Output
-
-write, count = Output.write, 0
-
-def write_some(*args):
-    global count
-    if count == {done}:
-        os.kill(os.getpid(), signal.SIGKILL)
-    count += 1
-    write(*args)
-
-Output.write = write_some
-predict_images(Path(sys.argv[1]), [Path(sys.argv[2])], out=Path(sys.argv[3]), confidence=True, device="cpu")
-"""
 
 
 @pytest.fixture(scope="module")
@@ -81,11 +63,25 @@ def predict(ckpt: Path, photos: Path, out: Path, **how: Any) -> dict[str, Any]:
     return predict_images(ckpt, [photos], out=out, device="cpu", **{"confidence": True} | how)
 
 
-def killed(ckpt: Path, photos: Path, out: Path) -> None:
-    """A process that predicts into `out` and is killed, with no time to say so, as it writes the photo after DONE."""
-    call = [sys.executable, "-c", DIES.format(done=DONE), *map(str, (ckpt, photos, out))]
-    died = subprocess.run(call, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, check=False)
-    assert died.returncode == -9, died.stderr.decode()
+def dies(*paths: Path) -> None:
+    write, left = Output.write, DONE
+
+    def write_some(*args: Any) -> None:
+        nonlocal left
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left -= 1
+        write(*args)
+
+    Output.write = write_some  # type: ignore[method-assign]
+    predict(*paths)
+
+
+def killed(*paths: Path) -> None:
+    """A process that predicts and is killed, with no time to say so, as it writes the photo after DONE."""
+    process = begun(dies, *paths)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -1,14 +1,10 @@
-"""What two processes make of `eval`, `predict`, `pair`, `pick` and `probe` is what one makes, to the bit.
-
-Run as a script with a folder, this file is one of two processes, each of which stands for a node.
-"""
+"""What two processes make of `eval`, `predict`, `pair`, `pick` and `probe` is what one makes, to the bit."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +87,13 @@ def apart(folder: Path, world: World) -> list[dict[str, str]]:
     return said
 
 
+def process(folder: Path) -> None:
+    """What each of two processes does, which stand for a node."""
+    with known(), joined("cpu") as world:
+        (folder / f"two-{world.rank}.json").write_text(json.dumps(everything(folder, folder / "two")))
+        (folder / f"apart-{world.rank}.json").write_text(json.dumps(apart(folder, world)))
+
+
 def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
@@ -113,7 +116,7 @@ def folder(small_network: None, shapes_root: Path, tmp_path_factory: pytest.Temp
     torch.manual_seed(0)
     save_file(SmallEncoder(16).state_dict(), folder / "encoder.safetensors")
     (folder / "one.json").write_text(json.dumps(everything(folder, folder / "one")))
-    in_two_processes(__file__, folder, nodes=True)
+    in_two_processes(process, folder, nodes=True)
     return folder
 
 
@@ -189,11 +192,3 @@ def test_what_differs_is_named_by_all_and_told_by_one(folder: Path) -> None:
     assert "validation images: 3 there, 2 here" in other["why"]
     assert "sha256 of index.tsv: " in other["why"]
     assert elsewhere["what"].startswith(f"process 1 on {host} has another folder")
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    place = Path(sys.argv[1])
-    with known(), joined("cpu") as world:
-        (place / f"two-{world.rank}.json").write_text(json.dumps(everything(place, place / "two")))
-        (place / f"apart-{world.rank}.json").write_text(json.dumps(apart(place, world)))

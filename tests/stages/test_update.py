@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import cv2
 import numpy as np
 import own_folders
 import pytest
+from fresh import begun
 from own_folders import given
 from PIL import Image
 
@@ -296,24 +296,19 @@ def test_masks_that_mean_something_else_now_are_converted_anew(base: Path) -> No
     assert ids(after.val) == ids(before.val)
 
 
-KILLED = """
-import os, sys
-from pathlib import Path
-from semiseg_cli.stages.update import update_folder
+def killed(root: Path, at: int) -> None:
+    """An update that is killed, with no time to say so, before it renames for the `at`-th time."""
+    rename, left = os.rename, at
 
-for n, root in enumerate(sys.argv[1:]):
-    if not (child := os.fork()):
-        rename, calls = os.rename, []
-        def killed(*places):
-            calls.append(places)
-            if len(calls) > n:
-                os._exit(9)
-            rename(*places)
-        os.rename = killed
-        update_folder(Path(root), name="mine")
-        os._exit(0)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-"""
+    def rename_some(*places: Any) -> None:
+        nonlocal left
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left -= 1
+        rename(*places)
+
+    os.rename = rename_some  # type: ignore[assignment]
+    update_folder(root, name="mine")
 
 
 def test_an_update_that_is_killed_loses_nothing(base: Path, tmp_path: Path) -> None:
@@ -325,10 +320,11 @@ def test_an_update_that_is_killed_loses_nothing(base: Path, tmp_path: Path) -> N
     roots = [tmp_path / f"data{n}" for n in range(3)]
     for root in roots:
         shutil.copytree(base / "data", root, copy_function=shutil.copy2)
-    codes = subprocess.run(
-        [sys.executable, "-c", KILLED, *map(str, roots)], capture_output=True, text=True, check=True
-    ).stdout.split()
-    assert codes == ["9", "9", "0"]  # the old folder gives its name away, the new one takes it
+    processes = [begun(killed, root, n) for n, root in enumerate(roots)]
+    for process in processes:
+        process.join()
+    codes = [process.exitcode for process in processes]
+    assert codes == [-signal.SIGKILL, -signal.SIGKILL, 0]  # the old folder gives its name away, the new one takes it
     for n, root in enumerate(roots):
         if n == 1:  # between the two
             assert not (root / "mine").exists()

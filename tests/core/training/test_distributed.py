@@ -1,12 +1,8 @@
-"""Two processes on the CPU take the step that one process takes on the whole batch, and stop together.
-
-Run as a script with a folder, this file is one of the two processes; the environment says which.
-"""
+"""Two processes on the CPU take the step that one process takes on the whole batch, and stop together."""
 
 from __future__ import annotations
 
 import json
-import sys
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -66,7 +62,7 @@ def in_company(folder: Path, world: World) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes left behind."""
     folder = tmp_path_factory.mktemp("two")
-    in_two_processes(__file__, folder)
+    in_two_processes(process, folder)
     return folder
 
 
@@ -162,8 +158,3 @@ def test_cuda_where_there_is_none() -> None:
     with pytest.raises(DeviceError, match="no CUDA device") as error:
         join("cuda")
     assert error.value.code == 4
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    process(Path(sys.argv[1]))
