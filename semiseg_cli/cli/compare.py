@@ -12,7 +12,7 @@ from semiseg_cli.cli.complete import complete_methods
 from semiseg_cli.cli.options import DATA, OUTPUT, TRAIN
 from semiseg_cli.core import escape
 from semiseg_cli.core.config.tables import table_rows
-from semiseg_cli.core.errors import UsageError, did_you_mean
+from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.files import write_text
 from semiseg_cli.core.methods import METHODS
 from semiseg_cli.core.settings import TrainConfig, doc
@@ -32,9 +32,10 @@ def compare(
         str, typer.Option("--labeled", "-l", help="counts or fractions, such as 6,23; empty: all", rich_help_panel=DATA)
     ] = "",
     methods: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            "--method", "-m", help=f"some of {' '.join(METHODS)} probe, with commas between", show_default=USUAL,
+            "--method", "-m", help=f"some of {' '.join(METHODS)} probe, with commas between; with a plug-in: "
+            "unimatch+masked; one with settings of its own: 'unimatch train.cutmix=0'; repeatable", show_default=USUAL,
             autocompletion=complete_methods, rich_help_panel=TRAIN,
         ),
     ] = None,
@@ -92,7 +93,7 @@ def compare(
     if not numbers:
         raise UsageError("--seeds names no seed", fix="--seeds 0,1,2")
     if rows:
-        if probe or backbones or methods is not None:
+        if probe or backbones or methods:
             raise UsageError("--rows says what is trained, so it takes neither --method nor --backbone nor --probe")
         wanted = [row for row in table_rows(rows) if _wanted(row.data, data) and _wanted(row.labeled, labeled)]
         if not wanted:
@@ -100,10 +101,7 @@ def compare(
             raise UsageError(f"'{rows}' has no published rows of this data and these labels", fix=fix)
         cells = table(asked, wanted, numbers)
     else:
-        names = [*_words(USUAL if methods is None else methods), *[PROBE] * probe]
-        for name in names:
-            if name not in METHODS and name != PROBE:
-                raise UsageError(f"there is no method '{name}'", fix=did_you_mean(name, (*METHODS, PROBE)))
+        names = [name for text in methods or [USUAL] for name in _methods(text)] + [PROBE] * probe
         if not names:
             raise UsageError("--method names no method", fix="-m supervised,unimatch")
         unread = {"--set": set_, "--config": config, "--preset": preset}
@@ -122,6 +120,11 @@ def compare(
 
 def _words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _methods(text: str) -> list[str]:
+    """Names with commas between; or one with settings, whose values may have commas."""
+    return [text] if "=" in text else _words(text)
 
 
 def _number(word: str) -> int:

@@ -71,6 +71,7 @@ def compare(
         rows = published(cells, _answer) if cells[0].row else grouped(cells)
     found = {"folder": str(folder), "runs": len(every), "failed": failed, "rows": rows, "overall": overall(rows)}
     kept = {"rows": rows, "failed": failed, "runs": [cell.run.name for cell in every]}
+    kept["titles"] = {cell.run.name: cell.title for cell in every if not cell.row}
     write_text(folder / COMPARISON, json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
     return found | {"report": report_or_note([folder], note)}
 

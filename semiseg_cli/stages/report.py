@@ -123,11 +123,13 @@ class Printed(TypedDict):
 
 
 class Compared(TypedDict):
-    """compare.json. rows: as `compare` returns them, all of a kind; runs: names of directories beside it."""
+    """compare.json. rows: as `compare` returns them, all of a kind; runs: names of directories beside it, and titles:
+    what the rows call these."""
 
     rows: list[dict[str, Any]]
     failed: dict[str, str]
     runs: list[str]
+    titles: NotRequired[dict[str, str]]
 
 
 def _comparison(folder: Path) -> dict[str, Any]:
@@ -174,7 +176,7 @@ def _of_several(paths: Sequence[Path], sources: Sequence[Path], target: Path, no
         names, lines = cells_of(rows)
         table = {"titles": names, "lines": lines, "said": explained(rows), "words": "published" in rows[0]}
         table["left"] = names.index("last") - 1 if "last" in names else 0
-    told = report_comparison.told(found, table, kept.get("failed", {}), target)
+    told = report_comparison.told(found, table, kept.get("failed", {}), target, kept.get("titles", {}))
     return page("comparison.html", **told, **_made())
 
 
@@ -189,7 +191,7 @@ def _cell(title: str, run: Recorded) -> Cell:
     config = run.config
     return Cell(
         title, str(config["model.backbone"]), str(config["data.name"]), str(config["data.labeled"] or "all"),
-        int(config["train.seed"]), run.steps, (), (), run.run,
+        int(config["train.seed"]), run.steps, (), (), run.run, partition=run.partition.get("fingerprint", ""),
     )  # fmt: skip
 
 

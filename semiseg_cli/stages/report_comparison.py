@@ -26,23 +26,26 @@ NO_MATTER = (
 )  # fmt: skip
 CLASSES = "IoU in percent at the last step, mean over runs; the most frequent class first"
 Groups = dict[str, list[Recorded]]  # runs by what tells them from others
+Named = Mapping[str, str]
+NONE: Named = {}
 SHORT = 2  # settings in the name of a group
 GROUPS = 8  # that have a column of their own in the tables of classes and settings
 
 
 def told(
-    found: Sequence[Recorded], table: dict[str, Any] | None, failed: Mapping[str, str], page: Path
+    found: Sequence[Recorded], table: dict[str, Any] | None, failed: Mapping[str, str], page: Path, named: Named = NONE
 ) -> dict[str, Any]:
     """What `comparison.html` is filled with. table: titles and lines of the runs' groups. page: where it is written."""
     datasets = list(dict.fromkeys(map(data_of, found)))
-    parts = {name: grouped([run for run in found if data_of(run) == name]) for name in datasets}
+    parts = {name: grouped([run for run in found if data_of(run) == name], named) for name in datasets}
     curves = _curves(parts)
     groups = {_of(parts, name, data): runs for data, part in parts.items() for name, runs in part.items()}
     tables = {data: rows for data, part in parts.items() if (rows := _classes(part))}
     classes = [(data, CLASSES, list(parts[data]), rows) for data, rows in tables.items()]
     differences = _differences(groups)
     shown = {"table": bool(table), "curves": bool(curves), "classes": bool(classes), "settings": bool(differences)}
-    methods = list(dict.fromkeys(each.title for each in found))
+    trained = [named.get(each.run.name, each.title) for each in found]
+    methods = list(dict.fromkeys(trained))
     return {
         "kicker": f"semiseg, {len(found)} runs",
         "title": f"{_few(methods)} on {_few(datasets)}",
@@ -54,17 +57,25 @@ def told(
         "classes": classes,
         "differences": differences,
         "columns": ["run", "dataset", "method", "encoder", "seed", "last", "best", "time", "memory", "labels"],
-        "runs": [{"name": each.run.name, "link": _link(each.run, page), "cells": _cells(each)} for each in found],
+        "runs": [
+            {"name": each.run.name, "link": _link(each.run, page), "cells": _cells(each, title)}
+            for each, title in zip(found, trained, strict=True)
+        ],
         "failed": list(failed.items()),
     }
 
 
-def titles(found: Sequence[Recorded]) -> list[str]:
-    """What trained each run; settings, or a number, tell it from others of its data, method, encoder and labels."""
+def titles(found: Sequence[Recorded], named: Named = NONE) -> list[str]:
+    """What trained each run; settings, or a number, tell it from others of its data, method, encoder and labels.
+
+    named: what a comparison calls the runs, by the names of their directories; it counts if it knows all of them.
+    """
+    if all(run.run.name in named for run in found):
+        return [named[run.run.name] for run in found]
     alike: dict[tuple[str, ...], list[Recorded]] = {}
     for run in found:
         alike.setdefault((run.title, data_of(run), encoder_of(run), labels_of(run)), []).append(run)
-    named: dict[Path, str] = {}
+    told: dict[Path, str] = {}
     for (method, *_), members in alike.items():
         varied, seen = _varied(members), dict[tuple[str, ...], str]()
         for run in members:
@@ -72,15 +83,15 @@ def titles(found: Sequence[Recorded]) -> list[str]:
             words = [f"{name.partition('.')[2]} {value}" for name, value in zip(varied, values, strict=True)]
             short = ", ".join([method, *words[:SHORT]])
             taken = sum(each.startswith(short) for key, each in seen.items() if key != values)
-            named[run.run] = seen.setdefault(values, f"{short} ({taken + 1})" if taken else short)
-    return [named[run.run] for run in found]
+            told[run.run] = seen.setdefault(values, f"{short} ({taken + 1})" if taken else short)
+    return [told[run.run] for run in found]
 
 
-def grouped(found: Sequence[Recorded]) -> Groups:
+def grouped(found: Sequence[Recorded], named: Named = NONE) -> Groups:
     """Runs of a dataset that differ in their seed only, by what tells the groups apart."""
     parts = [part for part in (encoder_of, labels_of) if len({part(run) for run in found}) > 1]
     groups: Groups = {}
-    for title, run in zip(titles(found), found, strict=True):
+    for title, run in zip(titles(found, named), found, strict=True):
         groups.setdefault(", ".join([title, *(part(run) for part in parts)]), []).append(run)
     return groups
 
@@ -166,7 +177,7 @@ def _differences(groups: Groups) -> list[list[str]]:
     return [[name, *(as_text(run.config[name]) for run in firsts)] for name in _varied(firsts)]
 
 
-def _cells(run: Recorded) -> list[str]:
+def _cells(run: Recorded, title: str) -> list[str]:
     def miou(row: dict[str, Any] | None) -> str:
         return f"{row['miou']:.2f}" if row else ""
 
@@ -174,7 +185,7 @@ def _cells(run: Recorded) -> list[str]:
     memory = run.result.get("peak_memory_bytes")
     time = duration(run.result["seconds"]) if "seconds" in run.result else f"step {run.step:,} of {run.steps:,}"
     return [
-        data_of(run), run.title, encoder_of(run), str(run.config["train.seed"]), miou(run.last), miou(run.best), time,
+        data_of(run), title, encoder_of(run), str(run.config["train.seed"]), miou(run.last), miou(run.best), time,
         f"{memory / 2**30:.2f} GiB" if memory else "", labels,
     ]  # fmt: skip
 

@@ -42,6 +42,29 @@ def test_a_comparison_from_the_command_line(
     assert lines[-2].startswith("as Markdown: ")
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ([], ["supervised", "unimatch"]),
+        (["-m", "supervised, fixmatch+masked"], ["supervised", "fixmatch+masked"]),
+        (["-m", "supervised", "-m", "fixmatch train.scale=0.7,1", "--probe"],
+         ["supervised", "fixmatch train.scale=0.7,1", "probe"]),
+    ],
+)  # fmt: skip
+def test_methods_are_named_at_once_or_one_by_one(
+    typed: list[str], meant: list[str], shapes_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = list[list[str]]()
+
+    def study(asked: Any, datasets: Any, labeled: Any, methods: list[str], *_: Any) -> Any:
+        seen.append(methods)
+        raise DataError("enough")
+
+    monkeypatch.setattr("semiseg_cli.stages.study.study", study)
+    assert main(["compare", "shapes", *typed, "--root", str(shapes_root), "-o", str(tmp_path)]) == 3
+    assert seen == [meant]
+
+
 def test_the_answer_of_a_process() -> None:
     assert stage._answer(["presets", "small"]) == answer(["presets", "small"])
     with pytest.raises(DataError, match="semiseg presets fails") as caught:
@@ -53,6 +76,7 @@ def test_the_answer_of_a_process() -> None:
     ("words", "said"),
     [
         (["-m", "unimach"], "did you mean 'unimatch'"),
+        (["-m", "unimatch train.cutmx=0"], "did you mean 'train.cutmix'"),
         (["--seeds", "0,x"], "'x' is not a number"),
         (["--seeds", ","], "names no seed"),
         (["-m", ","], "names no method"),

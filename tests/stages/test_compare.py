@@ -22,7 +22,7 @@ from semiseg_cli.stages.compared import cells_of, explained, grouped, overall
 from semiseg_cli.stages.jobs import Job
 from semiseg_cli.stages.prepare import prepare_shapes
 from semiseg_cli.stages.published_rows import published
-from semiseg_cli.stages.study import Asked, Cell, result_of, study, table
+from semiseg_cli.stages.study import Asked, Cell, result_of, study, table, variant
 
 MIOU = {  # method, seed
     ("supervised", 0): 40.0, ("supervised", 1): 36.0, ("fixmatch", 0): 43.0, ("fixmatch", 1): 37.0,
@@ -160,6 +160,70 @@ def test_another_setting_or_other_labels_are_another_run(asked: Asked) -> None:
     fewer = study(asked, ["shapes"], ["3"], ["supervised", "fixmatch"], ["tiny"], [0, 1])
     runs = [cell.run for cells in (first, longer, other, fewer) for cell in cells]
     assert len(set(runs)) == len(runs)
+
+
+VARIANTS = [
+    "fixmatch", "fixmatch train.cutmix=0", "fixmatch+masked", "fixmatch+masked train.cutmix=0 train.scale=0.7,1",
+]  # fmt: skip
+
+
+def test_a_method_with_settings_of_its_own_is_a_row_of_its_own(asked: Asked, trained: list[Job]) -> None:
+    asked = replace(asked, pairs=("train.cutmix=1",))
+    cells = study(asked, ["shapes"], ["4"], VARIANTS, ["tiny"], [0])
+    assert [cell.title for cell in cells] == VARIANTS
+    assert len({cell.pace for cell in cells}) == 4
+    own = [cell.words[cell.words.index("train.cutmix=1") + 1 : cell.words.index("--labeled")] for cell in cells]
+    less, masked = ("--set", "train.cutmix=0"), ("--set", "method.add=masked")
+    assert own == [(), less, masked, (*masked, *less, "--set", "train.scale=0.7,1")]
+    rows = compare(cells, asked.folder)["rows"]
+    assert [row["method"] for row in rows] == VARIANTS
+    assert [row.get("gain", {}).get("over") for row in rows] == [None, *["fixmatch"] * 3]
+    assert rows[1]["gain"]["each"] == [0.0]
+    kept = json.loads((asked.folder / "compare.json").read_text())
+    assert list(kept["titles"].values()) == VARIANTS
+    assert list(kept["titles"]) == kept["runs"] == [cell.run.name for cell in cells]
+
+
+def test_what_is_the_same_by_two_names_is_one_run_by_the_first(asked: Asked) -> None:
+    usual = ["fixmatch", "fixmatch train.seed=0", "fixmatch+masked", "fixmatch method.add=masked"]
+    cells = study(asked, ["shapes"], ["4"], usual, ["tiny"], [0])
+    assert [cell.title for cell in cells] == ["fixmatch", "fixmatch+masked"]
+
+
+def test_runs_on_other_labels_are_no_pair(asked: Asked) -> None:
+    """Other ones of the same number, by settings of a method's own."""
+    cells = study(asked, ["shapes"], ["4"], ["fixmatch", "fixmatch data.split_seed=7"], ["tiny"], [0])
+    for cell in cells:
+        finish(cell.run, 40.0)
+    assert cells[0].partition != cells[1].partition
+    assert ["gain" in row for row in grouped(cells)] == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "fix"),
+    [
+        ("fixmath train.cutmix=0", "no method 'fixmath'", "did you mean 'fixmatch'"),
+        ("supervised,fixmatch train.lr=1", "no method", "-m supervised -m 'fixmatch train.lr=1'"),
+        ("probe train.lr=1", "a probe takes no settings", "-m probe with --steps"),
+        ("fixmatch 'train.lr=1", "cannot be read", "-m 'unimatch train.cutmix=0'"),
+        ("supervised+masked", "gives the plug-in 'masked' nothing", "--method meanteacher"),
+        ("fixmatch+maskd", "no plug-in 'maskd'", "did you mean 'masked'"),
+        ("fixmatch train.cutmx=0", r"no setting 'train\.cutmx'", "did you mean 'train.cutmix'"),
+        ("fixmatch train.seed=3", "--seeds says the seeds", "--seeds 3"),
+        ("fixmatch cutmix", "not of the form name=value", ""),
+    ],
+)
+def test_a_variant_that_cannot_be(asked: Asked, text: str, said: str, fix: str) -> None:
+    with pytest.raises(UsageError, match=said) as caught:
+        study(asked, ["shapes"], ["4"], [text], ["tiny"], [0])
+    assert fix in caught.value.fix
+
+
+def test_settings_of_a_variant_are_split_as_a_shell_does() -> None:
+    assert variant("unimatch 'train.best_by=iou:traffic light' train.cutmix=0") == (
+        "unimatch", ["train.best_by=iou:traffic light", "train.cutmix=0"],
+    )  # fmt: skip
+    assert variant("fixmatch+masked+interpixel") == ("fixmatch", ["method.add=masked,interpixel"])
 
 
 def test_a_probe_takes_what_is_meant_for_it(asked: Asked) -> None:

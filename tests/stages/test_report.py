@@ -208,9 +208,28 @@ def test_a_comparison_has_its_own_table_and_what_failed(fake_run: FakeRun, tmp_p
     assert (page.after("43.4"), page.after("1/2")) == ("43.4", "")
 
 
+def test_a_comparison_calls_its_runs_alike_everywhere(fake_run: FakeRun, tmp_path: Path) -> None:
+    """In the table, in charts and classes, and in the list of runs."""
+    named = {"fixmatch": 0.5, "fixmatch train.cutmix=0": 0.0}
+    for k, value in enumerate(named.values()):
+        fake_run(f"c/r{k}", "fixmatch", 30.0 + k, {"train.cutmix": value})
+    spread = {"mean": 43.44, "deviation": None, "half": None, "count": 1}
+    row = {"labeled": "6", "backbone": "tiny", "runs": 1, "asked": 1, "last": spread}
+    rows = [{**row, "method": title} for title in named]
+    kept = {"rows": rows, "failed": {}, "runs": ["r0", "r1"], "titles": dict(zip(("r0", "r1"), named, strict=True))}
+    (tmp_path / "c" / "compare.json").write_text(json.dumps(kept))
+    page = read(report([tmp_path / "c"])["page"])
+    cells = [cell.strip() for cell in page.cells]
+    # table, the numbers of three charts, classes, what differs, runs
+    assert cells.count("fixmatch train.cutmix=0") == cells.count("fixmatch") == 7
+    assert "cutmix 0" not in page.text
+    assert "fixmatch, fixmatch train.cutmix=0 on" in page.text
+
+
 @pytest.mark.parametrize(
     ("odd", "said"),
     [
+        ({"titles": ["one"]}, "titles is"),
         ({"rows": [7]}, r"rows\[0\] is '7'"),
         ({"rows": [{"labeled": "6"}]}, "lacks 'method'"),
         ({"rows": [{"published": 1}]}, "lacks 'row'"),
