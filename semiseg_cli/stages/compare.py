@@ -153,7 +153,8 @@ def _foretell(cells: Sequence[Cell], costs: dict[str, Any], together: int, note:
         each = cost["step_ms"] * members[0].steps / 3.6e6
         hours += len(members) * each
         note(f"{kind}: {count} of {60 * each:.1f} minutes and {cost['peak_memory_bytes'] / 2**30:.1f} GiB")
-    time = f"{60 * hours / together:.0f} minutes" if hours / together < 2 else f"{hours / together:.1f} hours"
+    hours /= together
+    time = counted(max(round(60 * hours), 1), "minute") if hours < 2 else f"{hours:.1f} hours"
     many = f"{counted(len(cells), 'run')}, {together} at a time"
     note(f"{many}: about {time} if they do not slow each other, without evaluations")
 
