@@ -23,7 +23,7 @@ from semiseg_cli.core.data.view import Records
 IGNORE = 255  # label of pixels that count nowhere
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """One image: its id (unique in the dataset), files, size in pixels after decoding, and pixels of every class.
 

@@ -29,7 +29,7 @@ from semiseg_cli.core.sources.rasters import read_raster
 from semiseg_cli.core.sources.survey import look
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Source:
     """An image of the user's, its mask if it has one, and its id in the dataset."""
 
@@ -38,9 +38,9 @@ class Source:
     mask: Path | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Copy:
-    """A working copy, and a digest of its pixels that tells equal pictures."""
+    """A working copy, and a digest of its pixels that tells equal pictures; empty where it was not opened."""
 
     record: Record
     digest: bytes
@@ -103,8 +103,8 @@ def copy(
 def unopened(source: Source, lengths: Collection[int]) -> Copy | None:
     """A photo that stays in its place, known by its header alone; None for one that has to be read.
 
-    lengths: in bytes, of the files whose pictures it must not be. Of another length it is none of these files, and its
-    digest is of its name.
+    lengths: in bytes, of the files whose pictures it must not be. Of another length it is none of these files, and has
+    no digest.
     """
     try:
         length = source.image.stat().st_size
@@ -113,8 +113,7 @@ def unopened(source: Source, lengths: Collection[int]) -> Copy | None:
         height, width = image_size(source.image)
     except (OSError, DataError):
         return None
-    digest = hashlib.sha256(f"{source.id} {length}".encode()).digest()
-    return Copy(Record(source.id, source.image.absolute(), None, height, width, bytes=length), digest)
+    return Copy(Record(source.id, source.image.absolute(), None, height, width, bytes=length), b"")
 
 
 def _resizing(mask: Path, there: tuple[int, ...], wanted: tuple[int, int]) -> str:

@@ -93,7 +93,7 @@ class Folders:
             found[id] = path
         if twice:
             raise _twins(folder, twice)
-        return dict(sorted(found.items()))
+        return {id: found[id] for id in sorted(found)}
 
     def paths(self, folder: Path) -> list[Path]:
         """Image files below one of these folders, without those in the others, in the order of their names."""
@@ -162,7 +162,7 @@ def gather(folders: Folders) -> Sources:
         val = [Source(id, source.image, source.mask) for id, source in zip(renamed, val, strict=True)]
         changed += more
     pool |= bare
-    free = tuple(Source(id, path, None) for id, path in sorted(pool.items()))
+    free = tuple(Source(id, pool[id], None) for id in sorted(pool))
     return Sources(tuple(labeled), free, tuple(val), (*notes, *changed, *folders.left_out()))
 
 
