@@ -173,6 +173,11 @@ class Method(nn.Module, ABC, Generic[AnyBatch]):
         """
 
     @classmethod
+    def hint(cls, config: Config) -> str:
+        """A line on settings that are possible, but in a run of `config.train.steps` do not what they are for."""
+        return ""
+
+    @classmethod
     def unread(cls, settings: Any) -> Mapping[str, str]:
         """Settings of `train` that no step reads, each with the words that complete "nothing reads it where ...".
 

@@ -6,6 +6,10 @@ from typing import Any
 
 from semiseg_cli.core.methods.base import Build, Moment, Net, SemiSupervised
 from semiseg_cli.core.ops.teacher import from_the_first
+from semiseg_cli.core.settings import Config
+
+LONGEST_MEAN = 0.1  # of a run: a teacher of more is a mean with students that knew little
+GOOD_MEAN = 1 / 30  # RESULTS.md, "A teacher of a short run"
 
 
 class PerhapsTaught(SemiSupervised):
@@ -18,6 +22,18 @@ class PerhapsTaught(SemiSupervised):
         super().__init__(settings, build)
         self.net = build.segmenter()
         self.teacher = build.teacher(self.net) if settings.ema_teacher else None
+
+    @classmethod
+    def hint(cls, config: Config) -> str:
+        settings, steps = config.method, config.train.steps
+        if not settings.ema_teacher or (1 - settings.alpha) * steps * LONGEST_MEAN >= 1:
+            return ""
+        averaged = min(round(1 / (1 - settings.alpha)), steps)
+        better = 1 - float(f"{min(1 / (GOOD_MEAN * steps), 0.5):.1g}")
+        return (
+            f"the teacher is the mean of about {averaged} of the run's {steps} students "
+            f"(method.alpha={settings.alpha:g}), too many for so short a run: -s method.alpha={better:g}"
+        )
 
     def after_step(self, moment: Moment) -> None:
         if self.teacher is not None:

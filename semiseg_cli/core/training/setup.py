@@ -71,6 +71,8 @@ def open_session(
     frequencies = known_classes(config, dataset, partition, note)
     check_choice(config.train, dataset)
     narrow_view(dataset, config.train.crop, note)
+    if hint := load_method(config.method_name).hint(config):
+        note(hint)
     config, nearest = _with_pairs(config, dataset, partition, note)
     plan = plan_of(config, world, nearest, blocks_of(dataset, partition.unlabeled), note)
     check_graph(config.train, world)

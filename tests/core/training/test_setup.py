@@ -192,6 +192,31 @@ def test_crops_that_show_little_of_the_images_are_told(shapes_root: Path) -> Non
     assert len(told) == 1
 
 
+@pytest.mark.parametrize(
+    ("method", "changes", "mean", "better"),
+    [
+        ("unimatchv2", {"train.steps": 300}, "about 250 of the run's 300", "method.alpha=0.9"),
+        ("unimatchv2", {"train.steps": 100}, "about 100 of the run's 100", "method.alpha=0.7"),
+        ("unimatch", {"train.steps": 999, "method.ema_teacher": True}, "about 250 of the run's 999", "0.97"),
+        ("fixmatch", {"train.steps": 300, "method.ema_teacher": True, "method.alpha": 0.99}, "about 100", "0.9"),
+        ("unimatchv2", {"train.steps": 300, "method.alpha": 0.9}, "", ""),
+        ("unimatchv2", {"train.steps": 3000}, "", ""),
+        ("unimatch", {"train.steps": 300}, "", ""),
+        ("meanteacher", {"train.steps": 300, "method.alpha": 0.999}, "", ""),  # its average shortens by itself
+    ],
+)
+def test_a_teacher_that_is_the_mean_of_most_students_is_told(
+    configured: Configured, shapes_root: Path, method: str, changes: dict[str, Any], mean: str, better: str
+) -> None:
+    dataset, told = load_dataset(shapes_root, "shapes"), list[str]()
+    open_session(configured(method, changes).config, dataset, resolve_partition(dataset, "1/2"), World(), told.append)
+    lines = [line for line in told if "the teacher is the mean" in line]
+    assert len(lines) == bool(mean)
+    for line in lines:
+        assert mean in line
+        assert line.endswith(better)
+
+
 def test_a_run_on_reduced_images_is_evaluated_on_them(
     configured: Configured, opened: Callable[..., Session], shapes_root: Path
 ) -> None:
