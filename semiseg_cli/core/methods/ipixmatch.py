@@ -20,7 +20,7 @@ from typing import ClassVar
 from semiseg_cli.core.methods.base import Build, Moment, SemiBatch, StepOutput, Views
 from semiseg_cli.core.methods.plugins.interpixel import InterPixel, InterPixelSettings
 from semiseg_cli.core.methods.unimatch import UniMatch, UniMatchSettings
-from semiseg_cli.core.settings import Below1
+from semiseg_cli.core.settings import Below1, Config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +43,10 @@ class IPixMatch(UniMatch):
     def step(self, batch: SemiBatch, views: Views) -> StepOutput:
         out = super().step(batch, views)  # L_o
         return out.plus(self.interpixel.step(out, batch, views))  # + alpha L_IPix, eq. 6
+
+    @classmethod
+    def hint(cls, config: Config) -> str:
+        return ""  # its average follows a short run by itself
 
     def after_step(self, moment: Moment) -> None:
         if self.teacher is not None:

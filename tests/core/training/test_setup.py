@@ -203,6 +203,7 @@ def test_crops_that_show_little_of_the_images_are_told(shapes_root: Path) -> Non
         ("unimatchv2", {"train.steps": 3000}, "", ""),
         ("unimatch", {"train.steps": 300}, "", ""),
         ("meanteacher", {"train.steps": 300, "method.alpha": 0.999}, "", ""),  # its average shortens by itself
+        ("ipixmatch", {"train.steps": 300, "method.ema_teacher": True}, "", ""),
     ],
 )
 def test_a_teacher_that_is_the_mean_of_most_students_is_told(
