@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,8 +12,8 @@ from semiseg_cli.cli import console, options
 from semiseg_cli.cli.complete import complete_methods
 from semiseg_cli.cli.options import DATA, OUTPUT, TRAIN
 from semiseg_cli.core import escape
-from semiseg_cli.core.config.tables import table_rows
-from semiseg_cli.core.errors import UsageError
+from semiseg_cli.core.config.tables import Row, table_rows
+from semiseg_cli.core.errors import UsageError, counted
 from semiseg_cli.core.files import write_text
 from semiseg_cli.core.methods import METHODS
 from semiseg_cli.core.settings import TrainConfig, doc
@@ -99,7 +100,7 @@ def compare(
         if not wanted:
             fix = f"semiseg methods {rows}"
             raise UsageError(f"'{rows}' has no published rows of this data and these labels", fix=fix)
-        cells = table(asked, wanted, numbers)
+        cells = table(asked, wanted if data else _there(wanted, root), numbers)
     else:
         names = [name for text in methods or [USUAL] for name in _methods(text)] + [PROBE] * probe
         if not names:
@@ -136,6 +137,18 @@ def _number(word: str) -> int:
 def _wanted(value: str, asked: str) -> bool:
     """Whether what a row has was asked for: itself, or its last part (183 of classic/183)."""
     return not asked or value in _words(asked) or value.rpartition("/")[2] in _words(asked)
+
+
+def _there(rows: list[Row], root: Path) -> list[Row]:
+    """The rows of datasets that are prepared; all of them where none is, of which the first then is asked for."""
+    from semiseg_cli.core.data.index import prepared
+
+    names = prepared(root)
+    there = [row for row in rows if row.data in names]
+    lacking = Counter(row.data for row in rows if row.data not in names)
+    for data, count in lacking.items() if there else ():
+        console.note(f"{counted(count, 'row')} of {data} left out: it is not prepared (semiseg prepare {data})")
+    return there or rows
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:

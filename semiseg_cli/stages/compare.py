@@ -59,7 +59,7 @@ def compare(
     with owned(folder / OWNER, str(folder)), _stoppable(folder):
         every = list({cell.run: cell for cell in cells}.values())
         _await(every, note)
-        open_cells = [cell for cell in every if result_of(cell.run) is None]
+        open_cells = [cell for cell in every if result_of(cell) is None]
         if len(open_cells) < len(every):
             note(f"{len(every) - len(open_cells)} of {counted(len(every), 'run')} are done")
         if open_cells:
@@ -175,7 +175,7 @@ def _run(
             shown = max(done, shown)
 
         def ended(job: Job, code: int) -> None:
-            result = result_of(jobs[job.name].run)
+            result = result_of(jobs[job.name])
             if code or result is None:
                 failed[job.name] = _last_line(job.log, code)
                 note(f"{job.name} failed ({code}): {failed[job.name]}; all it said: {job.log}")

@@ -21,7 +21,7 @@ def grouped(cells: Sequence[Cell]) -> list[Row]:
     one. A gain is of pairs: runs on the same labels of the same dataset. Datasets have rows of their own: the mIoU of
     one says nothing beside that of another.
     """
-    done = {cell: found for cell in cells if (found := result_of(cell.run)) and found.get("last")}
+    done = {cell: found for cell in cells if (found := result_of(cell)) and found.get("last")}
     titles = [cell.title for cell in cells]
     first = BASELINE if BASELINE in titles else titles[0]
     groups = {cell.group: [other for other in cells if other.group == cell.group] for cell in cells}

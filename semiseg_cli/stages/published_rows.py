@@ -26,7 +26,7 @@ def published(cells: Sequence[Cell], ask: Ask) -> list[dict[str, Any]]:
     for group in dict.fromkeys(cell.group for cell in cells):
         members = [cell for cell in cells if cell.group == group]
         differs = _differs(members[0])
-        done = [(cell, found) for cell in members if (found := result_of(cell.run)) and found.get("last")]
+        done = [(cell, found) for cell in members if (found := result_of(cell)) and found.get("last")]
         table = members[0].row
         assert table is not None
         row: dict[str, Any] = {
@@ -51,7 +51,8 @@ def _measured(cell: Cell, found: dict[str, Any], ask: Ask) -> float:
     assert row is not None
     if not row.evaluate:
         return float(found["last"]["miou"])
-    words = ["eval", str(cell.run / "last.safetensors"), *row.evaluate.split(), *cell.place]
+    network, earlier = cell.run / "last.safetensors", cell.run / f"last-{found['steps']}.safetensors"
+    words = ["eval", str(earlier if earlier.is_file() else network), *row.evaluate.split(), *cell.place]
     return float(ask(words)[METRIC[row.metric]])
 
 

@@ -29,7 +29,7 @@ Groups = dict[str, list[Recorded]]  # runs by what tells them from others
 Named = Mapping[str, str]
 NONE: Named = {}
 SHORT = 2  # settings in the name of a group
-GROUPS = 8  # that have a column of their own in the tables of classes and settings
+GROUPS = 16  # that have a column of their own in the tables of classes and settings
 
 
 def told(

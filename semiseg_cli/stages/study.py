@@ -23,7 +23,7 @@ from semiseg_cli.core.config.tables import Row
 from semiseg_cli.core.data.index import load_dataset, manifest
 from semiseg_cli.core.errors import UsageError, did_you_mean
 from semiseg_cli.core.methods import METHODS
-from semiseg_cli.core.runs.results import read_result
+from semiseg_cli.core.runs.results import earlier_results, read_result
 from semiseg_cli.core.training.setup import usual_side
 from semiseg_cli.stages.foresee import members, planned
 from semiseg_cli.stages.probe import settings_of
@@ -197,6 +197,7 @@ def _kind(root: Path) -> Callable[[str], tuple[str, str]]:
     return lambda name: (name, load_dataset(root, name).kind)
 
 
-def result_of(run: Path) -> dict[str, Any] | None:
-    """What a run came to; None for one that is not finished."""
-    return read_result(run) if runs.is_finished(run) else None
+def result_of(cell: Cell) -> dict[str, Any] | None:
+    """What a run came to after the steps of the cell, also where it went on to more; None for one that is not there."""
+    found = earlier_results(cell.run) + ([read_result(cell.run)] if runs.is_finished(cell.run) else [])
+    return next((each for each in reversed(found) if each["steps"] <= cell.steps), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import pytest
 from test_documents import answer
 
 import semiseg_cli.stages.compare as stage
+from semiseg_cli.cli import compare as command
 from semiseg_cli.cli import main
 from semiseg_cli.cli.compare import markdown
+from semiseg_cli.core.config.tables import Row, table_rows
 from semiseg_cli.core.errors import DataError
 from semiseg_cli.stages.compared import cells_of
 
@@ -63,6 +66,27 @@ def test_methods_are_named_at_once_or_one_by_one(
     monkeypatch.setattr("semiseg_cli.stages.study.study", study)
     assert main(["compare", "shapes", *typed, "--root", str(shapes_root), "-o", str(tmp_path)]) == 3
     assert seen == [meant]
+
+
+def test_rows_of_data_that_is_not_there_are_left_out_and_told(
+    shapes_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = list[list[str]]()
+
+    def table(asked: Any, rows: list[Row], seeds: Any) -> Any:
+        seen.append([row.data for row in rows])
+        raise DataError("enough")
+
+    first = table_rows("stpg")[0]
+    rows = [replace(first, data=data) for data in ("cityscapes", "shapes", "cityscapes")]
+    monkeypatch.setattr(command, "table_rows", lambda method: rows)
+    monkeypatch.setattr("semiseg_cli.stages.study.table", table)
+    words = ["compare", "--rows", "stpg", "-o", str(tmp_path), "--root"]
+    assert main([*words, str(shapes_root)]) == 3
+    assert "2 rows of cityscapes left out: it is not prepared (semiseg prepare cityscapes)" in capsys.readouterr().err
+    assert main([*words, str(tmp_path)]) == 3  # nothing is there: the first that lacks is asked for
+    assert "left out" not in capsys.readouterr().err
+    assert seen == [["shapes"], [row.data for row in rows]]
 
 
 def test_the_answer_of_a_process() -> None:

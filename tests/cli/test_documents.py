@@ -122,6 +122,21 @@ def test_every_command(
         assert ended == 0, f"{shlex.join(words)}\n{''.join(capsys.readouterr())}"
 
 
+def test_commands_in_the_text_can_be_read() -> None:
+    """Those in tables and sentences, with what stands in capitals for something: their options exist."""
+    found = 0
+    for page in PAGES:
+        text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+        for span in re.findall(r"`semiseg\s([^`]+)`", text):
+            words = shlex.split(span.replace("\\|", "|"))
+            found += 1
+            if len(words) > 1:  # more than the name of a command
+                readable(words)
+            else:
+                assert words[0] in typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    assert found > 30
+
+
 def readable(words: list[str]) -> None:
     """Parse a command line without running it; a name or an option that is not there raises."""
     command = typer.main.get_command(app)

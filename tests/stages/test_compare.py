@@ -285,6 +285,23 @@ def test_what_is_done_is_not_run_again_and_what_failed_is(asked: Asked, trained:
     assert "-s1-" in trained[4].name
 
 
+def test_a_run_that_went_on_to_more_steps_counts_as_it_was(asked: Asked, trained: list[Job]) -> None:
+    """Not as one that had more steps than those it is compared with, and it is not trained anew."""
+    cells = four(asked)
+    compare(cells, asked.folder)
+    run = cells[0].run
+    (run / "result.json").rename(run / "result-2.json")
+    count = len(trained)
+    for then in (None, 90.0):  # while it goes on, and when it is done
+        if then:
+            longer = json.loads((run / "result-2.json").read_text()) | {"steps": 4}
+            (run / "result.json").write_text(json.dumps(longer | {"last": longer["last"] | {"miou": then}}))
+        found = compare(cells[:3], asked.folder)
+        assert found["rows"][0]["last"]["mean"] == 50.0
+        assert len(trained) == count
+    assert result_of(replace(cells[0], steps=4))["last"]["miou"] == 90.0  # type: ignore[index]
+
+
 def test_a_run_with_a_state_goes_on_with_it(asked: Asked, trained: list[Job]) -> None:
     cells = four(asked)
     for cell in cells[:2]:
@@ -379,7 +396,7 @@ def test_a_published_row_stands_beside_ours_with_what_differs(asked: Asked, shap
     found = published(cells, nobody)[0]
     assert (found["published"], found["last"]["mean"]) == (70.0, 61.5)
     assert found["differs"] == ["trained with --set train.steps=2"]
-    assert result_of(cells[0].run) is not None
+    assert result_of(cells[0]) is not None
 
     (cells[0].run / "partition.json").write_text(json.dumps({"fingerprint": "of nobody"}))
     ours = replace(cells[0], row=replace(row, data="voc", remark="the paper is silent on the crop"))
@@ -420,6 +437,11 @@ def test_a_row_that_is_measured_by_eval(asked: Asked) -> None:
 
     def fails(words: Sequence[str]) -> Any:
         raise DataError("semiseg eval fails", why="no space left")
+
+    (cells[0].run / "last-2.safetensors").touch()  # it went on to more steps
+    seen.clear()
+    published(cells, lambda words: seen.append(words) or {"boundary_f": 44.5})
+    assert seen[0][1] == str(cells[0].run / "last-2.safetensors")
 
     found = published(cells, fails)[0]
     assert "last" not in found

@@ -16,6 +16,7 @@ from fake_runs import HOSTILE
 
 from semiseg_cli.core.config.layers import Resolved
 from semiseg_cli.core.errors import CheckpointError, DataError, UsageError
+from semiseg_cli.core.methods import METHODS
 from semiseg_cli.stages import report as stage
 from semiseg_cli.stages.progress import Silent
 from semiseg_cli.stages.report import report
@@ -176,6 +177,14 @@ def test_datasets_side_by_side_are_not_averaged(fake_run: FakeRun, tmp_path: Pat
     assert "\na\n" in page.text.partition("\nClasses\n")[2]  # a heading of its table of classes
     crops = rows[(at := rows.index("train.crop")) : at + 5]
     assert crops == ["train.crop", "33", "33", "65", "65"]
+
+
+def test_all_methods_have_a_line_and_a_column_of_their_own(fake_run: FakeRun) -> None:
+    page = read(report([fake_run(f"r {name}", name) for name in METHODS])["page"])
+    drawn = [attrs.get("class", "") for tag, attrs in page.tags if tag == "path"]
+    assert len({style for style in drawn if style.startswith("line l")}) == len(METHODS) > 8
+    rows = [cell.strip() for cell in page.cells]
+    assert {*METHODS} <= {*rows[rows.index("class") : rows.index("80.0 %")]}
 
 
 def test_runs_of_other_settings_are_not_averaged(fake_run: FakeRun) -> None:

@@ -20,6 +20,8 @@ from semiseg_cli.stages.export import export_network
 from semiseg_cli.stages.predict import predict_images
 from semiseg_cli.stages.prepare import prepare_folder
 
+PAGE = Path(__file__).parents[2] / "docs" / "python.md"
+PYTHON = PAGE.read_text().split("```python\n")[1].split("```")[0]  # from a file to labels
 SIZES = {"small": (40, 56), "as-large": (64, 96), "photo": (128, 192), "mosaic": (400, 300)}  # height, width
 
 
@@ -87,6 +89,10 @@ def test_load_predict_and_the_card_give_the_same_labels(
             np.testing.assert_array_equal(found.numpy(), expected)
         probs = net(path, probabilities=True)
         assert probs.shape == (3, *expected.shape)
+        page: dict[str, torch.Tensor] = {}
+        exec(PYTHON.replace("model.safetensors", "m.safetensors").replace("photo.jpg", str(path)), page)
+        np.testing.assert_array_equal(page["labels"].numpy(), expected)
+        torch.testing.assert_close(page["probabilities"], probs)
         torch.testing.assert_close(probs.sum(0), torch.ones(expected.shape), rtol=0, atol=1e-5)
         np.testing.assert_array_equal(probs.argmax(0).numpy(), expected)
 

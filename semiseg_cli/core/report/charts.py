@@ -14,7 +14,7 @@ Points = Sequence[tuple[float, float]]  # step, value
 
 WIDTH, HEIGHT = 460, 250  # of the drawing, in its own units
 LEFT, RIGHT, TOP, BOTTOM = 48, 452, 8, 214  # of what lies between the axes
-STYLES = 8  # colours and dashes of lines that the style sheet has
+STYLES = 16  # lines that the style sheet tells apart, by eight colours and by their dashes
 MOST = 240  # points of a line; more are averaged
 DOTS = 30  # a line of no more points shows each of them
 WIDE = 30.0  # highest value by lowest: from here on a loss is shown on a logarithmic axis
@@ -136,7 +136,7 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
     """
     if high - low < 1e-9 * max(abs(high), abs(low), 1.0):
         margin = abs(high) / 10 if abs(high) > 1e-6 else 1.0
-        low, high = low - margin, high + margin
+        low, high = low - margin if low else 0.0, high + margin  # what never moves from zero has nothing below it
     rough = (high - low) / about
     unit = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * unit for factor in (1, 2, 2.5, 5, 10) if factor * unit >= rough * 0.999)

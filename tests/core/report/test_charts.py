@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import re
+from importlib.resources import files
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from semiseg_cli.core.report import charts
 from semiseg_cli.core.report.charts import BOTTOM, DOTS, LEFT, MOST, RIGHT, TOP, Series, lines, shares, thinned, ticks
 
 
@@ -63,10 +65,31 @@ def test_a_long_line_is_averaged_and_shows_no_dots() -> None:
 
 
 def test_lines_of_one_name_are_one_entry_of_the_legend() -> None:
-    chart = lines("l", "Loss", [Series("a", [(1, 1.0)]), Series("a", [(1, 2.0)]), Series("b", [(1, 3.0)], 11)])
+    chart = lines("l", "Loss", [Series("a", [(1, 1.0)]), Series("a", [(1, 2.0)]), Series("b", [(1, 3.0)], 19)])
     assert chart is not None
     assert (len(chart.marks), [mark.label for mark in chart.legend]) == (3, ["a", "b"])
-    assert chart.marks[2].style == 3  # of eight
+    assert chart.marks[2].style == 3  # of sixteen
+
+
+def test_what_is_zero_all_the_time_has_an_axis_above_it() -> None:
+    for zero in (False, True):
+        chart = lines("k", "Kept", [Series("a", [(1, 0.0), (2, 0.0)])], unit=" %", zero=zero)
+        assert chart is not None
+        assert (chart.y_ticks[0].label, chart.y_ticks[-1].label) == ("0 %", "1 %")
+        assert {y for _, y in places(chart.marks[0].path)} == {BOTTOM}
+
+
+def test_no_two_styles_look_alike() -> None:
+    """By colour and dash, as the style sheet gives them; dots have the colour."""
+    sheet = (files("semiseg_cli") / "core/report/templates/report.css").read_text("utf-8")
+    looks = dict.fromkeys(range(charts.STYLES), ("", ""))
+    for names, body in re.findall(r"((?:\.l\d+,? ?)+)\{([^}]*)\}", sheet):
+        colour, dash = re.search(r"stroke: ([^;]+);", body), re.search(r"stroke-dasharray: ([^;]+);", body)
+        for number in map(int, re.findall(r"\d+", names)):
+            had = looks[number]
+            looks[number] = (colour[1] if colour else had[0], dash[1] if dash else had[1])
+    assert all(colour for colour, _ in looks.values())
+    assert len({*looks.values()}) == charts.STYLES
 
 
 def test_shares_fill_every_column() -> None:
