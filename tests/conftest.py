@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 FIXTURES = ("basics", "browser", "fake_patches", "fake_protocols", "fake_runs", "fake_small", "fake_vit", "park")
+pytest.register_assert_rewrite(*FIXTURES)  # though the conftest.py of a folder that is asked for imports them first
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
