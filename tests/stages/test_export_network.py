@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from fresh import begun, run_without
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -159,12 +157,9 @@ def test_the_lines_of_the_card_work_with_little_installed(run: Path, photo: Path
     data = ("core.data.index", "core.data.loader", "core.data.decode", "core.data.imaging")
     parts = ("cli", "stages", "core.sources", "core.methods", "core.views", "core.config", *data)
     blocked = ["typer", "rich", "cv2", "scipy", *(f"semiseg_cli.{part}" for part in parts)]
-    before = f"import sys\nsys.modules.update(dict.fromkeys({blocked!r}))\n"  # None: importing it is an error
-    after = "\nprint(labels.shape, net.classes[labels[0, 0]])"
-    done = subprocess.run(
-        [sys.executable, "-c", before + code + after], capture_output=True, text=True, cwd=tmp_path, env=_environment()
-    )
-    assert done.stdout.startswith("torch.Size([72, 64])"), done.stderr
+    done = begun(run_without, blocked, f"{code}\nprint(labels.shape, net.classes[labels[0, 0]])", folder=tmp_path)
+    done.join()
+    assert (tmp_path / "stdout").read_text().startswith("torch.Size([72, 64])"), (tmp_path / "stderr").read_text()
 
 
 def test_no_method_is_imported_to_use_a_checkpoint(shapes_root: Path, photo: Path, tmp_path: Path) -> None:
@@ -172,8 +167,6 @@ def test_no_method_is_imported_to_use_a_checkpoint(shapes_root: Path, photo: Pat
     data = META["data"] | {"name": "shapes", "classes": list(dataset.classes), "palette": list(dataset.palette)}
     run = make_run(tmp_path / "run", data=data, model=META["model"] | {"classes": len(dataset.classes)})
     code = f"""
-import sys
-sys.modules.update(dict.fromkeys(["semiseg_cli.core.methods.base", "semiseg_cli.core.methods.fixmatch"]))
 from pathlib import Path
 from semiseg_cli.stages.evaluate import evaluate_checkpoint
 from semiseg_cli.stages.export import export_network, model_card
@@ -183,14 +176,10 @@ print(evaluate_checkpoint(run, root=Path({str(shapes_root)!r}), device="cpu")["i
 print(predict_images(run, [Path({str(photo)!r})], out=Path("out"), device="cpu")["images"])
 print(export_network(run, Path("again.safetensors"))["method"])
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=_environment()
-    )
-    assert done.stdout.split() == ["3", "1", "fixmatch"], done.stderr
-
-
-def _environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(Path(semiseg_cli.__file__).parents[1])}
+    methods = [f"semiseg_cli.core.methods.{name}" for name in ("base", "fixmatch")]
+    done = begun(run_without, methods, code, folder=tmp_path)
+    done.join()
+    assert (tmp_path / "stdout").read_text().split() == ["3", "1", "fixmatch"], (tmp_path / "stderr").read_text()
 
 
 def test_where_it_is_written(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
