@@ -59,7 +59,7 @@ def model_card(file: str, tensors: dict[str, Tensor], meta: dict[str, Any]) -> s
         "licence of the data": data["licence"] or "not stated",
         "encoder": origin_of(meta),
         "labels": f"{partition['name']}{unlabeled}",
-        "method": f"{meta['method']}, {meta['step']} steps",
+        "method": f"{meta['method']}, {counted(meta['step'], 'step')}",
         "paper": _paper(meta["method"]),
         "mIoU": _miou(meta),
         "network": f"{model['decoder']} over {model['backbone']}, output stride {model['output_stride']}",

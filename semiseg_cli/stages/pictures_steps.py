@@ -81,7 +81,8 @@ def augment(session: Session, meta: dict[str, Any], count: int, seed: int) -> tu
     taught_by = f"; pseudo-labels by {labeller(session)}" if taught == "pseudo-label" else ""
     subtitle = f"{session.dataset.name}, {standing(meta)}{taught_by}; {counted(len(rows), 'image')}, "
     subtitle += f"crops of {plan.crop} px, scale {plan.scale[0]:g} to {plan.scale[1]:g}; "
-    subtitle += "labels follow the crops, flips and CutMix"
+    pasted = len(found[0][1]) > 1 and session.config.train.cutmix > 0
+    subtitle += "labels follow the crops, flips and CutMix" if pasted else "labels follow the crops and flips"
     gallery = Gallery(f"Views that {session.config.title} trains on", subtitle, columns, rows, legend)
     images = [{"id": record.id, "views": [view.name for view in views]} for record, views in found]
     return gallery, {"method": session.config.title, "step": meta["step"], "images": images}

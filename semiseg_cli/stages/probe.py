@@ -33,6 +33,7 @@ from semiseg_cli.core.training.alike import alike, one_folder
 from semiseg_cli.core.training.checkpoint import save_network
 from semiseg_cli.core.training.distributed import World, same_start, sharing
 from semiseg_cli.core.training.heads import Example, fit_head, sampled
+from semiseg_cli.core.training.measure import peak_memory
 from semiseg_cli.core.training.session import network_meta
 from semiseg_cli.core.training.setup import class_weights, known_classes
 from semiseg_cli.stages.building import interruptible
@@ -105,7 +106,7 @@ def _probe(
         "labeled": len(partition.labeled), "encoder": config.model.backbone, "head": config.model.decoder,
         "long_side": dataset.long_side, "features": features, "steps": config.train.steps, "loss": loss,
         "seconds": round(seconds + features["seconds"], 2), "head_seconds": seconds,
-        "images": found.images if found else 0, "last": last, "best": last,
+        "peak_memory_bytes": peak_memory(place), "images": found.images if found else 0, "last": last, "best": last,
     }  # fmt: skip
     if run:
         finish(run, result)

@@ -50,6 +50,7 @@ def test_a_probe_is_a_run_that_everything_takes(root: Path, configured: Callable
     measured = evaluate_checkpoint(place, root=root, device="cpu")
     assert measured["miou"] == found["last"]["miou"]
     assert measured["iou"] == found["last"]["iou"]
+    assert found["peak_memory_bytes"] > 2**26  # a process with PyTorch in it
     _, meta = load_network(place / "last.safetensors")
     assert (meta["miou"], meta["model"]["decoder"], meta["data"]["long_side"]) == (measured["miou"], "mlp", 728)
 

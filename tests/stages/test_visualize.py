@@ -104,6 +104,16 @@ def test_headings_say_step_miou_threshold_and_whose_labels_they_are(
     assert f"labels by {whose}; kept from confidence 0.3 on; 1 of 8 unlabeled images" in pseudo.subtitle
     assert f"pseudo-labels by {whose}" in augment.subtitle
     assert augment.legend.unlabeled == "padding"
+    assert augment.subtitle.endswith("labels follow the crops, flips and CutMix")
+
+
+def test_what_is_not_pasted_does_not_say_so(
+    runs: dict[str, Path], shapes_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    galleries = []
+    monkeypatch.setattr("semiseg_cli.stages.visualize.write", lambda gallery, *_: galleries.append(gallery) or {})
+    visualize(runs["supervised"], "augment", root=shapes_root, count=1, out=tmp_path, device="cpu")
+    assert galleries[0].subtitle.endswith("labels follow the crops and flips")
 
 
 def test_several_kinds_come_into_one_page(runs: dict[str, Path], shapes_root: Path, tmp_path: Path) -> None:

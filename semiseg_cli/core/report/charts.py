@@ -120,7 +120,7 @@ def shares(name: str, title: str, series: Sequence[Series], said: str) -> Chart 
                 path += f"M{x(edges[i]):.1f} {y(base[i]):.1f}V{y(top):.1f}H{x(edges[i + 1]):.1f}V{y(base[i]):.1f}Z"
                 base[i] = top
         marks.append(Mark(each.label, path, colour=each.colour))
-    y_ticks = [Tick(y(at), f"{at:.0%}") for at in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    y_ticks = [Tick(y(at), f"{100 * at:.0f} %") for at in (0.0, 0.25, 0.5, 0.75, 1.0)]
     percent = [Series(each.label, [(a, 100 * b) for a, b in each.points]) for each in series]
     return Chart(
         name, title, said, [Tick(x(at), _label(at)) for at in x_at], y_ticks, marks, marks[::-1],

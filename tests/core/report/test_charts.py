@@ -95,6 +95,7 @@ def test_no_two_styles_look_alike() -> None:
 def test_shares_fill_every_column() -> None:
     chart = shares("s", "Shares", [Series("a", [(10, 0.3), (20, 0.0)]), Series("b", [(10, 0.1), (20, 0.0)])], "said")
     assert chart is not None
+    assert [tick.label for tick in chart.y_ticks] == ["0 %", "25 %", "50 %", "75 %", "100 %"]
     first, second = chart.marks
     bottom, top = (re.fullmatch(r"M([\d.]+) ([\d.]+)V([\d.]+)H([\d.]+)V[\d.]+Z", mark.path) for mark in (first, second))
     assert bottom is not None  # the second column holds nothing
