@@ -168,7 +168,9 @@ def _table(rows: list[dict[str, Any]]) -> Table:
     from semiseg_cli.stages.compared import cells_of
 
     titles, lines = cells_of(rows)
-    table = Table(*titles, box=None, header_style="dim", pad_edge=False)
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    for title in titles:
+        table.add_column(title, overflow="fold")  # a long name is broken, never cut
     for line in lines:
         table.add_row(*map(Text, line))
     return table

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from test_documents import answer
 
 import semiseg_cli.stages.compare as stage
@@ -126,6 +128,21 @@ def test_what_all_lines_share_is_left_out() -> None:
     assert titles == ["labels", "method", "last", "best", "gain (95 %)", "runs", "min", "GiB"]
     assert lines[0] == ["6", "a|b", "43.4 ± 0.9", "43.4 ± 0.9", "+1.8 (-2.5 to +6.1)", "2/3", "1.5", "10.0"]
     assert "| a\\|b |" in markdown([row])
+
+
+def test_names_are_whole_in_a_narrow_terminal() -> None:
+    spread = {"mean": 43.44, "deviation": 10.9, "half": 12.2, "count": 3}
+    name = "unimatchv2+interpixel train.cutmix=0 method.alpha=0.9"
+    row = {"labeled": "6", "method": name, "backbone": "tiny", "runs": 3, "asked": 3, "last": spread, "best": spread}
+    row |= {"gain": spread | {"over": "supervised"}}
+    with (console := Console(width=80, file=io.StringIO())).capture() as shown:
+        console.print(command._table([row, row | {"labeled": "23"}]))
+    lines = shown.get().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "…" not in shown.get()
+    first, *_ = lines
+    left, right = first.index("method"), first.index("last")
+    assert "".join(line[left:right].strip() for line in lines[1:]).count(name.replace(" ", "")) == 2
 
 
 def test_a_papers_number_says_what_it_is() -> None:
