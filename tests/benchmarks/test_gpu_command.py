@@ -15,11 +15,26 @@ from benchmarks.rows import BASE, COMPARED, LEAD, STEPS, TRAININGS, Row
 from benchmarks.table import table
 from semiseg_cli.core.config.layers import resolve
 from semiseg_cli.core.methods import METHODS
+from semiseg_cli.stages import bench
 
 ROWS = [row for row in (*LEAD, *STEPS, *COMPARED) if isinstance(row, Row)]
 
 
-def test_every_kind_of_part_on_a_cpu(shapes_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture(autouse=True)
+def _small_photos(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing those of a usual size takes most of a test."""
+    monkeypatch.setattr(bench, "HEIGHT", 75)
+    monkeypatch.setattr(bench, "WIDTH", 100)
+
+
+def test_every_kind_of_part_on_a_cpu(
+    shapes_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    unreported: None,
+) -> None:  # fmt: skip
+    """The tests that it starts are one that needs no PyTorch."""
+    assert all((suite.ROOT / file).is_file() for file in suite.QUICK)
+    (tmp_path / "test_one.py").write_text("import pytest\n@pytest.mark.gpu\ndef test_one(): pass\n")
+    monkeypatch.setattr(suite, "QUICK", [str(tmp_path / "test_one.py")])
     out = tmp_path / "deeper" / "found.json"
     chosen = ("gpu tests", "peak", "guidedmix", "supervised", "train supervised")
     words = [flag for word in chosen for flag in ("--only", word)]
@@ -31,7 +46,7 @@ def test_every_kind_of_part_on_a_cpu(shapes_root: Path, tmp_path: Path, capsys: 
     order = ["gpu tests", "bf16 peak", "supervised", "guidedmix", "train supervised"]
     assert list(parts) == order
     assert {part["state"] for part in parts.values()} == {"done"}
-    assert parts["gpu tests"]["passed"] + parts["gpu tests"]["skipped"] == 1
+    assert (parts["gpu tests"]["passed"], parts["gpu tests"]["skipped"]) == (1, 0)
     step = parts["guidedmix"]
     assert step["settings"]["train.crop"] == 33
     assert step["images_per_second"] == pytest.approx(4000 / step["step_ms"])
