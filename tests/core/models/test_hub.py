@@ -157,7 +157,9 @@ def unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def hanging(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where a name server does not answer."""
+    """As where a name server does not answer, for less than the seconds that are promised."""
+    assert hub.SECONDS < 3
+    monkeypatch.setattr(hub, "SECONDS", 0.3)
     monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", lambda *args, **kwargs: time.sleep(20))
 
 
