@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.process import BaseProcess
@@ -41,6 +42,21 @@ def run_without(modules: Sequence[str], code: str) -> None:
         del sys.modules[name]
     sys.modules.update(dict.fromkeys(modules))  # type: ignore[arg-type]  # None: importing it is an error
     exec(code, {})
+
+
+def kill_at(place: Any, name: str, call: int) -> None:
+    """This process is killed, with no time to say so, before the function of that name is called for the `call`-th time
+    from 0 on."""
+    function, left = getattr(place, name), call
+
+    def counted(*given: Any) -> Any:
+        nonlocal left
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left -= 1
+        return function(*given)
+
+    setattr(place, name, counted)
 
 
 def _live(act: Callable[..., int | None], given: Any, folder: Path | None, environment: dict[str, str]) -> None:

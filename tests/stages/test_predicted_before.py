@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fresh import begun
+from fresh import begun, kill_at
 from PIL import Image
 
 from semiseg_cli.core.errors import Interrupted
@@ -64,16 +63,7 @@ def predict(ckpt: Path, photos: Path, out: Path, **how: Any) -> dict[str, Any]:
 
 
 def dies(*paths: Path) -> None:
-    write, left = Output.write, DONE
-
-    def write_some(*args: Any) -> None:
-        nonlocal left
-        if not left:
-            os.kill(os.getpid(), signal.SIGKILL)
-        left -= 1
-        write(*args)
-
-    Output.write = write_some  # type: ignore[method-assign]
+    kill_at(Output, "write", DONE)
     predict(*paths)
 
 

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import own_folders
 import pytest
-from fresh import begun
+from fresh import begun, kill_at
 from own_folders import given
 from PIL import Image
 
@@ -298,16 +298,7 @@ def test_masks_that_mean_something_else_now_are_converted_anew(base: Path) -> No
 
 def killed(root: Path, at: int) -> None:
     """An update that is killed, with no time to say so, before it renames for the `at`-th time."""
-    rename, left = os.rename, at
-
-    def rename_some(*places: Any) -> None:
-        nonlocal left
-        if not left:
-            os.kill(os.getpid(), signal.SIGKILL)
-        left -= 1
-        rename(*places)
-
-    os.rename = rename_some  # type: ignore[assignment]
+    kill_at(os, "rename", at)
     update_folder(root, name="mine")
 
 
