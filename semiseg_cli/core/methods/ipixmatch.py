@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from typing import Annotated as Doc
 from typing import ClassVar
 
-from semiseg_cli.core.methods.base import Build, Moment, SemiBatch, StepOutput, Views
+from semiseg_cli.core.methods.base import Build, SemiBatch, StepOutput, Views
 from semiseg_cli.core.methods.plugins.interpixel import InterPixel, InterPixelSettings
 from semiseg_cli.core.methods.unimatch import UniMatch, UniMatchSettings
-from semiseg_cli.core.settings import Below1, Config
+from semiseg_cli.core.ops.teacher import USUAL
+from semiseg_cli.core.settings import Below1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,7 @@ class IPixMatchSettings(InterPixelSettings, UniMatchSettings):
 class IPixMatch(UniMatch):
     Settings = IPixMatchSettings
     includes = frozenset({"interpixel"})
+    rule = USUAL
 
     def __init__(self, settings: IPixMatchSettings, build: Build) -> None:
         super().__init__(settings, build)
@@ -43,11 +45,3 @@ class IPixMatch(UniMatch):
     def step(self, batch: SemiBatch, views: Views) -> StepOutput:
         out = super().step(batch, views)  # L_o
         return out.plus(self.interpixel.step(out, batch, views))  # + alpha L_IPix, eq. 6
-
-    @classmethod
-    def hint(cls, config: Config) -> str:
-        return ""  # its average follows a short run by itself
-
-    def after_step(self, moment: Moment) -> None:
-        if self.teacher is not None:
-            self.teacher.update(self.net, moment, self.settings.alpha)

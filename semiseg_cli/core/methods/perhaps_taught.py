@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from semiseg_cli.core.methods.base import Build, Moment, Net, SemiSupervised
-from semiseg_cli.core.ops.teacher import from_the_first
+from semiseg_cli.core.ops.teacher import FROM_THE_FIRST, Rule
 from semiseg_cli.core.settings import Config
 
 LONGEST_MEAN = 0.1  # of a run: a teacher of more is a mean with students that knew little
@@ -15,8 +15,10 @@ GOOD_MEAN = 1 / 15  # RESULTS.md, "A teacher of a short run"
 class PerhapsTaught(SemiSupervised):
     """`net`, and `teacher`, its moving average, which labels and is evaluated; None where the student labels itself.
 
-    Settings have `ema_teacher` and `alpha`, the decay. Floating-point buffers are averaged likewise.
+    Settings have `ema_teacher` and `alpha`, the decay. rule: how it follows; UniMatch V2's if a method says no other.
     """
+
+    rule: ClassVar[Rule] = FROM_THE_FIRST
 
     def __init__(self, settings: Any, build: Build) -> None:
         super().__init__(settings, build)
@@ -26,7 +28,9 @@ class PerhapsTaught(SemiSupervised):
     @classmethod
     def hint(cls, config: Config) -> str:
         settings, steps = config.method, config.train.steps
-        if not settings.ema_teacher or (1 - settings.alpha) * steps * LONGEST_MEAN >= 1:
+        if cls.rule is not FROM_THE_FIRST or not settings.ema_teacher:  # the usual rule's mean shortens with the run
+            return ""
+        if (1 - settings.alpha) * steps * LONGEST_MEAN >= 1:
             return ""
         averaged = min(round(1 / (1 - settings.alpha)), steps)
         better = 1 - float(f"{min(1 / (GOOD_MEAN * steps), 0.5):.1g}")
@@ -37,7 +41,7 @@ class PerhapsTaught(SemiSupervised):
 
     def after_step(self, moment: Moment) -> None:
         if self.teacher is not None:
-            self.teacher.update(self.net, moment, self.settings.alpha, from_the_first, average_buffers=True)
+            self.teacher.update(self.net, moment, self.settings.alpha, self.rule)
 
     def deployed(self) -> Net:
         return self.net if self.teacher is None else self.teacher.net

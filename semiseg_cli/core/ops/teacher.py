@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,31 @@ from semiseg_cli.core.ops.batchnorm import batch_norms, frozen_statistics
 from semiseg_cli.core.types import Moment
 
 Module = TypeVar("Module", bound=nn.Module)
-Rule = Callable[[int, float], float]  # from step and final decay to the step's decay
+
+
+class Rule(NamedTuple):
+    """How a teacher follows its student.
+
+    decay: of a step, from the step and the final decay. average_buffers: those of floating point are averaged likewise,
+    not copied.
+    """
+
+    decay: Callable[[int, float], float]
+    average_buffers: bool
+
+
+def decay(step: int, alpha: float) -> float:
+    """min((1 + step) / (10 + step), alpha): short runs are not held back by the first, random weights."""
+    return min((1 + step) / (10 + step), alpha)
+
+
+def from_the_first(step: int, alpha: float) -> float:
+    """min(1 - 1 / (step + 1), alpha), UniMatch V2's: the mean of all students until then, of none of the start."""
+    return min(1 - 1 / (step + 1), alpha)
+
+
+USUAL = Rule(decay, average_buffers=False)
+FROM_THE_FIRST = Rule(from_the_first, average_buffers=True)
 
 
 class Teacher(nn.Module, Generic[Module]):
@@ -44,30 +68,19 @@ class Teacher(nn.Module, Generic[Module]):
         return self.net(*args, **kwargs)
 
     @torch.no_grad()
-    def update(
-        self,
-        student: nn.Module,
-        moment: Moment,
-        alpha: float,
-        rule: Rule | None = None,
-        *,
-        average_buffers: bool = False,
-    ) -> None:
-        """theta' = d theta' + (1 - d) theta with d = `rule(step, alpha)`, `decay` if it is not said.
-
-        What is not trained is as it was. Buffers are copied, or those of floating point averaged likewise.
-        """
+    def update(self, student: nn.Module, moment: Moment, alpha: float, rule: Rule = USUAL) -> None:
+        """theta' = d theta' + (1 - d) theta with d = `rule.decay(step, alpha)`. What is not trained is as it was."""
         moved: list[tuple[Tensor, Tensor]] = [
             (own, other)
             for own, other in zip(self.net.parameters(), student.parameters(), strict=True)
             if other.requires_grad
         ]
         copied = list(zip(self.net.buffers(), student.buffers(), strict=True))
-        if average_buffers:
+        if rule.average_buffers:
             moved += [(own, other) for own, other in copied if own.is_floating_point()]
             copied = [(own, other) for own, other in copied if not own.is_floating_point()]
         ours, theirs = [own for own, _ in moved], [other for _, other in moved]
-        share = moment.value(lambda clock: 1.0 - (rule or decay)(clock.step, alpha), ours[0])
+        share = moment.value(lambda clock: 1.0 - rule.decay(clock.step, alpha), ours[0])
         if share.is_cuda:  # a launch for all, which takes no tensor as a lerp's weight
             difference = torch._foreach_sub(theirs, ours)
             torch._foreach_mul_(difference, share)
@@ -79,16 +92,6 @@ class Teacher(nn.Module, Generic[Module]):
         for dtype in {buffer.dtype for buffer in mine}:  # together: a network has hundreds, and each copy is a launch
             pick = [i for i, buffer in enumerate(mine) if buffer.dtype == dtype]
             torch._foreach_copy_([mine[i] for i in pick], [others[i] for i in pick])
-
-
-def decay(step: int, alpha: float) -> float:
-    """min((1 + step) / (10 + step), alpha): short runs are not held back by the first, random weights."""
-    return min((1 + step) / (10 + step), alpha)
-
-
-def from_the_first(step: int, alpha: float) -> float:
-    """min(1 - 1 / (step + 1), alpha), UniMatch V2's: the mean of all students until then, of none of the start."""
-    return min(1 - 1 / (step + 1), alpha)
 
 
 @torch.no_grad()

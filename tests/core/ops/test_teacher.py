@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from semiseg_cli.core.ops.teacher import Teacher, decay, from_the_first
+from semiseg_cli.core.ops.teacher import FROM_THE_FIRST, Teacher, decay, from_the_first
 from semiseg_cli.core.types import Clock
 
 
@@ -47,7 +47,7 @@ def test_buffers_may_be_averaged_and_what_is_not_trained_stays() -> None:
         net[3].weight.add_(1.0)
         net[1].running_mean.add_(2.0)
         net[1].num_batches_tracked.add_(3)
-    teacher.update(net, Clock(3, 9), 0.996, from_the_first, average_buffers=True)
+    teacher.update(net, Clock(3, 9), 0.996, FROM_THE_FIRST)
     torch.testing.assert_close(teacher.net[1].running_mean, before + 2.0 / 4)
     torch.testing.assert_close(teacher.net[3].weight, net[3].weight - 1.0 + 1.0 / 4)
     assert torch.equal(teacher.net[0].weight, kept)
