@@ -20,9 +20,9 @@ def predict(
     paths: Annotated[
         list[Path],
         typer.Argument(
-            metavar="[CKPT|RUN] IMAGES",
-            help="a run directory or a .safetensors file, by default the newest run; then image files, and folders "
-            "with all below them",
+            metavar="[CKPT|RUN] IMAGES|DATA",
+            help="a run directory or a .safetensors file, by default the newest run; then image files, folders "
+            "with all below them, and prepared datasets, in shards or not",
             autocompletion=complete_runs,
         ),
     ],
@@ -76,6 +76,7 @@ def predict(
     flip: options.Flip = False,
     device: Annotated[options.Where, options.device_option(HOW)] = "auto",
     gpus: Annotated[int, options.gpus_option(HOW)] = 1,
+    root: options.Root = Path("data"),
     runs_root: options.RunsRoot = Path("runs"),
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -91,9 +92,10 @@ def predict(
     launch.on_gpus(gpus)
     console.state.quiet = quiet
     how = options.inference(window, scales, flip)
-    from semiseg_cli.stages.predict import network_and_images, predict_images
+    from semiseg_cli.stages.predict import predict_images
+    from semiseg_cli.stages.predicted_photos import network_and_images
 
-    named, images = network_and_images(paths)
+    named, images = network_and_images(paths, root)
     found = predict_images(
         find_network(named, runs_root, console.note),
         images,

@@ -18,7 +18,7 @@ from typing import Any
 
 from semiseg_cli.core.commands import command
 from semiseg_cli.core.data.again import bringing_back
-from semiseg_cli.core.data.index import load_dataset, manifest, to_toml
+from semiseg_cli.core.data.index import is_prepared, load_dataset, manifest, to_toml
 from semiseg_cli.core.data.names import fit_for_a_file
 from semiseg_cli.core.data.shards import is_there
 from semiseg_cli.core.data.spec import Dataset
@@ -40,10 +40,10 @@ def ready(root: Path, name: str, kind: str, source: Mapping[str, Any]) -> Datase
     """The dataset if it was prepared from exactly this; None if there is nothing or a beginning; else a DataError."""
     folder = root / name
     put_right(folder)
-    if not (folder / "dataset.toml").is_file() and (not folder.exists() or (folder / UNFINISHED).is_file()):
+    if not is_prepared(folder) and (not folder.exists() or (folder / UNFINISHED).is_file()):
         return None
     fix = f"choose another name: --name {name}-2"
-    if not (folder / "dataset.toml").is_file():
+    if not is_prepared(folder):
         raise DataError(f"{folder} exists and is not a prepared dataset", fix=fix)
     table = manifest(folder)
     before = {"kind": table["kind"], **table.get("source", {})}
@@ -141,7 +141,7 @@ def unpack(file: Path, root: Path, wanted: Callable[[str], bool], progress: Prog
 
 def made_of(folder: Path, kind: str) -> dict[str, Any]:
     """What a prepared dataset of this kind was made of; empty where there is none."""
-    table = manifest(folder) if (folder / "dataset.toml").is_file() else {}
+    table = manifest(folder) if is_prepared(folder) else {}
     return dict(table.get("source", {})) if table.get("kind") == kind else {}
 
 

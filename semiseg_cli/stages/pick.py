@@ -12,6 +12,7 @@ import numpy as np
 
 from semiseg_cli.core.data.again import naming_bad_files
 from semiseg_cli.core.data.depths import levels_of
+from semiseg_cli.core.data.index import is_prepared
 from semiseg_cli.core.data.photos import read_image
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.errors import DataError, UsageError, counted
@@ -115,8 +116,8 @@ def pick(
 
 
 def _pool(source: str, root: Path, labeled: str, out: Path, progress: Progress, note: Callable[[str], None]) -> Pool:
-    """A prepared dataset of this name goes before a folder."""
-    if (root / source / "dataset.toml").is_file() or not Path(source).is_dir():
+    """A prepared dataset of this name goes before a folder. Masks in a dataset's folder are no photos."""
+    if is_prepared(root / source) or is_prepared(Path(source)) or not Path(source).is_dir():
         return of_dataset(root, source, labeled, note)
     if labeled:
         why = f"nothing is prepared as {source} in {root}"

@@ -20,7 +20,7 @@ from semiseg_cli.core.inference.features import Load, prepared
 from semiseg_cli.core.partitions.pairs import folder_of
 from semiseg_cli.core.partitions.splits import resolve_partition
 from semiseg_cli.core.sources.folder import Folders, to_train
-from semiseg_cli.stages.predict import find_images
+from semiseg_cli.stages.predicted_photos import find_images
 from semiseg_cli.stages.progress import Progress
 
 TURNED = range(5, 9)  # EXIF orientations in which height and width change places

@@ -2,7 +2,7 @@
 
 Images stream through: a few are decoded ahead, those of equal shape share forwards, and files are written beside, a few
 behind, so that a folder of any length takes the memory of a handful. Several processes share a folder block by block.
-What is written says `predicted_files.py`.
+What is read says `predicted_photos.py`, what is written `predicted_files.py`.
 """
 
 from __future__ import annotations
@@ -19,14 +19,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from semiseg_cli.core.beside import beside
-from semiseg_cli.core.commands import command
 from semiseg_cli.core.data.depths import Levels, is_deep, levels_of
-from semiseg_cli.core.data.listing import leads_to, left_out, look_below, suffixes
 from semiseg_cli.core.data.photos import read_image
 from semiseg_cli.core.data.spec import Record
-from semiseg_cli.core.errors import DataError, UsageError, counted
-from semiseg_cli.core.files import NETWORKS, digest, network_of
-from semiseg_cli.core.finding import NEWEST
+from semiseg_cli.core.errors import DataError, counted
+from semiseg_cli.core.files import digest, network_of
 from semiseg_cli.core.inference.options import AS_TRAINED, Inference
 from semiseg_cli.core.inference.predictions import Array, predictions
 from semiseg_cli.core.inference.predictor import CPU_PIXELS, Predictor
@@ -39,7 +36,8 @@ from semiseg_cli.core.training.threads import take_threads
 from semiseg_cli.stages.annotating import annotating
 from semiseg_cli.stages.building import interruptible
 from semiseg_cli.stages.predicted_before import Before, going_on
-from semiseg_cli.stages.predicted_files import GEOTIFF, LABELS, WRITTEN, Output, Prediction, read_index
+from semiseg_cli.stages.predicted_files import GEOTIFF, LABELS, Output, Prediction, read_index
+from semiseg_cli.stages.predicted_photos import find_images
 from semiseg_cli.stages.progress import Progress, silent
 
 BLACK = 32  # of 255: no photo that shows anything is darker everywhere
@@ -76,7 +74,7 @@ def predict_images(
     progress: Progress = silent,
     note: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Predict `images` (files, and folders with their subfolders) into `out`; the result of `semiseg predict`.
+    """Predict `images`, as `find_images` finds them, into `out`; the result of `semiseg predict`.
 
     checkpoint: a file, or a run directory. how: with a window of `auto`, very large images go through windows. overlay,
     confidence, probabilities: what is written beside the labels. format, tolerance: the labels as annotations, see
@@ -184,54 +182,6 @@ def _blocks(files: Mapping[str, Path]) -> Iterator[list[tuple[str, Path]]]:
     items = iter(files.items())
     while block := list(islice(items, BLOCK)):
         yield block
-
-
-def network_and_images(paths: Sequence[Path]) -> tuple[Path | None, Sequence[Path]]:
-    """The first path if it names a network, and the images; None where all are images: the newest run is meant.
-
-    A run directory and a .safetensors file are networks, and what is neither an image nor a folder if images follow.
-    Raises UsageError where no image is named.
-    """
-    first = paths[0]
-    network = first.suffix == ".safetensors" or str(first) == NEWEST
-    network |= any((first / name).is_file() for name in ("config.toml", *NETWORKS))
-    if not network and (first.is_dir() or first.suffix.lower() in suffixes() or len(paths) == 1):
-        return None, paths
-    if len(paths) == 1:
-        raise UsageError(f"{first} is a network, and no image is named", fix=command("predict", first, "photos"))
-    return first, paths[1:]
-
-
-def find_images(
-    images: Sequence[Path], out: Path, note: Callable[[str], None] = lambda line: None
-) -> dict[str, Path]:
-    """Image files by what they are called below `labels/` (no suffix): a file by its name, a folder's by their path.
-
-    `out` is not searched. note: is told what else lies in the folders. Raises DataError for what is not there, for
-    names that collide and where nothing is found; UsageError where predictions would be written among the images.
-    """
-    found: dict[str, Path] = {}
-    for given in images:
-        if not given.exists():
-            raise DataError(f"there is no file or folder {given}", fix="semiseg predict CKPT photos/")
-        place = leads_to(given)
-        written = [leads_to(out / part) for part in WRITTEN]
-        if place == leads_to(out) or any(place.is_relative_to(folder) for folder in written):
-            fix = "give the predictions a folder of their own: -o predictions"
-            raise UsageError(f"{given} is both read and written", fix=fix)
-        below = look_below(given, {leads_to(out)}) if given.is_dir() else None
-        if below and (line := left_out(given, below.others.items())):
-            note(line)
-        for path in below.files if below else [given]:
-            id = (path.relative_to(given) if given.is_dir() else Path(path.name)).with_suffix("").as_posix()
-            if id in found and leads_to(found[id]) != leads_to(path):
-                why = f"both would be written to {out / 'labels' / id}.png"
-                raise DataError(f"{found[id]} and {path} collide", why=why, fix="rename one, or predict them apart")
-            found[id] = path
-    if not found:
-        where = ", ".join(map(str, images))
-        raise DataError(f"there is no image in {where}", why=f"looked for {', '.join(sorted(suffixes()))}")
-    return found
 
 
 def full_palette(data: Mapping[str, Any], note: Callable[[str], None]) -> list[tuple[int, ...]]:

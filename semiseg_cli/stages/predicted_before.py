@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from semiseg_cli.core.data.shards import state_of
 from semiseg_cli.core.files import write_bytes
 from semiseg_cli.core.ops.processes import here, told
 from semiseg_cli.core.reading import WHOLE, read_bytes
@@ -59,9 +60,8 @@ class Before:
 
 
 def _mark(id: str, source: Path) -> bytes:
-    """An image in a line: its name, and its file's size and time."""
-    found = source.stat()
-    return f"{found.st_size} {found.st_mtime_ns} {id!r}".encode()
+    """An image in a line: its name, and its file's size and time, or its place in which shard."""
+    return " ".join([*map(str, state_of(source)), repr(id)]).encode()
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from semiseg_cli.core.data import store
 from semiseg_cli.core.data.again import SHARD_MB, naming_bad_files
 from semiseg_cli.core.data.cores import on_all_cores
 from semiseg_cli.core.data.decode import read
-from semiseg_cli.core.data.index import load_dataset, manifest, to_toml, write_dataset
+from semiseg_cli.core.data.index import is_prepared, load_dataset, manifest, to_toml, write_dataset
 from semiseg_cli.core.data.lines import HEADER, record_line
 from semiseg_cli.core.data.names import below
 from semiseg_cli.core.data.order import HEADS, permuted
@@ -137,7 +137,7 @@ def _is_ready(root: Path, name: str, made: dict[str, Any]) -> bool:
     folder = root / name
     if not folder.exists():
         return False
-    there = manifest(folder).get("shards", {}) if (folder / "dataset.toml").is_file() else {}
+    there = manifest(folder).get("shards", {}) if is_prepared(folder) else {}
     differ = [key for key in made | {"url": ""} if there.get(key) != made.get(key)]
     if not differ:
         return True

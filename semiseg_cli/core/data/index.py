@@ -28,6 +28,11 @@ from semiseg_cli.core.reading import opened, read_toml, shaped
 SCHEMA = 1
 
 
+def is_prepared(folder: Path) -> bool:
+    """Whether a folder is a prepared dataset."""
+    return (folder / "dataset.toml").is_file()
+
+
 def prepared(root: Path) -> list[str]:
     """Names of the datasets below the data root, sorted; none where the root does not exist."""
     put_all_right(root)
@@ -89,6 +94,8 @@ def manifest(folder: Path) -> dict[str, Any]:
     put_right(folder)
     if not path.is_file():
         root, name = folder.parent, folder.name
+        if there := elsewhere(root, name):
+            raise DataError(f"no prepared dataset '{name}' in {root}", why=there, fix=f"{name} --root {data_root()}")
         known = prepared(root)
         folders = "--labeled", "DIR", "--masks", "DIR", "--classes", "FILE"
         kind, more = (name, ()) if name in KINDS else ("folder", folders)
@@ -96,7 +103,7 @@ def manifest(folder: Path) -> dict[str, Any]:
         similar = guess.startswith("did")
         raise DataError(
             f"no prepared dataset '{name}' in {root}",
-            why=elsewhere(root, name) or ("" if similar else f"prepared there: {', '.join(known) or 'nothing'}"),
+            why="" if similar else f"prepared there: {', '.join(known) or 'nothing'}",
             fix=f"{guess}, or prepare it: {fix}" if similar else fix,
         )
     fix = anew(folder)

@@ -85,6 +85,7 @@ def test_an_absent_dataset_may_be_in_the_usual_place(tmp_path, monkeypatch):
     with pytest.raises(DataError) as caught:
         load_dataset(tmp_path / "other", "d")
     assert caught.value.why == f"it is prepared in {tmp_path}/usual"
+    assert caught.value.fix == f"d --root {tmp_path}/usual"
     with pytest.raises(DataError) as caught:
         default_name(tmp_path / "other")
     assert caught.value.why == f"prepared in {tmp_path}/usual: d"

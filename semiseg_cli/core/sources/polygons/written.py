@@ -7,6 +7,7 @@ image by image, whole or not at all.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from xml.sax.saxutils import quoteattr
 
+from semiseg_cli.core.data.decode import read
+from semiseg_cli.core.data.shards import member
 from semiseg_cli.core.files import whole, write_text
 from semiseg_cli.core.sources.polygons.labels import hex_colour
 from semiseg_cli.core.sources.polygons.outlines import Ring, area
@@ -29,7 +32,7 @@ class Classes(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """The outlines of an image. name: what files call it, with its suffix; photo: where it lies."""
+    """The outlines of an image. name: what files call it, with its suffix; photo: where it lies, perhaps in a shard."""
 
     name: str
     photo: Path
@@ -70,7 +73,10 @@ def coco(folder: Path, classes: Classes) -> Iterator[Write]:
 
 @contextmanager
 def labelme(folder: Path, classes: Classes) -> Iterator[Write]:
-    """A JSON for every image, which finds its photo from where it lies, and `labels.txt` for `labelme --labels`."""
+    """A JSON for every image, which finds its photo from where it lies, or holds one that lies in a shard.
+
+    `labels.txt` beside them is for `labelme --labels`.
+    """
     names = ["__ignore__", *classes.names.values()]
     write_text(folder / "labels.txt", "".join(f"{name}\n" for name in names))
 
@@ -84,8 +90,9 @@ def labelme(folder: Path, classes: Classes) -> Iterator[Write]:
             for label, ring in drawn.outlines
         ]  # fmt: skip
         photo = Path(os.path.relpath(drawn.photo.absolute(), path.parent.absolute())).as_posix()
+        data = base64.b64encode(read(drawn.photo)).decode() if member(drawn.photo) else None
         table: dict[str, Any] = {
-            "version": "5.5.0", "flags": {}, "shapes": shapes, "imagePath": photo, "imageData": None,
+            "version": "5.5.0", "flags": {}, "shapes": shapes, "imagePath": photo, "imageData": data,
             "imageHeight": drawn.height, "imageWidth": drawn.width,
         }  # fmt: skip
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -125,8 +132,9 @@ def cvat(folder: Path, classes: Classes) -> Iterator[Write]:
 def yolo(folder: Path, classes: Classes) -> Iterator[Write]:
     """`labels/<image>.txt`, a polygon a line in fractions of the image's sides, and `data.yaml` with the names.
 
-    Ultralytics looks for labels beside `images/`, where links to the photos lie, or copies on a disk without links; and
-    for that folder beside `data.yaml`, for want of a `path`, which it would take from where it runs.
+    Ultralytics looks for labels beside `images/`, where links to the photos lie, or copies of those in shards and on
+    a disk without links; and for that folder beside `data.yaml`, for want of a `path`, which it would take from where
+    it runs.
     """
     places = {label: place for place, label in enumerate(classes.names)}
     names = "".join(f"  {places[label]}: {_json(name)}\n" for label, name in classes.names.items())
@@ -148,6 +156,9 @@ def yolo(folder: Path, classes: Classes) -> Iterator[Write]:
 def _place(photo: Path, there: Path) -> None:
     there.parent.mkdir(parents=True, exist_ok=True)
     there.unlink(missing_ok=True)
+    if member(photo):
+        there.write_bytes(read(photo))
+        return
     try:
         there.symlink_to(photo.resolve())
     except OSError:
