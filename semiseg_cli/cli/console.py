@@ -96,7 +96,7 @@ def result(command: str, data: Any, text: str | Table | Sequence[str | Table], j
             print(printable(part), flush=True)
         else:
             out = stdout()
-            out.width = max(out.width, _least_width(part))
+            out.width = _fitted(part, out.width)
             out.print(part)
 
 
@@ -114,21 +114,26 @@ def prose(text: str) -> str:
     return filled.replace(NO_BREAK, " ")
 
 
-def _least_width(table: Table) -> int:
-    """The width at which columns with `no_wrap` are whole and others break between words only.
+def _fitted(table: Table, width: int) -> int:
+    """Fit a table into a width, and return the one that it takes: more where its words alone are wider.
 
-    A column whose cells are one word each, or none, gets `no_wrap`, so that the others give way to it.
+    Columns with `no_wrap` stay whole, others break between words only. Room that is left is shared by what they lack.
     """
     from rich.measure import Measurement
 
     console = stdout()
     options = console.options.update(width=10_000)  # to measure: wider than any cell
+    least, most = list[int](), list[int]()
     for column in table.columns:
         cells = [Measurement.get(console, options, cell) for cell in (column.header, *column.cells)]
-        least, most = max(cell.minimum for cell in cells), max(cell.maximum for cell in cells)
-        column.no_wrap = column.no_wrap or least == most
-        column.min_width = most if column.no_wrap else least
-    return Measurement.get(console, options, table).minimum
+        most.append(max(cell.maximum for cell in cells))
+        least.append(most[-1] if column.no_wrap else max(cell.minimum for cell in cells))
+    edges = Measurement.get(console, options, table).maximum - sum(most)
+    lacking, room = sum(most) - sum(least), max(width - edges - sum(least), 0)
+    if lacking > room:
+        for column, low, high in zip(table.columns, least, most, strict=True):
+            column.width = low + room * (high - low) // lacking
+    return max(width, edges + sum(least))
 
 
 def document(content: dict[str, Any]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,11 @@ from semiseg_cli.core.inference.metrics import HEADLINE, METRICS
 if TYPE_CHECKING:
     from rich.table import Table
 
+ENDS = ("last", "best")
+SHARED = ("data", "labeled", "steps")  # columns that are left out where all lines have the same
+OWN = r"own partitions?, (?:seed \d+, )?"  # how the name of an own partition begins
+FOLDED = ("method", "data", "labeled", "steps", "over seeds")
+
 
 def runs_(
     runs_root: options.RunsRoot = Path("runs"),
@@ -19,6 +26,7 @@ def runs_(
 ) -> None:
     """List the runs, the newest first: mIoU at the last evaluation and at the best, in percent.
 
+    Beside a method stand settings that tell its runs apart. Steps 40/90: 40 are done of a run that is not finished.
     Runs that differ in their seed only are summed up: mean and sample deviation.
     """
     from semiseg_cli.stages.runs import summarise_runs
@@ -32,36 +40,53 @@ def runs_(
 
 
 def _text(found: dict[str, Any], root: Path) -> list[str | Table]:
-    from rich.table import Table
-    from rich.text import Text
-
-    more = [metric for metric in METRICS if metric.runs]
-    titles = [metric.title for metric in more]
-    table = Table("run", "method", "data", "labeled", "steps", "last", "best", *titles, box=None, header_style="dim")
-    table.columns[0].no_wrap = True  # to be copied
-    for row in found["runs"]:
-        steps = str(row["steps"]) if row["finished"] else f"{row['step']}/{row['steps']}, unfinished"
-        name = Path(row["run"]).name
-        values = (row["last"], row["best"], *(row["metrics"].get(metric.name) for metric in more))
-        cells = (name, row["method"], row["data"], _labeled(row), steps, *map(_percent, values))
-        table.add_row(*map(Text, cells))
-    what = ", ".join([f"{HEADLINE.title} (last, best)", *titles])
-    parts: list[str | Table] = [f"{root}, {what} in percent", table]
-    if found["seeds"]:
-        seeds = Table("over seeds", "method", "data", "labeled", "steps", "last", "best", box=None, header_style="dim")
-        for row in found["seeds"]:
-            spread = [f"{row[key]['mean']:.2f} +- {row[key]['deviation']:.2f}" for key in ("last", "best")]
-            which = f"{row['backbone']}, seeds {' '.join(map(str, row['seeds']))}"
-            cells = (which, row["method"], row["data"], _labeled(row), str(row["steps"]), *spread)
-            seeds.add_row(*map(Text, cells))
-        parts += ["", seeds]
+    """Two tables. What is the same in all runs is said above them, so that a narrow terminal has room for the rest."""
+    rows, more = found["runs"], [metric for metric in METRICS if metric.runs]
+    columns = {"run": [Path(row["run"]).name for row in rows], **_shared(rows)}
+    columns |= {end: [_percent(row[end]) for row in rows] for end in ENDS}
+    columns |= {metric.title: [_percent(row["metrics"].get(metric.name)) for row in rows] for metric in more}
+    same = {title: column[0] for title in SHARED if len({*(column := columns[title])}) == 1}
+    what = ", ".join([f"{HEADLINE.title} (last, best)", *(metric.title for metric in more)])
+    said = "; ".join([f"{root}, {what} in percent", *(f"{title}: {value}" for title, value in same.items())])
+    parts: list[str | Table] = [said, _table(columns, same)]
+    if seeds := found["seeds"]:
+        spreads = {key: [f"{row[key]['mean']:.2f} ± {row[key]['deviation']:.2f}" for row in seeds] for key in ENDS}
+        which = [f"{row['backbone']}, seeds {' '.join(map(str, row['seeds']))}" for row in seeds]
+        parts += ["", _table({"over seeds": which, **_shared(seeds), **spreads}, same)]
     return parts
 
 
+def _shared(rows: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """Columns that both tables have."""
+    return {
+        "method": [row["title"] for row in rows],
+        "data": [row["data"] for row in rows],
+        "labeled": [_labeled(row) for row in rows],
+        "steps": [_steps(row) for row in rows],
+    }
+
+
+def _table(columns: dict[str, Sequence[str]], left_out: Collection[str]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = {title: column for title, column in columns.items() if title not in left_out}
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    for title in shown:
+        table.add_column(title, no_wrap=title not in FOLDED)  # names are to be copied
+    for line in zip(*shown.values(), strict=True):
+        table.add_row(*map(Text, line))
+    return table
+
+
+def _steps(row: dict[str, Any]) -> str:
+    return str(row["steps"]) if row.get("finished", True) else f"{row['step']}/{row['steps']}"
+
+
 def _labeled(row: dict[str, Any]) -> str:
-    """The partition by its name, or as it was asked for."""
+    """The partition: a published one by its name, an own one by its size; or as it was asked for."""
     if row["partition"]:
-        return str(row["partition"])
+        return re.sub(OWN, "own, ", row["partition"]).replace(" (classes)", "").removesuffix(" labeled images")
     text = str(row["labeled"])
     return text if text.replace("/", "").isalnum() and text.count("/") < 2 else Path(text).name
 

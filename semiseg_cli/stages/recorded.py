@@ -16,6 +16,7 @@ from semiseg_cli.core.inference.metrics import HEADLINE, quality
 from semiseg_cli.core.reading import read_json, shaped
 from semiseg_cli.core.runs.log import read_metrics
 from semiseg_cli.core.runs.results import earlier_results, read_evaluation, read_partition, read_result
+from semiseg_cli.stages.apart import trained_by
 from semiseg_cli.stages.runs import Settings
 
 Row = dict[str, Any]
@@ -61,9 +62,7 @@ class Recorded:
     @property
     def title(self) -> str:
         """What trains: the method with its plug-ins, or a probe."""
-        if self.result.get("method") == "probe":
-            return "probe"
-        return "+".join([self.config["method.name"], *self.config.get("method.add", [])])
+        return trained_by(self.config, self.result)
 
     @property
     def steps(self) -> int:

@@ -12,23 +12,18 @@ from urllib.parse import quote
 from semiseg_cli.core.partitions.titles import recorded
 from semiseg_cli.core.report.charts import STYLES, Chart, Series, lines
 from semiseg_cli.core.report.tables import by_frequency
+from semiseg_cli.stages.apart import as_text, told_apart, varied
 from semiseg_cli.stages.recorded import Recorded
-from semiseg_cli.stages.report_run import as_text, duration
+from semiseg_cli.stages.report_run import duration
 
 PAGE = "report.html"  # in a run's directory, and in the folder of a comparison
 HEADINGS = {
     "table": "Comparison", "curves": "Training", "classes": "Classes", "settings": "What differs", "runs": "Runs",
 }  # fmt: skip
-IN_COLUMNS = ("method.name", "method.add", "model.backbone", "data.name", "data.labeled", "train.seed")
-NO_MATTER = (
-    "train.workers", "train.threads", "train.cache_mb", "train.graph", "train.compile", "train.save_every",
-    "train.log_every", "eval.batch", "data.pairs",
-)  # fmt: skip
 CLASSES = "IoU in percent at the last step, mean over runs; the most frequent class first"
 Groups = dict[str, list[Recorded]]  # runs by what tells them from others
 Named = Mapping[str, str]
 NONE: Named = {}
-SHORT = 2  # settings in the name of a group
 GROUPS = 16  # that have a column of their own in the tables of classes and settings
 
 
@@ -72,19 +67,7 @@ def titles(found: Sequence[Recorded], named: Named = NONE) -> list[str]:
     """
     if all(run.run.name in named for run in found):
         return [named[run.run.name] for run in found]
-    alike: dict[tuple[str, ...], list[Recorded]] = {}
-    for run in found:
-        alike.setdefault((run.title, data_of(run), encoder_of(run), labels_of(run)), []).append(run)
-    told: dict[Path, str] = {}
-    for (method, *_), members in alike.items():
-        varied, seen = _varied(members), dict[tuple[str, ...], str]()
-        for run in members:
-            values = tuple(as_text(run.config[name]) for name in varied)
-            words = [f"{name.partition('.')[2]} {value}" for name, value in zip(varied, values, strict=True)]
-            short = ", ".join([method, *words[:SHORT]])
-            taken = sum(each.startswith(short) for key, each in seen.items() if key != values)
-            told[run.run] = seen.setdefault(values, f"{short} ({taken + 1})" if taken else short)
-    return [told[run.run] for run in found]
+    return told_apart([(run.title, run.config) for run in found])
 
 
 def grouped(found: Sequence[Recorded], named: Named = NONE) -> Groups:
@@ -111,17 +94,6 @@ def encoder_of(run: Recorded) -> str:
 
 def labels_of(run: Recorded) -> str:
     return f"{run.config['data.labeled'] or 'all'} labels"
-
-
-def _varied(found: Sequence[Recorded]) -> list[str]:
-    """Settings that all of these runs have, not all with the same value; those of the table's columns, and those that
-    change no result, left out."""
-    shared = [name for name in found[0].config if all(name in run.config for run in found)]
-    return [
-        name
-        for name in shared
-        if name not in (*IN_COLUMNS, *NO_MATTER) and len({as_text(run.config[name]) for run in found}) > 1
-    ]
 
 
 def _curves(parts: Mapping[str, Groups]) -> list[Chart]:
@@ -173,8 +145,8 @@ def _differences(groups: Groups) -> list[list[str]]:
     """A row for each setting of all groups that is not the same in all: its value in each."""
     if not 1 < len(groups) <= GROUPS:
         return []
-    firsts = [members[0] for members in groups.values()]
-    return [[name, *(as_text(run.config[name]) for run in firsts)] for name in _varied(firsts)]
+    firsts = [members[0].config for members in groups.values()]
+    return [[name, *(as_text(config[name]) for config in firsts)] for name in varied(firsts)]
 
 
 def _cells(run: Recorded, title: str) -> list[str]:

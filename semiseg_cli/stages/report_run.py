@@ -10,6 +10,7 @@ from semiseg_cli.core.partitions.titles import recorded
 from semiseg_cli.core.report.charts import STYLES, Chart, Series, lines, shares
 from semiseg_cli.core.report.pictures import Case
 from semiseg_cli.core.report.tables import by_frequency, colour_of, confusion, mistakes
+from semiseg_cli.stages.apart import as_text
 from semiseg_cli.stages.recorded import Recorded
 
 LAYERS = 15  # classes of the pseudo-labels over time; the others are one layer
@@ -179,15 +180,6 @@ def _again(found: Recorded) -> list[str]:
     if found.title == "probe":
         return typed
     return [*typed, command("train", "-c", found.run / "config.toml")]
-
-
-def as_text(value: Any) -> str:
-    """A setting's value as it would be typed."""
-    if isinstance(value, list | tuple):
-        return ",".join(map(str, value)) or "none"
-    if isinstance(value, bool | float):
-        return f"{value:.6g}" if isinstance(value, float) else str(value).lower()
-    return str(value) or "none"
 
 
 def duration(seconds: float) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -14,7 +16,8 @@ from semiseg_cli.core.partitions.protocols import recognise
 from semiseg_cli.core.partitions.titles import recorded
 from semiseg_cli.core.reading import shaped
 from semiseg_cli.core.runs.log import read_metrics
-from semiseg_cli.core.runs.results import read_partition
+from semiseg_cli.core.runs.results import read_partition, read_result
+from semiseg_cli.stages.apart import told_apart, trained_by
 
 Row = dict[str, Any]
 Settings = TypedDict(  # that a row tells
@@ -29,6 +32,7 @@ Settings = TypedDict(  # that a row tells
 def summarise_runs(root: Path) -> dict[str, Any]:
     """The runs below `root`, the newest first, the groups of seeds among them, and what could not be read.
 
+    A row's title is its method, with the settings that tell it from other runs but for what the row has itself.
     A group's mean and sample deviation are over finished runs of different seeds (of one seed's runs the newest) whose
     configurations are equal otherwise, on the same published partition, or on own ones of the same protocol, with as
     many unlabeled images; -1 as data.split_seed means that own ones differ in their images, too.
@@ -41,6 +45,9 @@ def summarise_runs(root: Path) -> dict[str, Any]:
             configs.append(config)
         except (SemisegError, OSError, ValueError) as error:
             unreadable.append(f"{run}: {error}")
+    methods = [row["method"] for row in rows]
+    for row, title in zip(rows, told_apart(list(zip(methods, configs, strict=True)), ("train.steps",)), strict=True):
+        row["title"] = title
     return {"runs": rows, "seeds": _over_seeds(rows, configs), "unreadable": unreadable}
 
 
@@ -51,7 +58,7 @@ def _row(run: Path, config: dict[str, Any]) -> Row:
     logged = [metric.name for metric in METRICS if not metric.by_class and not metric.option]
     return {
         "run": str(run),
-        "method": "+".join([config["method.name"], *config.get("method.add", [])]),
+        "method": trained_by(config, read_result(run) if runs.is_finished(run) else {}),
         "data": config["data.name"],
         "labeled": config["data.labeled"] or "all",
         "partition": recorded(partition),
@@ -82,10 +89,17 @@ def _over_seeds(rows: list[Row], configs: list[dict[str, Any]]) -> list[Row]:
 
 
 def _group(rows: list[Row]) -> Row:
-    found = {key: rows[0][key] for key in ("method", "data", "labeled", "protocol", "backbone", "steps")}
+    found = {key: rows[0][key] for key in ("method", "title", "data", "labeled", "protocol", "backbone", "steps")}
     names = {row["partition"] for row in rows}
-    found["partition"] = names.pop() if len(names) == 1 else f"{len(names)} own partitions"
+    found["partition"] = names.pop() if len(names) == 1 else _several(names)
     for key in ("last", "best"):
         values = [row[key] for row in rows]
         found[key] = {"mean": statistics.mean(values), "deviation": statistics.stdev(values)}
     return found | {"seeds": sorted(row["seed"] for row in rows)}
+
+
+def _several(names: Collection[str]) -> str:
+    """Own partitions of several seeds, by what else they share."""
+    without = {re.sub(r" seed \d+,", "", name) for name in names}
+    words = without.pop() if len(without) == 1 else "own partition"
+    return f"{len(names)} {words.replace('own partition', 'own partitions')}"

@@ -87,6 +87,22 @@ def test_progress_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert shown.out == ""
 
 
+@pytest.mark.parametrize("width", [40, 62, 80])
+def test_a_table_in_a_narrow_terminal_loses_nothing(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Columns that break may have words of very different lengths; the last column is whole all the same."""
+    shown = console.Plain(file=(out := io.StringIO()), width=width)
+    monkeypatch.setattr(console, "stdout", lambda: shown)
+    table = Table("run", "method", "labeled", "best", box=None, pad_edge=False)
+    table.columns[0].no_wrap = True
+    table.add_row("camvid-1-0-uni-right", "supervised, split_seed 0", "own, 23 of 295", "46.12")
+    console.result("x", None, table, json=False)
+    lines = out.getvalue().splitlines()
+    words = ["camvid-1-0-uni-right", "supervised,", "split_seed", "0", "own,", "23", "of", "295", "46.12"]
+    assert sorted(" ".join(lines[1:]).split()) == sorted(words)
+    assert all(len(line) <= max(width, 51) for line in lines)  # 51: its longest words, and what is between them
+    assert len(lines) == {40: 4, 62: 3, 80: 2}[width]
+
+
 EVIL = "\x1b]0;mine\x07[/][red] :cat: \x9b2J\u202e"
 SHOWN = r"\x1b]0;mine"
 

@@ -98,15 +98,18 @@ def test_one_preset_is_shown_as_it_is(capsys: Capture) -> None:
 
 FOUND: dict[str, Any] = {
     "runs": [
-        {"run": "r/one[1]", "method": "fixmatch", "data": "park", "labeled": "/lists/few.txt", "backbone": "tiny",
+        {"run": "r/one[1]", "method": "fixmatch", "title": "fixmatch, tau 0.9", "data": "park",
+         "labeled": "/lists/few.txt", "backbone": "tiny",
          "partition": "", "seed": 0, "step": 9, "steps": 9, "last": 50.128, "best": 60.0, "metrics": {},
          "finished": True},
-        {"run": "r/two", "method": "fixmatch", "data": "park", "labeled": "1/8", "backbone": "tiny",
-         "partition": "own 2", "seed": 0, "step": 4, "steps": 9, "last": None, "best": None, "metrics": {},
+        {"run": "r/two", "method": "fixmatch", "title": "fixmatch", "data": "park", "labeled": "1/8",
+         "backbone": "tiny", "partition": "own partition, seed 0, 2 of 16 (classes)",
+         "seed": 0, "step": 4, "steps": 9, "last": None, "best": None, "metrics": {},
          "finished": False},
     ],
     "seeds": [
-        {"method": "fixmatch", "data": "park", "labeled": "1/8", "partition": "2 own partitions", "backbone": "tiny",
+        {"method": "fixmatch", "title": "fixmatch", "data": "park", "labeled": "1/8",
+         "partition": "2 own partitions, 2 of 16 (random)", "backbone": "tiny",
          "steps": 9, "seeds": [0, 2],
          "last": {"mean": 51.5, "deviation": 1.25}, "best": {"mean": 61.0, "deviation": 0.0}},
     ],
@@ -119,11 +122,11 @@ def test_runs(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage, "summarise_runs", lambda root: (asked.append(root), FOUND)[1])
     assert main(["runs", "--runs-root", "r"]) == 0
     out, err = capsys.readouterr()
-    rows = [line.split() for line in out.splitlines()]
-    assert ["one[1]", "fixmatch", "park", "few.txt", "9", "50.13", "60.00"] in rows
-    assert ["two", "fixmatch", "park", "own", "2", "4/9,", "unfinished", "-", "-"] in rows
-    seeds = "tiny, seeds 0 2 fixmatch park 2 own partitions 9 51.50 +- 1.25 61.00 +- 0.00"
-    assert seeds in [" ".join(row) for row in rows]
+    rows = [" ".join(line.split()) for line in out.splitlines()]
+    assert rows[0].endswith("in percent; data: park")  # which all of them share
+    assert "one[1] fixmatch, tau 0.9 few.txt 9 50.13 60.00" in rows
+    assert "two fixmatch own, 2 of 16 4/9 - -" in rows
+    assert "tiny, seeds 0 2 fixmatch 2 own, 2 of 16 (random) 9 51.50 ± 1.25 61.00 ± 0.00" in rows
     assert "r/three: broken" in err
     main(["runs", "--json"])
     assert document(capsys) == FOUND

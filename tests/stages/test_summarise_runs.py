@@ -20,13 +20,14 @@ from semiseg_cli.core.runs.results import finish
 from semiseg_cli.stages.runs import summarise_runs
 
 Write = Callable[..., Path]
+FINISHED = {"run": None, "partition": "", "steps": 1, "seconds": 1.0, "last": None, "best": None}
 
 
 @pytest.fixture
 def write(tmp_path: Path, configured: Callable[..., Any]) -> Write:
     """`write("a", [50.0, 60.0], seed=1)`: a run evaluated at steps 1, 2 ... 5 is its length, the end its last."""
 
-    def make(name: str, mious: list[float], *, finished: bool = True, **changes: Any) -> Path:
+    def make(name: str, mious: list[float], *, finished: bool = True, method: str = "unimatch", **changes: Any) -> Path:
         run = tmp_path / name
         run.mkdir()
         runs.write_config(run, configured(changes={key.replace("_", ".", 1): v for key, v in changes.items()}))
@@ -34,7 +35,7 @@ def write(tmp_path: Path, configured: Callable[..., Any]) -> Write:
             append_metrics(run, {"step": step, "loss": 1.0})
             append_metrics(run, {"step": step, "miou": miou, "pixel_accuracy": miou + 5})
         if finished:
-            finish(run, {})
+            finish(run, FINISHED | {"method": method})
         return run
 
     return make
@@ -45,8 +46,8 @@ def test_a_row_per_run(write: Write, tmp_path: Path) -> None:
     found = summarise_runs(tmp_path)
     assert found["runs"] == [
         {
-            "run": str(tmp_path / "a"), "method": "unimatch", "data": "shapes", "labeled": "1/8", "backbone": "small",
-            "partition": "", "unlabeled": None, "fingerprint": "", "protocol": "",
+            "run": str(tmp_path / "a"), "method": "unimatch", "title": "unimatch", "data": "shapes", "labeled": "1/8",
+            "backbone": "small", "partition": "", "unlabeled": None, "fingerprint": "", "protocol": "",
             "seed": 3, "step": 3, "steps": 5, "last": 55.0, "best": 60.0, "finished": True, "best_by": "miou",
             "metrics": {"miou": 55.0, "pixel_accuracy": 60.0},
         }
@@ -88,6 +89,28 @@ def test_seeds_are_summed_up(write: Write, tmp_path: Path) -> None:
     assert group["last"]["deviation"] == pytest.approx((((-20) ** 2 + (-10) ** 2 + 30**2) / 2) ** 0.5)
     assert group["best"]["mean"] == pytest.approx(200 / 3)
     assert group["best"]["deviation"] == pytest.approx(statistics.stdev([50, 60, 90]))
+
+
+def test_variants_of_a_method_are_told_apart(write: Write, tmp_path: Path) -> None:
+    for seed in range(2):
+        for name, cutmix in (("on", 0.5), ("off", 0)):
+            write(f"{name}{seed}", [50.0], train_seed=seed, train_cutmix=cutmix)
+        write(f"probe{seed}", [60.0], method="probe", train_seed=seed, train_steps=300)
+    found = summarise_runs(tmp_path)
+    titles = {Path(row["run"]).name: row["title"] for row in found["runs"]}
+    names = {"on": "unimatch, cutmix 0.5", "off": "unimatch, cutmix 0", "probe": "probe"}
+    assert titles == {f"{name}{seed}": title for name, title in names.items() for seed in range(2)}
+    assert {group["title"] for group in found["seeds"]} == {*names.values()}
+
+
+def test_numbers_of_labels_are_told_apart(write: Write, tmp_path: Path) -> None:
+    for seed in range(2):
+        for count in (4, 8):
+            name = f"own partition, seed {seed}, {count} of 10 (classes)"
+            run = write(f"{count}-{seed}", [50.0], train_seed=seed, data_labeled=str(count))
+            (run / "partition.json").write_text(json.dumps({"name": name, "fingerprint": f"{count} {seed}"}))
+    groups = {group["labeled"]: group["partition"] for group in summarise_runs(tmp_path)["seeds"]}
+    assert groups == {count: f"2 own partitions, {count} of 10 (classes)" for count in ("4", "8")}
 
 
 def test_seeds_on_different_partitions_are_not_summed_up(write: Write, tmp_path: Path) -> None:
