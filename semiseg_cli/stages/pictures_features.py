@@ -37,7 +37,7 @@ def features(
 
     Raises UsageError without scikit-learn (the extra `tsne`), DataError where no validation pixel is labeled.
     """
-    tsne = _tsne()
+    tsne = require_tsne()
     ((_, path),) = networks.items()
     place = join(device).device
     net, meta = load_network(path, place)
@@ -110,7 +110,8 @@ def _gallery(
     )
 
 
-def _tsne() -> Any:
+def require_tsne() -> Any:
+    """scikit-learn's TSNE. Raises UsageError where it is not installed."""
     try:
         from sklearn.manifold import TSNE
     except ImportError as error:

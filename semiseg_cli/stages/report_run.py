@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 from semiseg_cli.core.commands import command
@@ -45,7 +46,7 @@ def told(found: Recorded, cases: list[Case], notes: list[str]) -> dict[str, Any]
         "mistakes": mistakes(found.classes, matrix) if matrix else [],
         "cases": cases,
         "cases_said": "The validation images with the lowest mIoU over their own classes, worst first, with the last "
-        "network. Grey squares: not labeled.",
+        "network. Red: wrong; grey squares: not labeled.",
         "chosen": _settings(found, chosen=True),
         "others": _settings(found, chosen=False),
         "partition": _partition(found),
@@ -169,10 +170,16 @@ def _cost(found: Recorded) -> Facts:
 
 
 def _environment(environment: dict[str, Any]) -> Facts:
-    flat = dict[str, Any]()
-    for key, value in environment.items():
-        flat |= {f"{key}, {part}": each for part, each in value.items()} if isinstance(value, dict) else {key: value}
-    return [(key, str(value)) for key, value in flat.items() if key != "command" and value is not None]
+    return [(key, str(value)) for key, value in _flat(environment) if key != "command" and value is not None]
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """What is within a value, each with the names that lead to it."""
+    if not isinstance(value, dict):
+        yield name, value
+        return
+    for key, each in value.items():
+        yield from _flat(each, f"{name}, {key}" if name else key)
 
 
 def _again(found: Recorded) -> list[str]:

@@ -18,7 +18,7 @@ from semiseg_cli.core.training.distributed import join
 from semiseg_cli.core.training.session import Session
 from semiseg_cli.core.viz.page import page
 from semiseg_cli.core.viz.sheets import Gallery
-from semiseg_cli.stages.pictures_features import features
+from semiseg_cli.stages.pictures_features import features, require_tsne
 from semiseg_cli.stages.pictures_mix import mixtures
 from semiseg_cli.stages.pictures_pairs import pairs_of_run
 from semiseg_cli.stages.pictures_reconstruction import reconstructions
@@ -64,6 +64,8 @@ def visualize(
         raise UsageError(f"{counted(count, 'image')} are not possible: at least 1", fix="--n 12")
     folder = out or (source if source.is_dir() else source.parent) / "samples"
     _refuse_unwritable(folder)
+    if "features" in kinds:
+        require_tsne()  # before the other kinds take their time
     found = {each: _gallery(source, each, root, count, seed, device, progress) for each in kinds}
     about = {"source": str(source), "seed": seed}
     if len(kinds) == 1:

@@ -19,6 +19,7 @@ from semiseg_cli.core.training.checkpoint import load_network
 from semiseg_cli.core.training.preview import pictured
 from semiseg_cli.core.viz.tiles import Labels, Photo
 from semiseg_cli.stages import pictures_features
+from semiseg_cli.stages import visualize as visualize_stage
 from semiseg_cli.stages.pictures_features import at_most, features, vectors
 from semiseg_cli.stages.pictures_reconstruction import COLUMNS, reconstructions
 from semiseg_cli.stages.progress import silent
@@ -96,7 +97,8 @@ class Flat:
 def test_features_are_drawn_by_class(
     run: Path, shapes_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pictures_features, "_tsne", lambda: Flat)
+    for module in (visualize_stage, pictures_features):
+        monkeypatch.setattr(module, "require_tsne", lambda: Flat)
     monkeypatch.setattr(pictures_features, "POINTS", 60)
     found = visualize(run, "features", root=shapes_root, count=2, out=tmp_path, device="cpu")
     assert found["points"]["background"] == 60
@@ -135,10 +137,11 @@ def test_without_scikit_learn_and_without_labels(
     run: Path, shapes_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.manifold", None)
+    monkeypatch.setattr(visualize_stage, "_gallery", lambda *_: pytest.fail("pictures were drawn before"))
     with pytest.raises(UsageError, match="need scikit-learn") as error:
-        visualize(run, "features", root=shapes_root, out=tmp_path, device="cpu")
+        visualize(run, ["masks", "features"], root=shapes_root, out=tmp_path, device="cpu")
     assert "semiseg[tsne]" in error.value.fix
-    monkeypatch.setattr(pictures_features, "_tsne", lambda: Flat)
+    monkeypatch.setattr(pictures_features, "require_tsne", lambda: Flat)
     nothing = np.zeros((33, 33, 3), np.uint8), np.full((33, 33), 255, np.uint8)
     monkeypatch.setattr(pictures_features, "load_labeled", lambda *_: nothing)
     with pytest.raises(DataError, match="validation images to show"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,10 @@ CLIP = "getComputedStyle(document.querySelector('.over img')).clipPath"
 SIDE_BY_SIDE = """(() => { const [a, b] = [...document.querySelectorAll('.case')[0].querySelectorAll('.layers img')]
     .map(image => image.getBoundingClientRect()); return b.left >= a.right || b.top >= a.bottom; })()"""
 OUTSIDE = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+LOST = """[...document.querySelectorAll('.scroll')].filter(each => each.scrollWidth > each.clientWidth)
+    .map(each => `${each.ariaLabel}: ${each.scrollWidth} of ${each.clientWidth}`)"""
+FACTS = ("Settings", "Labeled images", "Cost", "Environment")  # tables of a run that say what and how much
+PAPER = 718  # pixels: A4 without the margins that Chromium gives it
 DARK = "getComputedStyle(document.body).backgroundColor"
 
 
@@ -74,3 +79,34 @@ def test_runs_side_by_side(browser: Browser, fake_run: Callable[..., Path]) -> N
     for width in WIDTHS:
         browser.size(width)
         assert browser.reads(OUTSIDE) <= 0, f"{width} px"
+
+
+@pytest.mark.usefixtures("worst_images")
+def test_settings_and_facts_of_a_run_need_no_scrolling(browser: Browser, fake_run: Callable[..., Path]) -> None:
+    run = fake_run("one", changes={"model.weights": f"/{'folder/' * 8}weights.safetensors"})
+    (run / "environment.json").write_text(json.dumps({"files": {"weights": {"file": "/w", "sha256": "a" * 64}}}))
+    page = Path(report([run])["page"])
+    browser.call("Emulation.setEmulatedMedia", media="", features=[])
+    for width in (380, *WIDTHS):
+        browser.size(width)
+        browser.open(page)
+        facts = [each for each in browser.reads(LOST) if each.startswith(FACTS)]
+        assert facts == [], f"{width} px"
+    assert browser.reads("[...document.querySelectorAll('pre')].every(each => each.scrollWidth <= each.clientWidth)")
+    rows = browser.reads("[...document.querySelectorAll('#environment tr')].map(row => row.innerText)")
+    assert rows[1:] == ["files, weights, file\t/w", f"files, weights, sha256\t{'a' * 64}"]
+
+
+@pytest.mark.parametrize("count", [2, 16])
+def test_nothing_is_cut_on_paper(count: int, browser: Browser, fake_run: Callable[..., Path]) -> None:
+    """What is wider than the paper cannot be scrolled to."""
+    made = [fake_run(f"a run of this name {k}", changes={"method.tau": 0.8 + k / 100}) for k in range(count)]
+    page = Path(report(made)["page"])
+    browser.call("Emulation.setEmulatedMedia", media="print", features=[])
+    try:
+        browser.size(PAPER)
+        browser.open(page)
+        assert browser.reads("document.querySelectorAll('.classes thead th').length") == count + 2
+        assert browser.reads(LOST) == []
+    finally:
+        browser.call("Emulation.setEmulatedMedia", media="", features=[])

@@ -93,7 +93,7 @@ def test_seeds_are_summed_up(write: Write, tmp_path: Path) -> None:
 
 def test_variants_of_a_method_are_told_apart(write: Write, tmp_path: Path) -> None:
     for seed in range(2):
-        for name, cutmix in (("on", 0.5), ("off", 0)):
+        for name, cutmix in (("off", 0), ("on", 0.5)):  # the newest is named first
             write(f"{name}{seed}", [50.0], train_seed=seed, train_cutmix=cutmix)
         write(f"probe{seed}", [60.0], method="probe", train_seed=seed, train_steps=300)
     found = summarise_runs(tmp_path)
