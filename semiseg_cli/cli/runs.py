@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +66,7 @@ def _shared(rows: list[dict[str, Any]]) -> dict[str, list[str]]:
     }
 
 
-def _table(columns: dict[str, Sequence[str]], left_out: Collection[str]) -> Table:
+def _table(columns: Mapping[str, Sequence[str]], left_out: Collection[str]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
