@@ -1,5 +1,5 @@
 """A command as Typer has it, but for two things: what is given and no option would take is refused (a second value of
-an option of one, or words after it), and paragraphs of its help are as wide as the terminal."""
+an option of one, words after it, or an empty word), and paragraphs of its help are as wide as the terminal."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ class Command(TyperCommand):
             for option, values in given:
                 if len(set(values)) > 1 and not option.multiple:
                     raise _twice(option.opts[0], values)
+            if any("" in values for _, values in given) or "" in args:
+                raise _empty(next((each.opts[0] for each, values in given if "" in values), ctx.command_path))
             if extra and not ctx.allow_extra_args:
                 raise _extra(ctx.command_path, args, extra, given)
         return super().parse_args(ctx, args)
@@ -55,6 +57,12 @@ def _twice(option: str, values: Sequence[str]) -> UsageError:
         why="it takes one value, and the others would be lost",
         fix=f"keep one: {', or '.join(f'{option} {shlex.quote(value)}' for value in different)}",
     )
+
+
+def _empty(where: str) -> UsageError:
+    """Of a path it would be the working directory, which nobody named."""
+    why = "a variable of the shell that is not set leaves one"
+    return UsageError(f"{where} is given an empty word", why=why, fix="name what is meant; . is the folder you are in")
 
 
 def _extra(

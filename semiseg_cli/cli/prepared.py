@@ -29,8 +29,8 @@ def before(root: Path, name: str) -> bytes:
 
     Raises UsageError for a name that is no plain folder name.
     """
-    if not name or name[0] in ".-" or name != Path(name).name:
-        raise UsageError(f"--name '{name}' cannot name a folder", fix="--name photos")
+    if not name or name[0] in ".-" or name != Path(name).name or not name.isprintable():
+        raise UsageError(f"--name {name!r} cannot name a folder", fix="--name photos")
     put_right(root / name)
     return _description(root / name)
 

@@ -6,6 +6,7 @@ Whoever asks makes of both an error that names the file.
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import stat
@@ -88,7 +89,20 @@ def read_bytes(path: Path, most: int = TEXT) -> bytes:
 
 
 def read_text(path: Path, most: int = TEXT) -> str:
-    return read_bytes(path, most).decode("utf-8").replace("\r\n", "\n")
+    """Its text, UTF-8, or UTF-16 as PowerShell writes it, without a byte order mark."""
+    data = read_bytes(path, most)
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return data.decode("utf-16" if wide else "utf-8-sig").replace("\r\n", "\n")
+
+
+def instead(head: bytes) -> str:
+    """What a file is in place of what its name says, where its first bytes tell; else empty."""
+    if not head:
+        return "the file is empty"
+    if head.startswith(b"version https://git-lfs.github.com"):
+        return "a pointer of Git LFS: git lfs pull brings the file itself"
+    is_page = head.lstrip().lower().startswith((b"<!doctype html", b"<html"))
+    return "a web page, as of a download that failed" if is_page else ""
 
 
 def read_json(path: Path, hint: Any = Any, most: int = SMALL) -> Any:

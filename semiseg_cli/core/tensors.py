@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypedDict
 
-from semiseg_cli.core.reading import opened, parse_json, shaped
+from semiseg_cli.core.reading import instead, opened, parse_json, shaped
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,7 +76,8 @@ def header(file: IO[bytes], size: int) -> tuple[dict[str, Entry], dict[str, str]
     first = file.read(8)
     length = struct.unpack("<Q", first)[0] if len(first) == 8 else size
     if length > min(HEADER, size - 8):
-        raise ValueError(f"a header of {length:,} bytes in a file of {size:,}")
+        file.seek(0)
+        raise ValueError(_instead(file.read(200)) or f"a header of {length:,} bytes in a file of {size:,}")
     table = parse_json(file.read(length).decode("utf-8"), dict[str, dict])  # type: ignore[type-arg]
     metadata: dict[str, str] = shaped(table.pop("__metadata__", {}), dict[str, str], "__metadata__")
     entries: dict[str, Entry] = shaped(table, dict[str, Entry])
@@ -92,6 +93,10 @@ def header(file: IO[bytes], size: int) -> tuple[dict[str, Entry], dict[str, str]
     if place != size - 8 - length:
         raise ValueError(f"{place:,} bytes of numbers are said to be there, {size - 8 - length:,} are")
     return entries, metadata, 8 + length
+
+
+def _instead(head: bytes) -> str:
+    return "a file of torch.save" if head.startswith((b"PK\3\4", b"\x80\2")) else instead(head)
 
 
 def _tensor(file: IO[bytes], begin: int, entry: Entry) -> Tensor:

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from semiseg_cli.core.commands import command
+from semiseg_cli.core.data.cores import on_all_cores
 from semiseg_cli.core.data.index import is_prepared, load_dataset
 from semiseg_cli.core.data.listing import leads_to, left_out, look_below, suffixes
 from semiseg_cli.core.errors import DataError, UsageError
 from semiseg_cli.core.files import NETWORKS
 from semiseg_cli.core.finding import NEWEST
+from semiseg_cli.core.sources import stacks
 from semiseg_cli.stages.predicted_files import WRITTEN
 
 Note = Callable[[str], None]
@@ -38,8 +40,9 @@ def find_images(images: Sequence[Path], out: Path, note: Note = lambda line: Non
     """Images by what they are called below `labels/` (no suffix): a file by its name, a folder's by their path.
 
     Those of a prepared dataset's folder are its images by their ids, in shards or not, and never its masks. `out` is
-    not searched. note: is told what else lies in other folders. Raises DataError for what is not there, for names that
-    collide and where nothing is found; UsageError where predictions would be written among the images.
+    not searched. note: is told what else lies in other folders, and of photos of several pages. Raises DataError for
+    what is not there, for names that collide and where nothing is found; UsageError where predictions would be written
+    among the images.
     """
     found: dict[str, Path] = {}
     for given in images:
@@ -59,6 +62,8 @@ def find_images(images: Sequence[Path], out: Path, note: Note = lambda line: Non
     if not found:
         where = ", ".join(map(str, images))
         raise DataError(f"there is no image in {where}", why=f"looked for {', '.join(sorted(suffixes()))}")
+    for line in stacks.told(found.values(), on_all_cores):
+        note(line)
     return found
 
 

@@ -25,7 +25,7 @@ from semiseg_cli.core.data.kinds import lacks
 from semiseg_cli.core.data.spec import IGNORE, Dataset, Record
 from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.files import write_text
-from semiseg_cli.core.sources import shapes
+from semiseg_cli.core.sources import shapes, stacks
 from semiseg_cli.core.sources.arranging import arrange, coverage, usable
 from semiseg_cli.core.sources.classes import Classes, read_classes
 from semiseg_cli.core.sources.codes import code_name
@@ -177,7 +177,9 @@ def build_folder(folder: Path, name: str, given: Given, progress: Progress, befo
         told = replace(told, first=0)  # as was decided when there was nothing to update
     how = _reading_masks(name, [*sources.labeled, *sources.val], meaning, told, progress)
     asked = before.levels if before else given.levels
-    levels, ranged = range_of([task.image for task in tasks], asked, on_all_cores)
+    photos = [task.image for task in tasks]
+    levels, ranged = range_of(photos, asked, on_all_cores)
+    ranged += stacks.told(photos, on_all_cores)
     earlier, made = Earlier(before), dict[str, tuple[str, bytes]]()
     lengths = {task.image.stat().st_size for task in tasks if task.mask} if given.in_place else set[int]()
     with progress(f"preparing {name}", len(tasks)) as advance:

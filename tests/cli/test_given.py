@@ -55,3 +55,16 @@ def test_paragraphs_of_the_help_are_as_wide_as_the_terminal(
     lines = [line.strip() for line in capsys.readouterr().out.split("╭")[0].splitlines()]
     assert len(lines) > 5
     assert all(len(line) + 1 + len(after.split()[0]) > 78 for line, after in pairwise(lines) if line and after)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([*FOLDER, "--unlabeled", ""], "--unlabeled is given an empty word"),
+        ([*FOLDER, "--unlabeled="], "--unlabeled is given an empty word"),
+        (["predict", "run", ""], "semiseg predict is given an empty word"),
+    ],
+)
+def test_an_empty_word_is_no_path(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """As `"$MORE"` is one where nobody has set MORE: it would be the working directory."""
+    assert told in _refused(words, capsys)

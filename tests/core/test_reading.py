@@ -129,3 +129,11 @@ def test_numbers_that_nothing_can_hold(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"a is '0x.*, not a whole number"):
         parse_json(f'{{"a": {2**63}}}', dict[str, int])
     assert parse_json(f'{{"a": {2**63}}}') == {"a": 2**63}  # an id may be long
+
+
+@pytest.mark.parametrize("coding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_is_no_part_of_a_text(tmp_path: Path, coding: str) -> None:
+    """As Windows' Notepad and PowerShell write one."""
+    (tmp_path / "a.toml").write_bytes('name = "Größe"\r\n'.encode(coding))
+    (tmp_path / "a.json").write_bytes('{"name": "Größe"}'.encode(coding))
+    assert read_toml(tmp_path / "a.toml") == read_json(tmp_path / "a.json") == {"name": "Größe"}

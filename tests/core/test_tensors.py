@@ -105,7 +105,7 @@ def entry(dtype: Any = "F32", shape: Any = (4,), offsets: Any = (0, 16)) -> dict
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"", "header"), (b"1234567", "header"), (struct.pack("<Q", 2**63), "header"), (file_of(b"{"), "."),
+        (b"", "the file is empty"), (b"1234567", "header"), (struct.pack("<Q", 2**63), "header"), (file_of(b"{"), "."),
         (file_of([]), "table"), (file_of({"x": 3}), "x is '3', not a table"), (file_of(b"[" * 10**6), "deeply"),
         (file_of({"x": entry(dtype="F33")}), "x is F33"), (file_of({"x": entry(dtype=7)}), "x.dtype is '7', not text"),
         (file_of({"x": entry(shape=[-4])}), "x is F32"), (file_of({"x": entry(shape=[4.0])}), "whole number"),
@@ -122,4 +122,19 @@ def entry(dtype: Any = "F32", shape: Any = (4,), offsets: Any = (0, 16)) -> dict
 def test_a_damaged_file_gives_nothing(tmp_path: Path, data: bytes, said: str) -> None:
     (tmp_path / "x").write_bytes(data)
     with pytest.raises(ValueError, match=said):
+        read_tensors(tmp_path / "x")
+
+
+@pytest.mark.parametrize(
+    ("head", "told"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a pointer of Git LFS"),
+        (b"<!DOCTYPE html><html>404</html>", "a web page"),
+        (b"PK\3\4" + bytes(100), "a file of torch.save"),
+        (b"\xff" * 100, "a header of 18,446,744,073,709,551,615 bytes in a file of 100"),
+    ],
+)
+def test_what_is_no_such_file_is_told_as_what_it_is(tmp_path: Path, head: bytes, told: str) -> None:
+    (tmp_path / "x").write_bytes(head)
+    with pytest.raises(ValueError, match=told):
         read_tensors(tmp_path / "x")

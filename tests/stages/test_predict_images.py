@@ -298,11 +298,14 @@ def test_scales_and_flip_change_the_prediction(ckpt: Path, photos: Path, tmp_pat
 
 
 def test_what_is_not_predicted_is_told(ckpt: Path, photos: Path, tmp_path: Path) -> None:
-    """Other files by kind, and 16-bit photos that are seen as black."""
+    """Other files by kind, 16-bit photos that are seen as black, and pages beside the first."""
     notes = list[str]()
     (photos / "clip.mp4").touch()
     Image.fromarray(np.full((40, 48), 4095, np.uint16)).save(photos / "dark.png")
+    page = Image.new("RGB", (48, 40))
+    page.save(photos / "scan.tif", save_all=True, append_images=[page])
     predict(ckpt, photos, out=tmp_path / "out", note=notes.append)
+    assert notes.pop(1).startswith(f"1 photo of several pages, of which the first alone is taken: {photos}/scan")
     assert notes[0] == f"not read in {photos}: 1 .txt, 1 video (ffmpeg -i FILE -r 1 frame-%05d.png)"
     assert notes[1].startswith(f"seen nearly black: 1 photo of 16 bits, the first is {photos / 'dark.png'}")
     assert len(notes) == 2

@@ -26,6 +26,7 @@ KINDS = {
     "camera raw": {".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"},
     "JPEG 2000": {".jp2", ".j2k", ".jpf", ".jpx"},
 }
+PREDICTED = ("overlays", "legend.png")  # of what `predict` writes: labels and tinted copies are no photos
 REMEDIES = {
     "HEIC": "pip install pillow-heif",
     "AVIF": "pip install -U pillow",
@@ -49,7 +50,7 @@ class Listing:
 
 
 def look_below(folder: Path, without: Collection[Path] = ()) -> Listing:
-    """Everything below a folder, linked folders included, each once; hidden files and folders are not looked at.
+    """Everything below a folder, linked folders included, each once; hidden ones are not looked at, nor predictions.
 
     without: folders that are left alone, resolved. Raises DataError for a folder that may not be read.
     """
@@ -59,6 +60,9 @@ def look_below(folder: Path, without: Collection[Path] = ()) -> Listing:
         for name in sorted(below):
             target = leads_to(Path(place, name))
             if name[0] == "." or target in without:
+                continue
+            if os.path.isfile(os.path.join(target, *PREDICTED)):
+                found.others["folder of predictions"] += 1
                 continue
             if target in seen:  # a link into its own folders, or a second one to the same
                 found.others["link to a folder that is there already"] += 1

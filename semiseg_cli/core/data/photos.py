@@ -16,16 +16,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, TiffImagePlugin
+from PIL import Image, ImageOps, PngImagePlugin, TiffImagePlugin
 
 from semiseg_cli.core.data.depths import FULL, Levels, is_deep, to_bytes
 from semiseg_cli.core.data.georeference import tiff_tags
 from semiseg_cli.core.data.listing import AVIF, HEIF
 from semiseg_cli.core.data.shards import content, member
 from semiseg_cli.core.errors import DataError, SemisegError
-from semiseg_cli.core.reading import regular
+from semiseg_cli.core.reading import instead, regular
 
 _ORIENTATION = 0x0112  # EXIF tag
+_SUBFILE = 254  # TIFF tag: what a page is
 LARGEST = 1 << 32  # bytes of an image file
 # Pixels that are always believed, and more for each byte. A JPEG needs 1 bit for each block of 64 in each channel, so
 # that one colour is 340 pixels a byte; deflate holds 1032 bytes in one, of 8 pixels each; a flat GIF has 1365.
@@ -34,6 +35,7 @@ FREE, EACH = 16 << 20, 8 * 1032
 HELD = {"JPEG": (1 << 20, 1000), "MPO": (1 << 20, 1000), "GIF": (1 << 20, 1400)}
 _ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # from half of what is refused on
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY  # a history of edits, or a profile, has more than 1 MiB
 
 
 @contextmanager
@@ -64,12 +66,7 @@ def _no_image(path: Path) -> str:
             head = file.read(200)
     except OSError:
         return ""
-    if not head:
-        return "the file is empty"
-    if head.startswith(b"version https://git-lfs.github.com"):
-        return "a pointer of Git LFS: git lfs pull brings the file itself"
-    is_page = head.lstrip().lower().startswith((b"<!doctype html", b"<html"))
-    return "a web page, as of a download that failed" if is_page else ""
+    return instead(head)
 
 
 def believe(image: Image.Image, length: int, path: Path) -> None:
@@ -193,6 +190,18 @@ def as_rgb(image: Any, levels: Levels = FULL) -> NDArray[np.uint8]:
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
         raise ValueError(f"an image is uint8 (height, width, 3), not {array.dtype} {array.shape}")
     return array
+
+
+def pages(image: Image.Image) -> int:
+    """How many pictures an open image file holds, without overviews and transparency. It shows the first again."""
+    size, count = image.size, 1
+    for page in range(1, getattr(image, "n_frames", 1)):
+        image.seek(page)
+        part = getattr(image, "tag_v2", {}).get(_SUBFILE, 0) & 5  # a reduced copy, or what is transparent
+        count += image.size == size and not part
+    if image.tell():
+        image.seek(0)
+    return count
 
 
 def image_size(path: Path) -> tuple[int, int]:

@@ -133,7 +133,10 @@ def _called(name: str, parts: Sequence[Records]) -> list[Named]:
 def _matches(line: str, parts: Sequence[Records]) -> list[Named]:
     """The images that a line may mean: of several with its stem those whose folders are most of the end of its path."""
     line = normalize("NFC", line)
-    found = _called(line, parts) or _called(stem_of(line), parts)
+    found = _called(line, parts)
+    if not found:
+        line = line.replace('"', "").rstrip(",; ")  # of the cells of a table
+        found = _called(stem_of(line), parts)
     if len(found) < 2:
         return found
     folders = path_of(line).split("/")[-2::-1]

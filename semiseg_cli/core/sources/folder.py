@@ -104,6 +104,10 @@ class Folders:
         found = sorted(look_below(folder, others).files)
         if odd := [path for path in found if re.search(r"[\t\r\n]", str(path.relative_to(folder)))]:
             raise DataError(f"{str(odd[0])!r} has a tab or a line break in its name", fix="rename the file")
+        if odd := [path for path in found if re.search("[\udc80-\udcff]", str(path))]:  # bytes that are no text
+            many = f"{counted(len(odd), 'file')} {verb(len(odd), 'has a name', 'have names')} in no UTF-8"
+            fix = f"rename, if from Windows: convmv -r -f cp1252 -t utf-8 --notest {shlex.quote(str(folder))}"
+            raise DataError(many, why=f"such as {str(odd[0])!a}", fix=fix)
         return found
 
     def images_and_masks(self, images: Path, masks: Path) -> tuple[dict[str, Path], dict[str, Path]]:
@@ -194,7 +198,8 @@ def _with_masks(folders: Folders, images: Path, masks: Path) -> tuple[list[Sourc
     hint = differing_in_case(bare, orphans)
     if not pairs:
         what = f"no labeled image: no mask in {masks} is named like an image in {images}"
-        examples = f"images: {listed(image_files) or 'none'}; masks: {listed(mask_files) or 'none'}{hint}"
+        there = [listed(ids) or _unread(place) for ids, place in ((image_files, images), (mask_files, masks))]
+        examples = f"images: {there[0]}; masks: {there[1]}{hint}"
         fix = "give each mask the name of its image, a/x.jpg and a/x.png, or one prefix or suffix for all"
         if several := several_kinds(image_files, mask_files):
             fix = f"one mask for an image: put the others of {listed(several)} into another folder"
@@ -208,6 +213,12 @@ def _with_masks(folders: Folders, images: Path, masks: Path) -> tuple[list[Sourc
         notes.append(f"{many}: not used: {listed(orphans)}{hint}")
     sources = [Source(id, image_files[id], mask_files[mask]) for id, mask in pairs.items()]
     return sources, bare, notes
+
+
+def _unread(folder: Path) -> str:
+    """That a folder holds no image file, and what it holds instead."""
+    line = left_out(folder, look_below(folder).others.items())
+    return f"none ({line})" if line else "none"
 
 
 def _labels_left(masks: Path, drawn: Mapping[Path, Sequence[str]]) -> DataError:

@@ -28,6 +28,9 @@ _PHOTO = 0.1  # different colours a pixel, of a photo
 def no_folder(place: Path) -> str:
     """What to do where this is given as a folder of images or masks, and is none."""
     if not place.exists():
+        for other in (place.expanduser(), Path(str(place).replace("\\", "/"))):  # a shell knows ~ where a word begins
+            if other.is_dir():
+                return f"name it as {shlex.quote(str(other))}"
         near = [path.name for path in place.parent.iterdir() if path.is_dir()] if place.parent.is_dir() else []
         return f"{did_you_mean(place.name, near)}" if near else "name one that is there"
     new, old = (shlex.quote(str(each)) for each in (place.with_suffix(""), place))

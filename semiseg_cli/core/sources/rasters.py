@@ -18,7 +18,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
 from semiseg_cli.core.data.georeference import tiff_tags
-from semiseg_cli.core.data.photos import FREE, LARGEST, opened
+from semiseg_cli.core.data.photos import FREE, LARGEST, opened, pages
 from semiseg_cli.core.errors import DataError
 from semiseg_cli.core.reading import read_bytes
 from semiseg_cli.core.sources.codes import COLOUR, NOT_A_NUMBER, TRANSPARENT
@@ -138,13 +138,8 @@ def _whole(image: Image.Image, path: Path, allowed: bool) -> bool:
     if lossy and not allowed:
         what = f"{path} is a {image.format} mask"
         raise DataError(what, why="lossy compression smears labels", fix=_LOSSY)
-    size, pages = image.size, getattr(image, "n_frames", 1)
-    for page in range(1, pages):  # smaller ones are overviews
-        image.seek(page)
-        if image.size == size:
-            raise DataError(f"{path} has {pages} pages", why="a mask is one picture", fix="save one page as PNG")
-    if pages > 1:
-        image.seek(0)
+    if (count := pages(image)) > 1:
+        raise DataError(f"{path} has {count} pages", why="a mask is one picture", fix="save one page as PNG")
     return lossy
 
 

@@ -99,3 +99,13 @@ def test_links_in_a_circle_end(tmp_path):
     with pytest.raises(DataError, match="one cannot be read"):
         look_below(tmp_path / "one")
     assert leads_to(tmp_path / "a.jpg") == (tmp_path / "a.jpg").resolve()
+
+
+def test_predictions_among_the_photos_are_no_photos(tmp_path):
+    touch(tmp_path / "a.jpg", tmp_path / "out/labels/a.png", tmp_path / "out/overlays/a.jpg")
+    assert len(look_below(tmp_path).files) == 3
+    touch(tmp_path / "out/overlays/legend.png")
+    found = look_below(tmp_path)
+    assert [path.name for path in found.files] == ["a.jpg"]
+    assert found.others == {"folder of predictions": 1}
+    assert [path.name for path in look_below(tmp_path / "out/labels").files] == ["a.png"]

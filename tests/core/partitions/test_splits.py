@@ -187,6 +187,15 @@ def test_headers_and_comments_of_a_list_name_no_image(tmp_path):
         resolve_partition(dataset(), str(file))
 
 
+@pytest.mark.parametrize(
+    "lines", ['"street/0001.jpg"', "street/0001.jpg,", '"image"\t"mask"\n"photos\\street\\0001.jpg"\t"0001.png"']
+)
+def test_cells_of_a_table_name_their_image(tmp_path, lines):
+    (tmp_path / "list.csv").write_text(lines)
+    found = resolve_partition(dataset(), str(tmp_path / "list.csv")).labeled
+    assert [record.id for record in found] == ["street/0001"]
+
+
 def test_lists_with_absent_repeated_or_unclear_lines(tmp_path):
     file = tmp_path / "list.txt"
     file.write_text("street/0001\nstreet/9999\npool/1\n")

@@ -5,6 +5,7 @@ import os
 import shlex
 import subprocess
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -344,7 +345,7 @@ def test_classes_without_a_pixel_are_noted(given):
 def folders(tmp_path, *files, **more):
     for file in files:
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / file).write_bytes(file.encode())
+        (tmp_path / file).write_bytes(os.fsencode(file))
     places = {"labeled": tmp_path / "i", "masks": tmp_path / "m"} | {key: tmp_path / name for key, name in more.items()}
     return Folders(**places)
 
@@ -364,6 +365,7 @@ def test_masks_match_by_name_or_ending(tmp_path):
         (["i/1.jpg"], "there is no folder"),
         (["i/1.jpg", "m"], "m is not a folder"),
         (["i/1\n2.jpg", "m/1.png"], "has a tab or a line break in its name"),
+        (["i/1\udce9.jpg", "m/1\udce9.png"], "1 file has a name in no UTF-8"),
     ],
 )
 def test_names_that_leave_a_choice(tmp_path, files, message):
@@ -449,3 +451,18 @@ def test_photos_without_a_mask_that_annotations_label_are_refused(given, tmp_pat
             prepare_folder(**given)
         subprocess.run(error.value.fix.partition("move them away: ")[2], shell=True, check=True)
     assert "3" in [record.id for record in prepare_folder(**given).train if record.mask is None]
+
+
+def test_what_lies_in_place_of_masks_is_told(tmp_path):
+    with pytest.raises(DataError, match="no labeled image") as caught:
+        gather(folders(tmp_path, "i/1.jpg", "m/1.npy", "m/2.npy"))
+    assert caught.value.why == f"images: 1; masks: none (not read in {tmp_path / 'm'}: 2 .npy)"
+
+
+def test_a_folder_as_another_shell_would_name_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folders(tmp_path, "i/1.jpg", "m/1.png")
+    for name in ("~/m", f"{tmp_path}\\m"):
+        with pytest.raises(DataError, match="there is no folder") as caught:
+            gather(Folders(tmp_path / "i", Path(name)))
+        assert caught.value.fix == f"name it as {tmp_path / 'm'}"

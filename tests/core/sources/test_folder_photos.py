@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 import semiseg_cli
 from semiseg_cli.core.data.index import load_dataset
@@ -147,3 +148,25 @@ def test_a_network_reads_16_bits_as_its_training_did(given: dict[str, Any], tmp_
     assert np.array_equal(net(photo).numpy(), labels)
     assert np.array_equal(net(read_image(photo, data.levels)).numpy(), labels)
     assert not np.array_equal(read_image(photo, data.levels), read_image(photo))
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_of_a_photo_of_several_pages_it_is_said_that_one_is_taken(given: dict[str, Any], in_place: bool) -> None:
+    whole = [Image.new("RGB", SIZE, (k, 0, 0)) for k in range(3)]
+    whole[0].save(given["unlabeled"] / "stack.tif", save_all=True, append_images=whole[1:])
+    small = [Image.new("RGB", size) for size in (SIZE, (SIZE[0] // 2, SIZE[1] // 2), SIZE)]
+    small[2].encoderinfo = {"tiffinfo": {254: 4}}  # what is transparent of the first, as GDAL writes it
+    small[0].save(given["unlabeled"] / "overview.tif", save_all=True, append_images=small[1:])
+    data = prepare_folder(**given, in_place=in_place)
+    (said,) = [note for note in notes(data) if "pages" in note]
+    path = given["unlabeled"] / "stack.tif"
+    assert said.startswith(f"1 photo of several pages, of which the first alone is taken: {path} has 3; ")
+    assert "overview" not in said
+
+
+def test_a_png_with_a_long_text_is_read(given: dict[str, Any]) -> None:
+    """Photoshop keeps the history of a picture in it: Pillow takes 1 MiB."""
+    text = PngInfo()
+    text.add_text("Raw profile type xmp", "edited " * 300_000, zip=True)
+    Image.new("RGB", SIZE[::-1]).save(given["unlabeled"] / "p0.png", pnginfo=text)
+    assert "p0" in [record.id for record in prepare_folder(**given).train]

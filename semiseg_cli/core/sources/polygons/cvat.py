@@ -44,7 +44,7 @@ def read(path: Path, root: ElementTree.Element, name: str) -> Found:
                 raise ValueError(f"image {image.get('name')}, shape {number} ({each.tag}): {error}") from error
         ordered = [shape for _, shape in sorted(shapes, key=lambda pair: pair[0])]
         there = size(image.get("height"), image.get("width"))
-        found.images.append(Annotated((str(image.get("name")),), there, ordered, path))
+        found.images.append(Annotated((str(image.get("name")).replace("\\", "/"),), there, ordered, path))
     return found
 
 

@@ -65,7 +65,7 @@ def cvat() -> dict[str, str]:
     words = [";".join(f"{x},{y}" for x, y in corners) for corners in (CAR, TREE)]
     polygons = [f'<polygon label="{NAMES[k]}" points="{words[k]}" z_order="{k}"/>' for k in (1, 0)]
     labels = "".join(f"<label><name>{name}</name></label>" for name in NAMES)
-    image = f'<image id="0" name="a.jpg" width="{WIDTH}" height="{HEIGHT}">{"".join(polygons)}</image>'
+    image = f'<image id="0" name="photos\\a.jpg" width="{WIDTH}" height="{HEIGHT}">{"".join(polygons)}</image>'
     return {"annotations.xml": f"<annotations><meta><job><labels>{labels}</labels></job></meta>{image}</annotations>"}
 
 
