@@ -22,32 +22,27 @@ import torch
 from semiseg_cli.core.methods.base import (
     Pseudo,
     SemiBatch,
-    SemiSettings,
     StepOutput,
     Term,
     Views,
     Weak,
     cutmixed,
 )
-from semiseg_cli.core.methods.perhaps_taught import PerhapsTaught
+from semiseg_cli.core.methods.perhaps_taught import PerhapsTaught, PerhapsTaughtSettings
 from semiseg_cli.core.ops.losses import at_least, pseudo_label_loss, pseudo_stats
 from semiseg_cli.core.ops.teacher import labels_by
 from semiseg_cli.core.ops.uniperb import partner_labels
-from semiseg_cli.core.settings import Below1, Probability, require, unread
+from semiseg_cli.core.settings import Probability, require
 
 
 @dataclass(frozen=True, kw_only=True)
-class FixMatchSettings(SemiSettings):
+class FixMatchSettings(PerhapsTaughtSettings):
     tau: Doc[Probability, "confidence a pseudo-label needs"] = 0.95
     cutmix_partner: Doc[Literal["batch", "self"], "another image, or this image's second weak view"] = "batch"
     exact_bn: Doc[bool, "the authors' passes instead of the lean ones"] = False
-    ema_teacher: Doc[bool, "pseudo-labels from a moving average of the student, which is evaluated"] = False
-    alpha: Doc[Below1, "decay of that moving average"] = 0.996
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.ema_teacher:
-            unread(self, "alpha", "method.ema_teacher is false")
         allowed = "false with method.ema_teacher: the weak view is the teacher's alone"
         require(not (self.ema_teacher and self.exact_bn), "method.exact_bn", True, allowed)
 

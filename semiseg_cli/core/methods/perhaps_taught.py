@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Annotated as Doc
+from typing import ClassVar
 
-from semiseg_cli.core.methods.base import Build, Moment, Net, SemiSupervised
+from semiseg_cli.core.methods.base import Build, Moment, Net, SemiSettings, SemiSupervised
 from semiseg_cli.core.ops.teacher import FROM_THE_FIRST, Rule
-from semiseg_cli.core.settings import Config
+from semiseg_cli.core.settings import Below1, Config, unread
 
 LONGEST_MEAN = 0.1  # of a run: a teacher of more is a mean with students that knew little
 GOOD_MEAN = 1 / 15  # RESULTS.md, "A teacher of a short run"
 
 
+@dataclass(frozen=True, kw_only=True)
+class PerhapsTaughtSettings(SemiSettings):
+    ema_teacher: Doc[bool, "pseudo-labels from a moving average of the student, which is evaluated"] = False
+    alpha: Doc[Below1, "decay of that moving average"] = 0.996
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.ema_teacher:
+            unread(self, "alpha", "method.ema_teacher is false")
+
+
 class PerhapsTaught(SemiSupervised):
     """`net`, and `teacher`, its moving average, which labels and is evaluated; None where the student labels itself.
 
-    Settings have `ema_teacher` and `alpha`, the decay. rule: how it follows; UniMatch V2's if a method says no other.
+    rule: how it follows; UniMatch V2's if a method says no other.
     """
 
     rule: ClassVar[Rule] = FROM_THE_FIRST
 
-    def __init__(self, settings: Any, build: Build) -> None:
+    def __init__(self, settings: PerhapsTaughtSettings, build: Build) -> None:
         super().__init__(settings, build)
         self.net = build.segmenter()
         self.teacher = build.teacher(self.net) if settings.ema_teacher else None

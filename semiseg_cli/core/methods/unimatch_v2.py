@@ -32,34 +32,27 @@ from semiseg_cli.core.methods.base import (
     Images,
     Pseudo,
     SemiBatch,
-    SemiSettings,
     StepOutput,
     Term,
     Views,
     Weak,
     cutmixed,
 )
-from semiseg_cli.core.methods.perhaps_taught import PerhapsTaught
+from semiseg_cli.core.methods.perhaps_taught import PerhapsTaught, PerhapsTaughtSettings
 from semiseg_cli.core.ops.losses import at_least, pseudo_label_loss, pseudo_stats
 from semiseg_cli.core.ops.maps import drop_channels
 from semiseg_cli.core.ops.teacher import labels_by
-from semiseg_cli.core.settings import Below1, NotNegative, Probability, unread
+from semiseg_cli.core.settings import NotNegative, Probability
 
 
 @dataclass(frozen=True, kw_only=True)
-class UniMatchV2Settings(SemiSettings):
+class UniMatchV2Settings(PerhapsTaughtSettings):
     tau: Doc[Probability, "confidence a pseudo-label needs"] = 0.95
     lambda_u: Doc[NotNegative, "weight of the unlabeled loss; the sum is divided by 1 + lambda_u"] = 1.0
     dropout: Doc[
         Literal["complementary", "independent", "none"], "channels dropped of the strong views' features"
     ] = "complementary"
     ema_teacher: Doc[bool, "pseudo-labels from a moving average of the student, which is evaluated"] = True
-    alpha: Doc[Below1, "decay of that moving average"] = 0.996
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.ema_teacher:
-            unread(self, "alpha", "method.ema_teacher is false")
 
 
 class UniMatchV2(PerhapsTaught):

@@ -27,7 +27,7 @@ GONE = {f"train.{name}": value for name, value in TrainConfig.retired.items()}
         ("model.tau", "did you mean 'method.tau'?"),
         ("method.cutmix_partners", "did you mean 'method.cutmix_partner'?"),
         ("steps", "did you mean 'train.steps'?"),
-        ("method", "[method] is a table of settings: name, add, warmup, tau"),
+        ("method", "[method] is a table of settings: name, add, warmup, ema_teacher"),
         ("eval.qqqqqqq", "settings of eval: window, stride, batch"),
         ("qqqqqqq", "sections: method, data, model, train, eval"),
     ],
