@@ -114,6 +114,11 @@ def prose(text: str) -> str:
     return filled.replace(NO_BREAK, " ")
 
 
+def percent(value: float | None) -> str:
+    """A cell of a table; a dash for a number that there is none of."""
+    return "-" if value is None else f"{value:.2f}"
+
+
 def _fitted(table: Table, width: int) -> int:
     """Fit a table into a width, and return the one that it takes: more where its words alone are wider.
 

@@ -110,19 +110,15 @@ def _table(found: dict[str, Any], by_frequency: bool) -> list[str | Table]:
         names.sort(key=lambda name: -float(shares[name]))
     for name in names:
         share = [f"{shares[name]:.2f}"] if by_frequency else []
-        table.add_row(Text(name), *(_percent(found[metric.name][name]) for metric in columns), *share)
+        table.add_row(Text(name), *(console.percent(found[metric.name][name]) for metric in columns), *share)
     table.add_section()
     for half, which in (("head", "most frequent"), ("tail", "rarest")) if by_frequency else ():
         part = found["by_frequency"][half]
-        table.add_row(f"{half}: the {len(part['classes'])} {which}", _percent(part["miou"]))
+        table.add_row(f"{half}: the {len(part['classes'])} {which}", console.percent(part["miou"]))
     for metric in METRICS:
         if not metric.by_class and found[metric.name] is not None:
-            table.add_row(metric.title, _percent(found[metric.name]), style="bold" if metric is HEADLINE else "")
+            table.add_row(metric.title, console.percent(found[metric.name]), style="bold" if metric is HEADLINE else "")
     return [table, _what(found)]
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
 
 
 def _what(found: dict[str, Any]) -> str:

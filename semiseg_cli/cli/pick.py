@@ -13,7 +13,7 @@ from semiseg_cli.cli.complete import complete_data, complete_runs
 from semiseg_cli.cli.options import DATA, OUTPUT
 from semiseg_cli.core.commands import command
 from semiseg_cli.core.data.again import updating
-from semiseg_cli.core.errors import DataError, counted
+from semiseg_cli.core.errors import DataError, counted, few_lines
 from semiseg_cli.core.finding import find_network
 from semiseg_cli.core.settings import ModelConfig, doc
 
@@ -22,7 +22,6 @@ DRAWN = (
     "annotations of LabelMe, CVAT, COCO, YOLO or Label Studio; or index PNGs named as the photos are, and "
     "--classes FILE, a class name per line"
 )
-NAMED = 20  # unreadable files that the error lists; --json has them all
 
 
 def pick(
@@ -111,10 +110,9 @@ def pick(
         return
     console.result("pick", found, _summary(found, root), json)
     if failed := found["unreadable"]:
-        more = [f"... and {len(failed) - NAMED} more"] * (len(failed) > NAMED)
         raise DataError(
             f"{len(failed)} of {counted(len(failed) + found['pool'], 'photo')} cannot be read",
-            why="\n".join([*failed[:NAMED], *more]),
+            why=few_lines(failed),
             fix="repair, convert or remove them; the others were chosen from",
         )
 

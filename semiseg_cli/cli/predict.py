@@ -10,10 +10,8 @@ import typer
 from semiseg_cli.cli import console, launch, options, ranks
 from semiseg_cli.cli.complete import complete_runs
 from semiseg_cli.cli.options import HOW, OUTPUT
-from semiseg_cli.core.errors import DataError, UsageError
+from semiseg_cli.core.errors import DataError, UsageError, few_lines
 from semiseg_cli.core.finding import find_network
-
-NAMED = 20  # unreadable files that the error lists; --json has them all
 
 
 def predict(
@@ -115,10 +113,9 @@ def predict(
         return
     console.result("predict", found, _summary(found), json)
     if failed := found["failed"]:
-        more = [f"... and {len(failed) - NAMED} more"] * (len(failed) > NAMED)
         raise DataError(
             f"{len(failed)} of {len(failed) + found['images']} images cannot be read",
-            why="\n".join([*failed[:NAMED], *more]),
+            why=few_lines(failed),
             fix="repair, convert or remove them; the others are done",
         )
 

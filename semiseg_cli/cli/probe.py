@@ -91,10 +91,10 @@ def probe(
     )
     if not ranks.is_main():
         return
-    console.result("probe", found, _summary(found, root), json)
+    console.result("probe", found, _summary(found), json)
 
 
-def _summary(found: dict[str, Any], root: Path) -> str:
+def _summary(found: dict[str, Any]) -> str:
     features, last = found["features"], found["last"]
     took = f"features of {counted(features['computed'], 'image')} in {duration(features['seconds'])}"
     lines = [
@@ -103,5 +103,5 @@ def _summary(found: dict[str, Any], root: Path) -> str:
     ]
     if last:
         lines.append(f"mIoU {last['miou']:.2f} on {counted(found['images'], 'validation image')}")
-    lines.append(f"next: {command('predict', found['run'], 'photos', root=None)}")
+    lines.append(f"next: {command('predict', found['run'], 'photos')}")
     return "\n".join(lines)

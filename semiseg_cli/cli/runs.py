@@ -43,8 +43,8 @@ def _text(found: dict[str, Any], root: Path) -> list[str | Table]:
     """Two tables. What is the same in all runs is said above them, so that a narrow terminal has room for the rest."""
     rows, more = found["runs"], [metric for metric in METRICS if metric.runs]
     columns = {"run": [Path(row["run"]).name for row in rows], **_shared(rows)}
-    columns |= {end: [_percent(row[end]) for row in rows] for end in ENDS}
-    columns |= {metric.title: [_percent(row["metrics"].get(metric.name)) for row in rows] for metric in more}
+    columns |= {end: [console.percent(row[end]) for row in rows] for end in ENDS}
+    columns |= {metric.title: [console.percent(row["metrics"].get(metric.name)) for row in rows] for metric in more}
     same = {title: column[0] for title in SHARED if len({*(column := columns[title])}) == 1}
     what = ", ".join([f"{HEADLINE.title} (last, best)", *(metric.title for metric in more)])
     said = "; ".join([f"{root}, {what} in percent", *(f"{title}: {value}" for title, value in same.items())])
@@ -89,7 +89,3 @@ def _labeled(row: dict[str, Any]) -> str:
         return re.sub(OWN, "own, ", row["partition"]).replace(" (classes)", "").removesuffix(" labeled images")
     text = str(row["labeled"])
     return text if text.replace("/", "").isalnum() and text.count("/") < 2 else Path(text).name
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"

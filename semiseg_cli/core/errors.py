@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
+from itertools import islice
 
 
 class SemisegError(Exception):
@@ -96,3 +97,15 @@ def counted(count: int, noun: str) -> str:
 def verb(count: int, one: str, many: str) -> str:
     """The form that goes with a count: `1 mask is`, `2 masks are`."""
     return one if count == 1 else many
+
+
+def few(words: Collection[object], most: int = 5) -> str:
+    """The first of many: `a, b, c, d, e and 1,024 more`."""
+    rest = len(words) - most
+    return ", ".join(map(str, islice(words, most))) + (f" and {rest:,} more" if rest > 0 else "")
+
+
+def few_lines(lines: Sequence[str], most: int = 20) -> str:
+    """The first of many lines, and how many more there are in the last one."""
+    rest = len(lines) - most
+    return "\n".join([*lines[:most], *([f"... and {rest:,} more"] if rest > 0 else [])])

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from semiseg_cli.core.data.cores import on_all_cores
 from semiseg_cli.core.data.imaging import orientation, write_image
-from semiseg_cli.core.data.names import listed
 from semiseg_cli.core.data.photos import image_size
 from semiseg_cli.core.data.spec import IGNORE
-from semiseg_cli.core.errors import DataError, UsageError, counted, verb
+from semiseg_cli.core.errors import DataError, UsageError, counted, few, few_lines, verb
 from semiseg_cli.core.sources.classes import Classes, read_classes
 from semiseg_cli.core.sources.drawn import STORED
 from semiseg_cli.core.sources.folder import Folders
@@ -124,7 +123,7 @@ def _draw_all(
     matched, lone = match(found.images, photos)
     if not matched:
         what = f"no annotation in {masks} is named like an image"
-        why = f"images: {listed(photos) or 'none'}; annotations: {listed(lone)}"
+        why = f"images: {few(photos) or 'none'}; annotations: {few(lone)}"
         raise DataError(what, why=why, fix="rename either")
     empty = [id for id, image in matched.items() if not image.shapes]
     tasks = [(id, image) for id, image in matched.items() if image.shapes]
@@ -150,11 +149,9 @@ def _draw_all(
 
         done = on_all_cores(one, tasks)
     if wrong := [each for each in done if isinstance(each, str)]:
-        more = [f"... and {len(wrong) - 100} more"] * (len(wrong) > 100)
         fix = "annotate each photo at its size, or bring the photos that were annotated"
-        why = "\n".join([*wrong[:100], *more])
         unfit = verb(len(wrong), "does not fit its photo", "do not fit their photos")
-        raise DataError(f"{counted(len(wrong), 'annotation')} {unfit}", why=why, fix=fix)
+        raise DataError(f"{counted(len(wrong), 'annotation')} {unfit}", why=few_lines(wrong, 100), fix=fix)
     tally = Tally(left=found.left)
     for each in done:
         assert isinstance(each, Tally)
@@ -164,9 +161,9 @@ def _draw_all(
     notes = [f"masks are drawn from {found.format} annotations in {masks}: {many}"]
     if empty:
         no_shape = f"{counted(len(empty), 'image')} {verb(len(empty), 'has', 'have')} no shape"
-        notes.append(f"{no_shape} and {verb(len(empty), 'counts', 'count')} as not yet annotated: {listed(empty)}")
+        notes.append(f"{no_shape} and {verb(len(empty), 'counts', 'count')} as not yet annotated: {few(empty)}")
     if found.strange:
-        notes.append(f"no annotations, not read: {listed([str(path) for path in found.strange])}")
+        notes.append(f"no annotations, not read: {few(found.strange)}")
     return tally, [*notes, *said_alone(lone, masks)]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from semiseg_cli.core.data.again import preparing
 from semiseg_cli.core.download import Published, download
-from semiseg_cli.core.errors import DataError
+from semiseg_cli.core.errors import DataError, few
 from semiseg_cli.core.sources import archives, cityscapes, sbd, voc
 from semiseg_cli.core.sources.around import Seen, Sought, look_around
 from semiseg_cli.stages.building import unpack
@@ -49,8 +49,7 @@ class Call:
         """Say what is taken, and what else there was; the folder of what is taken, unpacked if it is an archive."""
         self.note(f"{what}: {taken}")
         if others := seen.but(taken):
-            listed = ", ".join(map(str, others[:5])) + (", ..." if len(others) > 5 else "")
-            self.note(f"also seen: {listed} ({option} takes another)")
+            self.note(f"also seen: {few(others)} ({option} takes another)")
         return self.unpack(taken) if taken.is_file() else taken
 
     def unpack(self, archive: Path) -> Path:

@@ -15,7 +15,7 @@ from semiseg_cli.core.data.depths import levels_of
 from semiseg_cli.core.data.index import is_prepared
 from semiseg_cli.core.data.photos import read_image
 from semiseg_cli.core.data.spec import Record
-from semiseg_cli.core.errors import DataError, UsageError, counted
+from semiseg_cli.core.errors import DataError, UsageError, counted, few_lines
 from semiseg_cli.core.files import network_of
 from semiseg_cli.core.inference.predictor import CPU_PIXELS, Predictor
 from semiseg_cli.core.inference.uncertainty import entropies
@@ -89,7 +89,7 @@ def pick(
         return {}
     if count > len(free):
         what = f"{counted(count, 'photo')} asked for, {len(free)} of {pool.name} can be read"
-        raise DataError(what, why="\n".join(features.unreadable[:20]), fix=f"-n {len(free)} or fewer")
+        raise DataError(what, why=few_lines(features.unreadable), fix=f"-n {len(free)} or fewer")
     x_ND = features.read(rows)
     picks = choose(x_ND, np.arange(len(known)), count, seed=seed, weight_N=doubt_N)
     if len(picks.places) < count:

@@ -53,7 +53,7 @@ def prepare_shapes(
     size: int = 128,
     progress: Progress = silent,
 ) -> Dataset:
-    """The synthetic dataset of `core.data.shapes`: labeled + unlabeled images to train on, masks of the former only.
+    """The synthetic dataset of `core.sources.shapes`: labeled + unlabeled images to train on, masks of the former only.
 
     Raises DataError where `<root>/<name>` holds something else.
     """

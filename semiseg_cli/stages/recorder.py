@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from semiseg_cli.core.config.layers import flatten
+from semiseg_cli.core.errors import few
 from semiseg_cli.core.files import STATE
 from semiseg_cli.core.inference.evaluation import BrokenOff, Evaluation
 from semiseg_cli.core.inference.metrics import quality
@@ -98,9 +99,8 @@ class Recorder:
         if not unfound or 2 * step < steps or f"unfound {when}" in self.told:
             return
         self.told.add(f"unfound {when}")
-        names = ", ".join(unfound[:8]) + (f" and {len(unfound) - 8} more" if len(unfound) > 8 else "")
         advice = f"If this lasts, {self._against_one_class()}" if step < steps else "Train longer"
-        self.screen.note(f"step {step}: nothing is found of: {names} (IoU 0). {advice}, or label more of it")
+        self.screen.note(f"step {step}: nothing is found of: {few(unfound, 8)} (IoU 0). {advice}, or label more of it")
 
     def owes_evaluation(self) -> bool:
         """Whether the run was saved after a step whose evaluation a bad file, or a request to stop, prevented."""

@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any
 from urllib.parse import quote
 
+from semiseg_cli.core.errors import few
 from semiseg_cli.core.partitions.titles import recorded
 from semiseg_cli.core.report.charts import STYLES, Chart, Series, lines
 from semiseg_cli.core.report.tables import by_frequency
@@ -43,7 +44,7 @@ def told(
     methods = list(dict.fromkeys(trained))
     return {
         "kicker": f"semiseg, {len(found)} runs",
-        "title": f"{_few(methods)} on {_few(datasets)}",
+        "title": f"{few(methods, 4)} on {few(datasets, 4)}",
         "subtitle": "",
         "sections": {name: heading for name, heading in HEADINGS.items() if shown.get(name, True)},
         "table": table,
@@ -167,8 +168,3 @@ def _link(run: Path, page: Path) -> str:
     if not (run / PAGE).is_file():
         return ""
     return quote(Path(os.path.relpath(run / PAGE, page.parent)).as_posix())
-
-
-def _few(names: Sequence[str], most: int = 4) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

@@ -20,10 +20,9 @@ from semiseg_cli.core.data.again import updating
 from semiseg_cli.core.data.depths import Levels
 from semiseg_cli.core.data.index import load_dataset, manifest
 from semiseg_cli.core.data.listing import leads_to
-from semiseg_cli.core.data.names import listed
 from semiseg_cli.core.data.spec import Dataset, Record
 from semiseg_cli.core.data.swapped import aside, put_back
-from semiseg_cli.core.errors import DataError, SemisegError, UsageError, counted
+from semiseg_cli.core.errors import DataError, SemisegError, UsageError, counted, few
 from semiseg_cli.core.partitions.splits import from_lists
 from semiseg_cli.core.sources.classes import read_classes
 from semiseg_cli.core.sources.codes import parse_codes
@@ -151,7 +150,7 @@ def _given_before(before: Dataset, table: Mapping[str, Any], folders: Folders, c
     meaning = read_classes(file)
     if meaning.names != before.classes:
         what = f"{file} names other classes than {before.name} has"
-        raise DataError(what, why=f"{listed(meaning.names)} against {listed(before.classes)}", fix="a new --name")
+        raise DataError(what, why=f"{few(meaning.names)} against {few(before.classes)}", fix="a new --name")
     codes = {code: target for word, target in source["map"].items() for code in parse_codes(word)}
     told = Told(
         map=codes,
@@ -232,7 +231,7 @@ def _lines(groups: Mapping[str, Any]) -> list[str]:
     """A line for each group that is not empty. groups: ids by `noun|rest` of what is said of them."""
     parted = [(what.partition("|"), ids) for what, ids in groups.items() if ids]
     said = [(f"{counted(len(ids), noun)} {rest}".rstrip(), ids) for (noun, _, rest), ids in parted]
-    return [f"{what}: {listed(sorted(ids))}" for what, ids in said]
+    return [f"{what}: {few(sorted(ids))}" for what, ids in said]
 
 
 def _splits(dataset: Dataset) -> list[str]:
@@ -248,5 +247,5 @@ def _splits(dataset: Dataset) -> list[str]:
             continue
         if len(part.labeled) + len(part.unlabeled) < len(dataset.train):
             listing.append(words)
-    kept = f"{counted(len(listing), 'split')} as before, without the new images: {listed(listing)}"
+    kept = f"{counted(len(listing), 'split')} as before, without the new images: {few(listing)}"
     return [*unfit, *[kept] * bool(listing)]

@@ -1,4 +1,4 @@
-"""`semiseg prepare` as typed. What becomes of every kind of file is tested in tests/core/data/test_folder.py."""
+"""`semiseg prepare` as typed. What becomes of every kind of file is tested in tests/core/sources/test_folder.py."""
 
 import json
 import os

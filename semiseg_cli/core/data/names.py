@@ -1,4 +1,4 @@
-"""Names of images: the stem a line of a list stands for, the fingerprint of a set, a random order, some in words."""
+"""Names of images: the stem a line of a list stands for, the fingerprint of a set, a random order."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import codecs
 import hashlib
 import os
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -104,9 +104,9 @@ def draw_key(seed: int, key: str) -> bytes:
     return hashlib.sha256(f"{seed}\n{key}".encode()).digest()
 
 
-def listed(ids: Collection[str], most: int = 5) -> str:
-    """The first few of some ids."""
-    return ", ".join(list(ids)[:most]) + (", ..." if len(ids) > most else "")
+def shared_start(one: Sequence[str], other: Sequence[str]) -> int:
+    """How many letters of two words, or words of two lists, are the same until one differs."""
+    return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def images(ids: Collection[Any]) -> str:

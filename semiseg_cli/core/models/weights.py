@@ -6,11 +6,11 @@ This module imports torch where it needs it, so that importing `core.models` sta
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
-from semiseg_cli.core.errors import CheckpointError
+from semiseg_cli.core.errors import CheckpointError, few
 from semiseg_cli.core.files import network_of
 from semiseg_cli.core.models import published
 from semiseg_cli.core.models.names import DINOV3, Backbone, known
@@ -151,7 +151,7 @@ def _fit(encoder: Encoder, tensors: dict[str, Tensor], backbone: str, path: Path
         ],
     }
     if any(misfits.values()):
-        why = "; ".join(f"{len(names)} {what}: {_few(names)}" for what, names in misfits.items() if names)
+        why = "; ".join(f"{len(names)} {what}: {few(names, 4)}" for what, names in misfits.items() if names)
         raise CheckpointError(f"{path} does not fit {backbone}", why=why, fix=_what_fits(backbone))
     encoder.load_state_dict(given, strict=False)
     line = f"encoder {backbone}: {len(given)} tensors from {path}"
@@ -162,10 +162,6 @@ def _fit(encoder: Encoder, tensors: dict[str, Tensor], backbone: str, path: Path
     if absent:
         line += "; it lacks num_batches_tracked, which stay 0"
     return line
-
-
-def _few(names: Sequence[str], most: int = 4) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _what_fits(backbone: str) -> str:

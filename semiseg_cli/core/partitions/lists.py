@@ -12,10 +12,10 @@ from unicodedata import normalize
 
 import numpy as np
 
-from semiseg_cli.core.data.names import path_of, read_lines, stem_of
+from semiseg_cli.core.data.names import path_of, read_lines, shared_start, stem_of
 from semiseg_cli.core.data.spec import Dataset
 from semiseg_cli.core.data.view import Records
-from semiseg_cli.core.errors import DataError, counted, verb
+from semiseg_cli.core.errors import DataError, counted, few, verb
 
 _HEADER = re.compile(
     r"(image|img|photo|file|name|path|id|mask|label|target|annotation|split|s|_|\W)+", re.IGNORECASE
@@ -55,7 +55,7 @@ def read_lists(place: Path, dataset: Dataset) -> Lists:
     unlabeled = names.unlabeled(pool)
     if both := sorted(labeled[place] for place in labeled.keys() & unlabeled.keys()):
         what = f"{counted(len(both), 'image')} of {place} {verb(len(both), 'is', 'are')} labeled and unlabeled at once"
-        raise DataError(what, why=_some(both), fix=f"remove them from {pool.name}")
+        raise DataError(what, why=few(both), fix=f"remove them from {pool.name}")
     return Lists(dataset.training.only(list(labeled)), dataset.training.only(list(unlabeled)))
 
 
@@ -92,7 +92,7 @@ class _Names:
             )
         if absent:
             what = f"{len(absent)} of {len(lines)} unlabeled images of {file} are not in the dataset"
-            warnings.warn(f"{what} and are left out: {_some(absent)}", stacklevel=2)
+            warnings.warn(f"{what} and are left out: {few(absent)}", stacklevel=2)
         return ids
 
     def _read(self, file: Path, masked: bool) -> tuple[list[str], dict[int, str], list[tuple[str, list[Named]]]]:
@@ -119,7 +119,7 @@ class _Names:
         for line, named in lines:
             kind = "without a mask" if named and named[0].part == 0 else "in the validation set"
             groups.setdefault({0: "not in the dataset", 1: kind}.get(len(named), "several images"), []).append(line)
-        return "; ".join(f"{kind}: {_some(some)}" for kind, some in groups.items())
+        return "; ".join(f"{kind}: {few(some)}" for kind, some in groups.items())
 
 
 def _called(name: str, parts: Sequence[Records]) -> list[Named]:
@@ -140,17 +140,8 @@ def _matches(line: str, parts: Sequence[Records]) -> list[Named]:
     if len(found) < 2:
         return found
     folders = path_of(line).split("/")[-2::-1]
-    shared = [_shared(folders, normalize("NFC", each.id).split("/")[-2::-1]) for each in found]
+    shared = [shared_start(folders, normalize("NFC", each.id).split("/")[-2::-1]) for each in found]
     return [each for each, count in zip(found, shared, strict=True) if count == max(shared)]
-
-
-def _shared(one: Sequence[str], other: Sequence[str]) -> int:
-    """How many words two sequences have in common, from their start."""
-    return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
-
-
-def _some(lines: Sequence[str]) -> str:
-    return ", ".join(lines[:5]) + (", ..." if len(lines) > 5 else "")
 
 
 def _lines(strange: Sequence[object], lines: Sequence[str], file: Path) -> str:

@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from semiseg_cli.core.data.names import draw_key, images, listed
+from semiseg_cli.core.data.names import draw_key, images
 from semiseg_cli.core.data.spec import Record
-from semiseg_cli.core.errors import DataError, counted
+from semiseg_cli.core.errors import DataError, counted, few, few_lines
 from semiseg_cli.core.sources.copies import Copy, Refusal
 
 _PARTS = {"val", "valid", "validation", "test", "testing"}
@@ -48,13 +48,13 @@ def arrange(
         labeled, val = _hold_out(labeled)
         ids = [copy.record.id for copy in val]
         total = len(labeled) + len(val)
-        notes.append(f"{len(ids)} of {total} labeled images held out for validation (no --val): {listed(ids)}")
+        notes.append(f"{len(ids)} of {total} labeled images held out for validation (no --val): {few(ids)}")
         notes += _parts(copy.record.id for copy in (*labeled, *val))
     known = {copy.digest for copy in (*labeled, *val)}
     if twice := [copy.record for copy in pool if copy.digest in known]:
         dropped += twice
         ids = [record.id for record in twice]
-        notes.append(f"{images(ids)} of the pool left out: equal to a labeled or validation image: {listed(ids)}")
+        notes.append(f"{images(ids)} of the pool left out: equal to a labeled or validation image: {few(ids)}")
     kept = [copy.record for copy in pool if copy.digest not in known]
     train = (*(copy.record for copy in labeled), *kept)
     return Arrangement(train, tuple(copy.record for copy in val), tuple(dropped), tuple(notes))
@@ -83,10 +83,10 @@ def _held_as_before(
     late = [copy.record for copy in val if copy.record.id not in held]
     if same:
         ids = [record.id for record in same]
-        notes.append(f"{images(ids)} with a mask left out: equal to a validation image: {listed(ids)}")
+        notes.append(f"{images(ids)} with a mask left out: equal to a validation image: {few(ids)}")
     if late:
         ids = [record.id for record in late]
-        notes.append(f"{images(ids)} of --val left out, since the validation set stays: {listed(ids)}")
+        notes.append(f"{images(ids)} of --val left out, since the validation set stays: {few(ids)}")
     out = {record.id for record in (*same, *late)} | set(held)
     return [copy for copy in labeled if copy.record.id not in out], stays, [*same, *late], notes
 
@@ -117,7 +117,7 @@ def usable(pool: Sequence[Copy | Refusal], asked: Sequence[Path]) -> tuple[list[
     if bad and len(bad) == len(pool) and asked:
         what = f"none of {counted(len(pool), 'unlabeled image')} can be read"
         fix = f"look at {', '.join(map(str, asked))}"
-        raise DataError(what, why="\n".join(each.text for each in bad[:20]), fix=fix)
+        raise DataError(what, why=few_lines([each.text for each in bad]), fix=fix)
     note = f"{images(bad)} without a label cannot be read and {'is' if len(bad) == 1 else 'are'} left out: "
     kept = [each for each in pool if isinstance(each, Copy)]
     return kept, [note + "; ".join(each.text for each in bad[:20]) + "; ..." * (len(bad) > 20)] if bad else []
@@ -141,11 +141,11 @@ def coverage(
                 fix = "a class called background in the classes file, which takes what lies in no shape"
             raise DataError(
                 f"the labeled pixels are {there if there == 'nothing' else repr(there)} and ignored ones only",
-                why=f"no pixel of {listed(absent)}{_of(absent, classes)}",
+                why=f"no pixel of {few(absent)}{_of(absent, classes)}",
                 fix=fix,
             )
         if absent:
-            notes.append(f"no pixel in the {part} images: {listed(absent)}{_of(absent, classes)}")
+            notes.append(f"no pixel in the {part} images: {few(absent)}{_of(absent, classes)}")
     return notes
 
 

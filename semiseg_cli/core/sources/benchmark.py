@@ -14,7 +14,7 @@ from semiseg_cli.core.data.imaging import write_image
 from semiseg_cli.core.data.names import below
 from semiseg_cli.core.data.photos import image_size
 from semiseg_cli.core.data.spec import Record
-from semiseg_cli.core.errors import DataError
+from semiseg_cli.core.errors import DataError, few
 from semiseg_cli.core.sources.codes import LabelMap
 from semiseg_cli.core.sources.copies import Refusal
 from semiseg_cli.core.sources.rasters import read_codes
@@ -65,5 +65,5 @@ def names(folder: Path) -> set[str]:
 def demand(place: Path, what: str, missing: Collection[str], total: int, fix: str) -> None:
     """Raise the DataError of a half-unpacked tree, naming the first missing files; nothing if none is missing."""
     if missing:
-        first = ", ".join(sorted(missing)[:5]) + (", ..." if len(missing) > 5 else "")
-        raise DataError(f"{place} is incomplete: {len(missing)} of {total} {what} are missing", why=first, fix=fix)
+        said = f"{place} is incomplete: {len(missing)} of {total} {what} are missing"
+        raise DataError(said, why=few(sorted(missing)), fix=fix)

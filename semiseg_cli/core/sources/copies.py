@@ -21,7 +21,7 @@ from semiseg_cli.core.data.imaging import orient, write_image
 from semiseg_cli.core.data.names import below
 from semiseg_cli.core.data.photos import image_size, is_plain, read_image, reduced
 from semiseg_cli.core.data.spec import Record
-from semiseg_cli.core.errors import DataError, counted
+from semiseg_cli.core.errors import DataError, counted, few_lines
 from semiseg_cli.core.sources.classes import Classes
 from semiseg_cli.core.sources.codes import Code, code_name
 from semiseg_cli.core.sources.masks import Masks
@@ -161,6 +161,5 @@ def _files(refusals: Sequence[Refusal]) -> str:
     return f"{counted(len(refusals), 'file')}"
 
 
-def _lines(refusals: Sequence[Refusal], most: int = 100) -> str:
-    lines = [refusal.text for refusal in refusals[:most]]
-    return "\n".join(lines + [f"... and {len(refusals) - most} more"] * (len(refusals) > most))
+def _lines(refusals: Sequence[Refusal]) -> str:
+    return few_lines([refusal.text for refusal in refusals], 100)

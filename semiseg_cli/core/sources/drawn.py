@@ -11,8 +11,7 @@ from pathlib import Path
 
 from semiseg_cli.core.data.imaging import orientation
 from semiseg_cli.core.data.photos import opened
-from semiseg_cli.core.errors import DataError, counted
-from semiseg_cli.core.sources.remedies import some
+from semiseg_cli.core.errors import DataError, counted, few
 from semiseg_cli.core.sources.survey import Seen
 
 STORED, UPRIGHT = "stored", "upright"
@@ -69,7 +68,7 @@ def turns(masks: Sequence[Turned], asked: str) -> tuple[Mapping[Path, int], list
             raise DataError(
                 f"{counted(len(open_), 'mask')} of turned photos may be drawn on the stored or on the upright pixels",
                 why=f"by its size {proofs[STORED].mask} is drawn on the stored ones, {proofs[UPRIGHT].mask} on the "
-                f"upright ones; it tells nothing of {some([str(mask.mask) for mask in open_])}",
+                f"upright ones; it tells nothing of {few([mask.mask for mask in open_])}",
                 fix="--mask-orientation upright if they are as photo programs show the photos, else stored",
             )
         usual = STORED if own else UPRIGHT
@@ -98,4 +97,4 @@ def _said(open_: Sequence[Turned], drawn: str, proven: int, asked: str, own: boo
         why = f"as the size of {counted(proven, 'other')} proves; else --mask-orientation {other}"
     else:
         why = f"which no size proves, so look at one; else --mask-orientation {other}"
-    return [f"{which} ({some([mask.mask.name for mask in open_], 3)}) taken as drawn on {how}, {why}"]
+    return [f"{which} ({few([mask.mask.name for mask in open_], 3)}) taken as drawn on {how}, {why}"]

@@ -19,8 +19,8 @@ from unicodedata import normalize
 
 from semiseg_cli.core.data import described
 from semiseg_cli.core.data.listing import leads_to, left_out, look_below
-from semiseg_cli.core.data.names import images, listed
-from semiseg_cli.core.errors import DataError, UsageError, counted, verb
+from semiseg_cli.core.data.names import images
+from semiseg_cli.core.errors import DataError, UsageError, counted, few, few_lines, verb
 from semiseg_cli.core.reading import shaped
 from semiseg_cli.core.sources import mistaken
 from semiseg_cli.core.sources.copies import Source
@@ -153,7 +153,7 @@ def gather(folders: Folders) -> Sources:
         raise UsageError("--val and --val-masks go together")
     labeled, bare, notes = _with_masks(folders, folders.labeled, folders.masks)
     if bare:
-        notes.append(f"{images(bare)} in {folders.labeled} without a mask: part of the unlabeled pool: {listed(bare)}")
+        notes.append(f"{images(bare)} in {folders.labeled} without a mask: part of the unlabeled pool: {few(bare)}")
     taken = {source.id: source.image for source in labeled} | bare
     pool, changed = _pool(folders, taken)
     val: list[Source] = []
@@ -161,7 +161,7 @@ def gather(folders: Folders) -> Sources:
         val, left, more = _with_masks(folders, folders.val, folders.val_masks)
         notes += more
         if left:
-            notes.append(f"{images(left)} in {folders.val} without a mask: left out: {listed(left)}")
+            notes.append(f"{images(left)} in {folders.val} without a mask: left out: {few(left)}")
         renamed, more = _distinct(taken | pool, {source.id: source.image for source in val}, "val", drop=False)
         val = [Source(id, source.image, source.mask) for id, source in zip(renamed, val, strict=True)]
         changed += more
@@ -198,11 +198,11 @@ def _with_masks(folders: Folders, images: Path, masks: Path) -> tuple[list[Sourc
     hint = differing_in_case(bare, orphans)
     if not pairs:
         what = f"no labeled image: no mask in {masks} is named like an image in {images}"
-        there = [listed(ids) or _unread(place) for ids, place in ((image_files, images), (mask_files, masks))]
+        there = [few(ids) or _unread(place) for ids, place in ((image_files, images), (mask_files, masks))]
         examples = f"images: {there[0]}; masks: {there[1]}{hint}"
         fix = "give each mask the name of its image, a/x.jpg and a/x.png, or one prefix or suffix for all"
         if several := several_kinds(image_files, mask_files):
-            fix = f"one mask for an image: put the others of {listed(several)} into another folder"
+            fix = f"one mask for an image: put the others of {few(several)} into another folder"
         known = mistaken.cityscapes(mask_files, masks) or mistaken.labelme_folders(mask_files)
         raise DataError(what, why=examples, fix=known or mistaken.of_json(masks) or fix)
     if bare and (drawn := labels_of(bare, (masks, images))):
@@ -210,7 +210,7 @@ def _with_masks(folders: Folders, images: Path, masks: Path) -> tuple[list[Sourc
     notes = [f"{found.said}, all {len(pairs)}"] if found.said else []
     if orphans:
         many = f"{counted(len(orphans), 'mask')} in {masks} {verb(len(orphans), 'has', 'have')} no image"
-        notes.append(f"{many}: not used: {listed(orphans)}{hint}")
+        notes.append(f"{many}: not used: {few(orphans)}{hint}")
     sources = [Source(id, image_files[id], mask_files[mask]) for id, mask in pairs.items()]
     return sources, bare, notes
 
@@ -229,8 +229,8 @@ def _labels_left(masks: Path, drawn: Mapping[Path, Sequence[str]]) -> DataError:
     rest = f"; then the same of {len(drawn) - 20:,} more" * (len(drawn) > 20)
     return DataError(
         f"{counted(len(ids), 'photo')} without a mask in {masks} would be unlabeled, and annotations label "
-        f"{verb(len(ids), 'it', 'them')}: {listed(ids)}",
-        why=f"image files and annotations are not mixed; {listed([str(path) for path in drawn], 3)}",
+        f"{verb(len(ids), 'it', 'them')}: {few(ids)}",
+        why=f"image files and annotations are not mixed; {few(drawn, 3)}",
         fix="make PNG masks of these annotations, beside the others: `prepare folder` of them alone, with the same "
         "--classes and --name other, leaves them in other/masks of the data root; or, if the photos are to be "
         f"unlabeled, move them away: mkdir -p {shlex.quote(str(place))} && mv {kept} {shlex.quote(str(place))}{rest}",
@@ -244,7 +244,7 @@ def _twins(folder: Path | None, twice: Sequence[tuple[Path, Path]]) -> DataError
     many = f"{counted(len(twice), 'file')} in {folder} {verb(len(twice), 'is', 'are')}"
     return DataError(
         f"{many} named as another but for the suffix",
-        why="\n".join(f"{one} and {other}" for one, other in twice[:20]),
+        why=few_lines([f"{one} and {other}" for one, other in twice]),
         fix=f"keep one of each, or rename: {rename}",
     )
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semiseg_cli.core.data.spec import IGNORE
-from semiseg_cli.core.errors import DataError, counted, verb
+from semiseg_cli.core.errors import DataError, counted, few, verb
 from semiseg_cli.core.sources import remedies
 from semiseg_cli.core.sources.classes import Classes
 from semiseg_cli.core.sources.codes import Code, LabelMap, code_name, colour_of
@@ -78,7 +78,7 @@ def decide(seen: Sequence[Seen], classes: Classes, told: Told) -> Meaning:
     if any(reading.by != COLOUR_ITSELF for reading in readings.values()):
         remedies.refuse_no_zero(total, table)
     label_map = Table(classes, told, targets, table.ignored, table.assumed).label_map
-    return Meaning(readings, label_map, _said(seen, readings, total, unknown, near, targets, table))
+    return Meaning(readings, label_map, _said(seen, readings, total, near, targets, table))
 
 
 def _opacity(found: Mapping[str, Counter[Pixel]], told: Told) -> tuple[int, int]:
@@ -101,7 +101,6 @@ def _said(
     seen: Sequence[Seen],
     readings: Mapping[str, Reading],
     total: Counter[Code],
-    unknown: Sequence[Code],
     near: Mapping[Code, tuple[int, float]],
     targets: Mapping[Code, int],
     table: Table,
@@ -121,7 +120,7 @@ def _said(
         parts[0] += f" ({values[0]} is '{names[0]}', {values[-1]} is '{names[-1]}')"
     nowhere = sorted(code for code in total if targets[code] == IGNORE and code not in near)
     if nowhere:
-        named = remedies.some([code_name(code) for code in nowhere])
+        named = few([code_name(code) for code in nowhere])
         parts.append(f"{remedies.percent(nowhere, total)} of the pixels count nowhere: {named}")
     if near:
         count, most = sum(total[code] for code in near), max(away for _, away in near.values())

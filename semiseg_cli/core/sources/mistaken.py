@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from semiseg_cli.core.commands import command
-from semiseg_cli.core.data.names import listed
 from semiseg_cli.core.data.spec import IGNORE
-from semiseg_cli.core.errors import did_you_mean
+from semiseg_cli.core.errors import did_you_mean, few
 from semiseg_cli.core.reading import read_json
 from semiseg_cli.core.sources.codes import TRANSPARENT, Code, colour_of
 from semiseg_cli.core.sources.survey import Seen
@@ -126,7 +125,7 @@ def photos(files: Sequence[tuple[Seen, Sequence[Code]]], folder: Mapping[Code, i
             f"{len(many)} of these files are cut-out photos; what they show as a mask: {line} "
             f"{shlex.quote(str(place))}/*.png and --masks {shlex.quote(str(new))} --map 255=1"
         )
-    names = listed([str(each.path) for each in many], 3)
+    names = few([each.path for each in many], 3)
     return f"{len(many)} of these files look like photos and no masks, {names}: take them out of the folder of masks"
 
 

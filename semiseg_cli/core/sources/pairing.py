@@ -17,6 +17,7 @@ from itertools import islice
 from pathlib import Path
 from unicodedata import normalize
 
+from semiseg_cli.core.data.names import shared_start
 from semiseg_cli.core.errors import DataError
 
 ENDINGS = ("", "_mask", "_label")
@@ -174,7 +175,7 @@ def _candidates(images: Mapping[str, Path], some: Iterable[str]) -> Iterator[Rul
             if name.startswith(whole := f"{image}{suffix}"):
                 yield Rule(mask_after=name[len(whole) :], whole=True)
             match = SequenceMatcher(None, image, name, autojunk=False).find_longest_match()
-            before, after = _common(image, name), _common(image[::-1], name[::-1])
+            before, after = shared_start(image, name), shared_start(image[::-1], name[::-1])
             for first, mask_first, size in (
                 (match.a, match.b, match.size), (0, 0, before), (len(image) - after, len(name) - after, after),
             ):  # fmt: skip
@@ -182,11 +183,6 @@ def _candidates(images: Mapping[str, Path], some: Iterable[str]) -> Iterator[Rul
                 rule = Rule(image[:first], image[first + size :], name[:mask_first], name[mask_first + size :])
                 if core and not _cuts(rule, core, str.isdigit):
                     yield rule
-
-
-def _common(one: str, other: str) -> int:
-    """The length of what two words begin with."""
-    return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def _cuts(rule: Rule, core: str, kind: Callable[[str], bool]) -> bool:

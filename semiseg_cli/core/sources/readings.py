@@ -73,7 +73,7 @@ def choose(kind: str, pixels: Mapping[Pixel, int], seen: Sequence[Seen], table: 
     if not table.has_colours:
         differing = next(_differing(masks), "") if kind == PALETTE else ""
         if differing and not all(_is_grey(pixel.colour) for pixel in pixels):
-            _refuse_palettes(differing, table)
+            _refuse_palettes(differing)
         return level if differing else index
     disagreeing = _disagreeing(pixels, table)
     if kind == PALETTE:
@@ -128,7 +128,7 @@ def _is_grey(code: Code) -> bool:
     return len({*(colour_of(code) or (0, 1))}) == 1
 
 
-def _refuse_palettes(differing: str, table: Table) -> None:
+def _refuse_palettes(differing: str) -> None:
     fix = f"{PALETTE_FILE}; or --mask-reading index, if the colours are for display alone"
     raise DataError("the palettes of the masks differ, so that no index means one thing", why=differing, fix=fix)
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from semiseg_cli.core.data.spec import IGNORE
-from semiseg_cli.core.errors import DataError, counted, verb
+from semiseg_cli.core.errors import DataError, counted, few, verb
 from semiseg_cli.core.sources import mistaken
 from semiseg_cli.core.sources.classes import Classes
 from semiseg_cli.core.sources.codes import COLOUR, TRANSPARENT, Code, code_name, colour_of
@@ -33,13 +33,12 @@ def refuse_codes(
     files = [(each, [code for code in found if code in strange]) for each, found in zip(seen, codes, strict=True)]
     files = [(each, found) for each, found in files if found]
     most = sorted(left, key=lambda code: (-total[code], code))
-    listed = ", ".join(_counted(code, total[code], table) for code in most[:12])
-    listed += f", and {len(most) - 12:,} more" if len(most) > 12 else ""
+    listed = few([_counted(code, total[code], table) for code in most], 12)
     share = f"{counted(sum(total[code] for code in left), 'pixel')} ({percent(left, total)})"
     alike: dict[str, list[Path]] = {}
     for each, found in files:
-        alike.setdefault(some([code_name(code) for code in sorted(found)], 8), []).append(each.path)
-    lines = [f"{some([str(path) for path in paths], 3)}: {held}" for held, paths in alike.items()]
+        alike.setdefault(few([code_name(code) for code in sorted(found)], 8), []).append(each.path)
+    lines = [f"{few(paths, 3)}: {held}" for held, paths in alike.items()]
     lines = lines[:20] + [f"and {len(lines) - 20} more kinds of masks"] * (len(lines) > 20)
     what = "transparent pixels" if left == [TRANSPARENT] else f"values outside the {len(table.classes.names)} classes"
     if any(colour_of(code) for code in left) and table.has_colours:
@@ -192,8 +191,3 @@ def refuse_no_zero(total: Collection[Code], table: Table) -> None:
 
 def class_name(target: int, classes: Classes) -> str:
     return "ignored" if target == IGNORE else f"'{classes.names[target]}'"
-
-
-def some(words: Sequence[str], most: int = 5) -> str:
-    """The first few of many."""
-    return ", ".join(words[:most]) + (f", and {len(words) - most} more" if len(words) > most else "")

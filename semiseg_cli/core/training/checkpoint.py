@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from semiseg_cli.core.errors import CheckpointError, Diverged
+from semiseg_cli.core.errors import CheckpointError, Diverged, few
 from semiseg_cli.core.files import unwritable, whole
 from semiseg_cli.core.models import build_segmenter, known
 from semiseg_cli.core.models.segmenter import Segmenter
@@ -126,12 +126,8 @@ def fit(net: nn.Module, tensors: dict[str, Tensor], path: Path, fix: str) -> Non
                 if name in shapes and tuple(tensor.shape) != shapes[name]
             ],
         }
-        why = "; ".join(f"{len(names)} {what}: {_few(names)}" for what, names in misfits.items() if names)
+        why = "; ".join(f"{len(names)} {what}: {few(names, 3)}" for what, names in misfits.items() if names)
         raise CheckpointError(f"{path} does not fit this network", why=why or str(error), fix=fix) from error
-
-
-def _few(names: list[str], most: int = 3) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def save_state(

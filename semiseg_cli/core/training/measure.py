@@ -178,7 +178,7 @@ def step_times(step: Callable[[], object], count: int, device: torch.device) -> 
 def flop_counter() -> FlopCounterMode:
     """PyTorch's counter with the right cost of a grouped convolution's backward pass.
 
-    Its own formula (torch 2.15) takes the gradient of the weight for one of an ungrouped convolution: for a depthwise
+    Its own formula (torch 2.14) takes the gradient of the weight for one of an ungrouped convolution: for a depthwise
     one of C channels that is C times too much.
     """
     from torch.utils.flop_counter import FlopCounterMode  # imports Triton, which a run needs not

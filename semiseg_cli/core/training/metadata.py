@@ -8,9 +8,7 @@ from typing import Annotated, Any, NotRequired, TypedDict
 from semiseg_cli.core.data.depths import FULL
 from semiseg_cli.core.errors import CheckpointError
 from semiseg_cli.core.reading import Level, Side, shaped
-from semiseg_cli.core.settings import Natural, Range
-
-Positive = Annotated[float, Range(0, open="(")]
+from semiseg_cli.core.settings import Natural, Positive, Range
 
 ConfigMeta = TypedDict(
     "ConfigMeta",

@@ -65,7 +65,7 @@ def test_masks_whose_size_proves_how_they_were_drawn_decide_for_the_others(tmp_p
     assert right(done) == list("12345678")
     how, other = {"upright": ("photo as it is shown", "stored"), "stored": ("stored pixels", "upright")}[drawn]
     assert notes == (
-        f"4 masks of photos that EXIF turns (2.png, 3.png, 4.png, and 1 more) taken as drawn on the {how}, "
+        f"4 masks of photos that EXIF turns (2.png, 3.png, 4.png and 1 more) taken as drawn on the {how}, "
         f"as the size of 3 others proves; else --mask-orientation {other}",
     )
 
@@ -90,7 +90,7 @@ def test_square_photos_alone_prove_nothing_and_what_is_assumed_is_said(tmp_path)
     tasks = folder(tmp_path / "s", "stored", square=range(1, 9))
     done, notes = copied(tasks, tmp_path / "s")
     assert right(done) == ["1"]
-    assert notes[0].startswith("7 masks of photos that EXIF turns (2.png, 3.png, 4.png, and 4 more) taken as drawn on")
+    assert notes[0].startswith("7 masks of photos that EXIF turns (2.png, 3.png, 4.png and 4 more) taken as drawn on")
     done, _ = copied(tasks, tmp_path / "s", "stored")
     assert right(done) == list("12345678")
 

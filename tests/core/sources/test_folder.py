@@ -327,7 +327,7 @@ def test_no_mask_fits(given):
 
 def test_many_classes_without_a_pixel_are_shortened(given):
     given["classes"].write_text("".join(f"c{k}\n" for k in range(20)))
-    absent = "c3, c4, c5, c6, c7, ... (17 of 20 classes)"
+    absent = "c3, c4, c5, c6, c7 and 12 more (17 of 20 classes)"
     assert notes(prepare_folder(**given))[1:] == [
         f"no pixel in the labeled images: {absent}",
         f"no pixel in the validation images: {absent}",

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semiseg_cli.core.data.spec import IGNORE
-from semiseg_cli.core.errors import DataError, counted
+from semiseg_cli.core.errors import DataError, counted, few
 from semiseg_cli.core.sources.polygons.labels import counts_nowhere
 from semiseg_cli.core.sources.polygons.outlines import Ring, Stamp, filled
 from semiseg_cli.core.sources.polygons.shapes import Annotated, Drawing, Label
@@ -102,6 +102,6 @@ def refuse_unknown(tally: Tally, names: Sequence[str], again: bool) -> None:
             fix = "rename them in the annotations; or, as a dataset's classes stay, prepare a new one: a new --name"
         raise DataError(
             "annotations have labels of no class",
-            why=f"{listed}; the classes are {', '.join(names[:12])}{', ...' * (len(names) > 12)}",
+            why=f"{listed}; the classes are {few(names, 12)}",
             fix=fix,
         )

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping
 from unicodedata import normalize
 
 from semiseg_cli.core.data.listing import suffixes
-from semiseg_cli.core.data.names import listed
-from semiseg_cli.core.errors import DataError, counted, verb
+from semiseg_cli.core.errors import DataError, counted, few, verb
 from semiseg_cli.core.sources.polygons.shapes import Annotated
 
 Tail = tuple[str, ...]
@@ -50,7 +49,7 @@ def said_alone(lone: list[str], masks: object) -> list[str]:
     if not lone:
         return []
     many = f"{counted(len(lone), 'annotated image')} of {masks} {verb(len(lone), 'has', 'have')} no photo"
-    return [f"{many}: {listed(lone)}"]
+    return [f"{many}: {few(lone)}"]
 
 
 def _longest(name: str, ends: Mapping[Tail, list[str]]) -> tuple[int, list[str]]:
