@@ -30,7 +30,7 @@ from semiseg_cli.core.ops import metrics
 from semiseg_cli.core.partitions.picking import doubt, pick, unit_rows
 from semiseg_cli.core.settings import TrainConfig
 from semiseg_cli.core.training.heads import Example, fit_head
-from semiseg_cli.core.training.setup import class_weights
+from semiseg_cli.core.training.labeled_classes import class_weights
 from semiseg_cli.stages.probe import DEFAULTS, RATES
 
 STEPS = 100  # of the head, a third of a probe's

@@ -20,7 +20,8 @@ from semiseg_cli.core.data.photos import reduced_size
 from semiseg_cli.core.data.spec import Dataset, Record
 from semiseg_cli.core.inference.dense import Maps
 from semiseg_cli.core.inference.evaluation import load_labeled
-from semiseg_cli.core.inference.features import Features, extract
+from semiseg_cli.core.inference.feature_rows import Features
+from semiseg_cli.core.inference.features import extract
 from semiseg_cli.core.models import build_encoder, build_segmenter, load_encoder
 from semiseg_cli.core.models.decoders.heads import MLP
 from semiseg_cli.core.ops.sizes import fit_side

@@ -15,7 +15,7 @@ from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.data.spec import Dataset, Partition
 from semiseg_cli.core.data.view import Records
 from semiseg_cli.core.errors import DataError, UsageError, counted
-from semiseg_cli.core.inference.features import Features
+from semiseg_cli.core.inference.feature_rows import Features
 from semiseg_cli.core.ops.processes import share_of, summed, told
 from semiseg_cli.core.ops.similarity import Neighbours, chunk_rows
 from semiseg_cli.core.partitions.pairs import (

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from semiseg_cli.core.data.decode import decode_record
 from semiseg_cli.core.data.index import load_dataset, manifest
 from semiseg_cli.core.data.photos import opened, read_image
 from semiseg_cli.core.data.spans import Spans
 from semiseg_cli.core.data.spec import Dataset, Record
 from semiseg_cli.core.data.view import Records
-from semiseg_cli.core.errors import DataError
-from semiseg_cli.core.inference.features import Load, prepared
+from semiseg_cli.core.errors import DataError, few_lines
+from semiseg_cli.core.inference.features import Load
 from semiseg_cli.core.partitions.pairs import folder_of
 from semiseg_cli.core.partitions.splits import resolve_partition
 from semiseg_cli.core.sources.folder import Folders, to_train
@@ -67,7 +68,7 @@ def of_dataset(root: Path, name: str, labeled: str, note: Note) -> Pool:
     known, free = (records.places_in(dataset.training) for records in (first, rest))
     originals = cache(lambda: _originals(dataset, note))  # asked for when the photos are picked
     masks = manifest(dataset.root).get("source", {}).get("masks", "")
-    return Pool(name, dataset.training, known, free, prepared, folder_of(dataset), dataset, originals, masks)
+    return Pool(name, dataset.training, known, free, decode_record, folder_of(dataset), dataset, originals, masks)
 
 
 def of_folder(folder: Path, root: Path, out: Path, note: Note, progress: Progress) -> Pool:
@@ -83,7 +84,7 @@ def of_folder(folder: Path, root: Path, out: Path, note: Note, progress: Progres
             advance()
     if not records:
         what = f"none of the {len(files)} photos in {folder} can be read"
-        raise DataError(what, why="\n".join(unreadable[:20]), fix="repair or convert them")
+        raise DataError(what, why=few_lines(unreadable), fix="repair or convert them")
     every = Spans([(0, len(records))])
     features = root / ".features"
     return Pool(str(folder), Records.of(records), Spans(), every, read_photo, features, unreadable=tuple(unreadable))

@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from semiseg_cli.core.data.decode import decode_record
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.errors import UsageError, did_you_mean
 from semiseg_cli.core.files import network_of
-from semiseg_cli.core.inference.features import SIDE, Features, Load, extract, prepared
+from semiseg_cli.core.inference.feature_rows import Features
+from semiseg_cli.core.inference.features import SIDE, Load, extract
 from semiseg_cli.core.models import BACKBONES, build_encoder, known, load_encoder
 from semiseg_cli.core.partitions.pairs import files_of
 from semiseg_cli.core.training.alike import alike, one_folder
@@ -43,8 +45,8 @@ class Pooling(NamedTuple):
         return alike(f"encoder {encoder}", load, lambda found: {"sha256 of its weights": found.fingerprint}, world)
 
     def compute(
-        self, records: Sequence[Record], folder: Path, world: World, *, load: Load = prepared, lenient: bool = False,
-        advance: Callable[[int], object] = lambda images: None,
+        self, records: Sequence[Record], folder: Path, world: World, *, load: Load = decode_record,
+        lenient: bool = False, advance: Callable[[int], object] = lambda images: None,
     ) -> tuple[Features, int]:  # fmt: skip
         """The features of these image files, in `folder`, and how many of them were not there; as `extract`."""
         one_folder(folder, world)

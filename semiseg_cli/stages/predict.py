@@ -28,7 +28,6 @@ from semiseg_cli.core.inference.options import AS_TRAINED, Inference
 from semiseg_cli.core.inference.predictions import Array, predictions
 from semiseg_cli.core.inference.predictor import CPU_PIXELS, Predictor
 from semiseg_cli.core.ops.processes import share_of, told
-from semiseg_cli.core.sources.colours import distinct
 from semiseg_cli.core.training.alike import alike, one_folder, same_file
 from semiseg_cli.core.training.checkpoint import load_network
 from semiseg_cli.core.training.distributed import World, sharing
@@ -36,7 +35,7 @@ from semiseg_cli.core.training.threads import take_threads
 from semiseg_cli.stages.annotating import annotating
 from semiseg_cli.stages.building import interruptible
 from semiseg_cli.stages.predicted_before import Before, going_on
-from semiseg_cli.stages.predicted_files import GEOTIFF, LABELS, Output, Prediction, read_index
+from semiseg_cli.stages.predicted_files import GEOTIFF, LABELS, Output, Prediction, full_palette, read_index
 from semiseg_cli.stages.predicted_photos import find_images
 from semiseg_cli.stages.progress import Progress, silent
 
@@ -182,18 +181,6 @@ def _blocks(files: Mapping[str, Path]) -> Iterator[list[tuple[str, Path]]]:
     items = iter(files.items())
     while block := list(islice(items, BLOCK)):
         yield block
-
-
-def full_palette(data: Mapping[str, Any], note: Callable[[str], None]) -> list[tuple[int, ...]]:
-    """A checkpoint's colours, completed with unused default ones, and a note, where there are fewer than classes."""
-    names = data["classes"]
-    palette = [tuple(colour) for colour in data.get("palette", [])][: len(names)]
-    if missing := names[len(palette) :]:
-        free = [colour for colour in distinct(len(names)) if colour not in palette]
-        has = f"{counted(len(palette), 'colour')} for {len(names)} classes"
-        note(f"the checkpoint has {has}: default for {', '.join(missing)}")
-        palette += free[: len(missing)]
-    return palette
 
 
 def _decoded(

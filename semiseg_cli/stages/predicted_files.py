@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,9 +26,10 @@ from torch import Tensor
 from semiseg_cli.core.data.georeference import georeference
 from semiseg_cli.core.data.imaging import write_image
 from semiseg_cli.core.data.names import below
-from semiseg_cli.core.errors import DataError
+from semiseg_cli.core.errors import DataError, counted
 from semiseg_cli.core.files import write_bytes, write_text
 from semiseg_cli.core.inference.predictions import Array, save_confidence, save_index, save_probabilities
+from semiseg_cli.core.sources.colours import distinct
 from semiseg_cli.core.viz.legend import Legend, as_png
 from semiseg_cli.core.viz.overlay import tinted
 
@@ -44,6 +45,18 @@ class Prediction(NamedTuple):
     label_HW: Array
     conf_HW: NDArray[np.float32] | None = None
     probs_1Khw: Tensor | None = None
+
+
+def full_palette(data: Mapping[str, Any], note: Callable[[str], None]) -> list[tuple[int, ...]]:
+    """A checkpoint's colours, completed with unused default ones, and a note, where there are fewer than classes."""
+    names = data["classes"]
+    palette = [tuple(colour) for colour in data.get("palette", [])][: len(names)]
+    if missing := names[len(palette) :]:
+        free = [colour for colour in distinct(len(names)) if colour not in palette]
+        has = f"{counted(len(palette), 'colour')} for {len(names)} classes"
+        note(f"the checkpoint has {has}: default for {', '.join(missing)}")
+        palette += free[: len(missing)]
+    return palette
 
 
 def read_index(path: Path) -> Array:

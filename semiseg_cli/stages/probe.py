@@ -33,9 +33,9 @@ from semiseg_cli.core.training.alike import alike, one_folder
 from semiseg_cli.core.training.checkpoint import save_network
 from semiseg_cli.core.training.distributed import World, same_start, sharing
 from semiseg_cli.core.training.heads import Example, fit_head, sampled
+from semiseg_cli.core.training.labeled_classes import class_weights, known_classes
 from semiseg_cli.core.training.measure import peak_memory
 from semiseg_cli.core.training.session import network_meta
-from semiseg_cli.core.training.setup import class_weights, known_classes
 from semiseg_cli.stages.building import interruptible
 from semiseg_cli.stages.foresee import members
 from semiseg_cli.stages.progress import Progress, silent

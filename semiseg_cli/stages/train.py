@@ -25,10 +25,11 @@ from semiseg_cli.core.settings import Config
 from semiseg_cli.core.training.alike import same_dataset
 from semiseg_cli.core.training.checkpoint import load_state
 from semiseg_cli.core.training.distributed import World, any_process, barrier, joined, shared
+from semiseg_cli.core.training.first_weights import thawed
 from semiseg_cli.core.training.loop import Hooks, fit
 from semiseg_cli.core.training.peers import heard
 from semiseg_cli.core.training.session import Session
-from semiseg_cli.core.training.setup import open_session, thawed
+from semiseg_cli.core.training.setup import open_session
 from semiseg_cli.stages.foresee import cost_of_run, foresee, members
 from semiseg_cli.stages.longer import lengthened
 from semiseg_cli.stages.progress import Screen, Silent

@@ -24,8 +24,9 @@ from semiseg_cli.core.methods import METHODS, load_method
 from semiseg_cli.core.methods.plugins import PLUGINS, load_plugin
 from semiseg_cli.core.methods.plugins.base import Extended
 from semiseg_cli.core.settings import BadSetting, Config, TrainConfig, hints, ranges
+from semiseg_cli.core.training.labeled_classes import class_weights
 from semiseg_cli.core.training.optim import build_optimizer, set_learning_rates
-from semiseg_cli.core.training.setup import class_weights, view_settings
+from semiseg_cli.core.training.setup import view_settings
 from semiseg_cli.core.training.step import Builder, Train
 from semiseg_cli.core.types import Clock
 from semiseg_cli.core.views import STRONG_VIEWS

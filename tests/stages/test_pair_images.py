@@ -19,7 +19,7 @@ from semiseg_cli.core.config.layers import Resolved
 from semiseg_cli.core.data.decode import decode_image
 from semiseg_cli.core.data.index import load_dataset
 from semiseg_cli.core.errors import CheckpointError, DataError, Interrupted, UsageError
-from semiseg_cli.core.inference import features
+from semiseg_cli.core.inference import feature_rows, features
 from semiseg_cli.core.models import build_segmenter
 from semiseg_cli.core.networks import MEAN, STD
 from semiseg_cli.core.partitions.pairs import read_pairs, write_pairs
@@ -117,7 +117,7 @@ def test_an_interrupted_run_goes_on(root: Path, seconds: float, monkeypatch: pyt
     expected = read_pairs(Path(whole["pairs"]))
     shutil.rmtree(root / "shapes" / "pairs")
     monkeypatch.setattr(features, "TOGETHER", 2)
-    monkeypatch.setattr(features, "SECONDS", seconds)
+    monkeypatch.setattr(feature_rows, "SECONDS", seconds)
     told: list[int] = []
 
     @contextmanager

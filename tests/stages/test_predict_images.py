@@ -22,7 +22,8 @@ from semiseg_cli.core.training.checkpoint import load_network, save_network
 from semiseg_cli.core.viz.overlay import tinted
 from semiseg_cli.stages import predict as stage
 from semiseg_cli.stages import predicted_files
-from semiseg_cli.stages.predict import full_palette, predict_images
+from semiseg_cli.stages.predict import predict_images
+from semiseg_cli.stages.predicted_files import full_palette
 
 CLASSES = ["sky", "tree", "road"]
 PALETTE = [[10, 20, 30], [0, 200, 0], [90, 90, 250]]

@@ -31,7 +31,8 @@ from semiseg_cli.core.runs.log import read_metrics
 from semiseg_cli.core.settings import hints
 from semiseg_cli.core.training.checkpoint import load_network
 from semiseg_cli.core.training.distributed import World
-from semiseg_cli.core.training.setup import class_frequencies, class_weights, open_session
+from semiseg_cli.core.training.labeled_classes import class_frequencies, class_weights
+from semiseg_cli.core.training.setup import open_session
 from semiseg_cli.stages.prepare import prepare_shapes
 from semiseg_cli.stages.progress import Silent
 from semiseg_cli.stages.stopping import let_in

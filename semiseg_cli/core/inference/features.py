@@ -1,4 +1,4 @@
-"""Pooled features of many images in a file: one float16 row each, written as they come, resumed where they stopped.
+"""Pooled features of many images, into a file (`feature_rows.py`).
 
 The rows are on disk, never all in memory: a million of 2,048 numbers are 4 GB. Images are shrunk to a long side of
 SIDE pixels, which their place among others does not need more of.
@@ -6,13 +6,8 @@ SIDE pixels, which their place among others does not need more of.
 
 from __future__ import annotations
 
-import os
-import shlex
-import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import cv2
 import numpy as np
@@ -26,122 +21,15 @@ from semiseg_cli.core.data.loader import begin_worker, workers_for
 from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.data.view import Records
 from semiseg_cli.core.errors import CheckpointError, DataError, SemisegError
+from semiseg_cli.core.inference.feature_rows import Features, Writer
 from semiseg_cli.core.networks import Encoder
 from semiseg_cli.core.ops.processes import here, share_of, told
 from semiseg_cli.core.ops.sizes import fit_image
-from semiseg_cli.core.reading import read_json, regular
 
 SIDE = 512
 TOGETHER, PIXELS = 32, 2**22  # images and pixels of a group; no device's, so that another one can go on
 CPU_PIXELS = 2**18  # of a forward on a CPU, whose caches larger maps outgrow
 Load = Callable[[Record], NDArray[np.uint8]]  # the image of a record, HxWx3 RGB
-SECONDS = 10.0  # after which progress is recorded
-
-
-class Written(TypedDict):
-    """What an earlier version wrote of how far a file has been written."""
-
-    done: int
-    count: int
-    width: int
-
-
-@dataclass(frozen=True)
-class Features:
-    """The file of `count` rows of `width` numbers, and beside it which of them are there."""
-
-    path: Path
-    count: int
-    width: int
-
-    def read(self, rows: Any) -> Tensor:
-        """Some rows as float32 (N, width), of images that could be read. DataError where one is not finite.
-
-        The file is mapped for this call only: a mapping counts as memory.
-        """
-        mapped = np.memmap(self.path, np.float16, "r", shape=(self.count, self.width))
-        x_ND = torch.from_numpy(np.array(mapped[rows])).float()
-        if not x_ND.isfinite().all():
-            fix = f"{shlex.join(['rm', str(self.path)])}, and the same command makes it anew"
-            raise DataError(f"{self.path} is damaged", why="it has numbers that are not finite", fix=fix)
-        return x_ND
-
-    def column(self) -> NDArray[np.float16]:
-        """The first number of every row: NaN where the image could not be read."""
-        return np.array(np.memmap(self.path, np.float16, "r", shape=(self.count, self.width))[:, 0])
-
-    @property
-    def marks(self) -> Path:
-        """A byte for every group of images, 1 where its rows are in the file; those at the end may be missing."""
-        return self.path.with_suffix(".done")
-
-    def begin(self) -> bytes:
-        """The marks, of files that are made here if they are not there, or not as long as they should be.
-
-        OSError where something else than a file has one of their names.
-        """
-        for path in (self.path, self.marks):
-            if path.exists():
-                regular(path)
-        try:
-            if self.path.stat().st_size == 2 * self.count * self.width:
-                return self.marks.read_bytes() if self.marks.is_file() else self._marked_before()
-        except (OSError, ValueError):
-            pass
-        with self.path.open("wb") as file:
-            file.truncate(2 * self.count * self.width)
-        self.marks.write_bytes(b"")
-        return b""
-
-    def _marked_before(self) -> bytes:
-        """Of a file of an earlier version, whose record said how many of the first groups are in it."""
-        record = read_json(self.path.with_suffix(".json"), Written)
-        if (record["count"], record["width"]) != (self.count, self.width):
-            raise ValueError("other features")
-        found: bytes = b"\1" * min(record["done"], self.count)
-        self.marks.write_bytes(found)
-        return found
-
-
-class Writer:
-    """Rows of features written by place, each process's by itself; groups are marked once their rows are on the disk.
-
-    Positions are written, and nothing is mapped: several machines may share the file.
-    """
-
-    def __init__(self, features: Features) -> None:
-        self.width, self.waiting, self.saved = features.width, list[int](), time.monotonic()
-        self._rows, self._marks = (os.open(path, os.O_WRONLY) for path in (features.path, features.marks))
-
-    def put(self, place: int, row: NDArray[np.float16]) -> None:
-        os.pwrite(self._rows, row.tobytes(), 2 * self.width * place)
-
-    def done(self, group: int) -> None:
-        self.waiting.append(group)
-        if time.monotonic() - self.saved >= SECONDS:
-            self.save()
-
-    def save(self) -> None:
-        os.fsync(self._rows)
-        for group in self.waiting:
-            os.pwrite(self._marks, b"\1", group)
-        self.waiting, self.saved = [], time.monotonic()
-
-    def __enter__(self) -> Writer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Also where it was interrupted, or an image is damaged: what is done is kept."""
-        try:
-            self.save()
-        finally:
-            os.close(self._rows)
-            os.close(self._marks)
-
-
-def prepared(record: Record) -> NDArray[np.uint8]:
-    """A prepared image."""
-    return decode_record(record)
 
 
 def extract(
@@ -152,7 +40,7 @@ def extract(
     mean: Sequence[float],
     std: Sequence[float],
     device: torch.device,
-    load: Load = prepared,
+    load: Load = decode_record,
     lenient: bool = False,
     advance: Callable[[int], object] = lambda images: None,
 ) -> int:

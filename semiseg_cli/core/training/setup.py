@@ -3,40 +3,34 @@
 from __future__ import annotations
 
 import os
-import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from semiseg_cli.core.config.layers import with_steps
-from semiseg_cli.core.data.again import adding
 from semiseg_cli.core.data.loader import Plan, blocks_of
 from semiseg_cli.core.data.order import Blocks
 from semiseg_cli.core.data.photos import reduced_size
-from semiseg_cli.core.data.spec import Dataset, Partition, Record
-from semiseg_cli.core.errors import CheckpointError, DataError, UsageError, did_you_mean
+from semiseg_cli.core.data.spec import Dataset, Partition
+from semiseg_cli.core.errors import UsageError
 from semiseg_cli.core.inference.metrics import check_best_by
 from semiseg_cli.core.methods import load_method
 from semiseg_cli.core.methods.base import Build, Method
 from semiseg_cli.core.methods.plugins import load_plugin
 from semiseg_cli.core.methods.plugins.base import Extended
-from semiseg_cli.core.models import described, load_encoder, starts_random
+from semiseg_cli.core.models import described
 from semiseg_cli.core.models.decoders.blocks import ImagePooling
-from semiseg_cli.core.networks import Origin
-from semiseg_cli.core.ops.sizes import fit_side
 from semiseg_cli.core.partitions.pairs import folder_of, pairs_of
-from semiseg_cli.core.partitions.splits import class_pixels, nothing_known
-from semiseg_cli.core.settings import FREQUENCY, BadSetting, Config, ModelConfig, TrainConfig, weights_by_name
-from semiseg_cli.core.training.checkpoint import fit as fit_tensors
-from semiseg_cli.core.training.checkpoint import read_network
+from semiseg_cli.core.settings import BadSetting, Config, TrainConfig
 from semiseg_cli.core.training.compiled import compile_networks
 from semiseg_cli.core.training.distributed import World, same_start
+from semiseg_cli.core.training.first_weights import preparation
 from semiseg_cli.core.training.graph import check_graph
+from semiseg_cli.core.training.labeled_classes import class_weights, known_classes
 from semiseg_cli.core.training.optim import build_optimizer
 from semiseg_cli.core.training.pooled import branches
 from semiseg_cli.core.training.session import Session
@@ -91,7 +85,7 @@ def open_session(
         loss=config.train.loss,
         class_weights=class_weights(frequencies, config.train.class_weights, world.device, dataset.classes),
         ignore=dataset.ignore,
-        prepare=_preparation(config, len(dataset.classes), init, bare, note),
+        prepare=preparation(config, len(dataset.classes), init, bare, note),
         by_batch=(ImagePooling,) if config.train.pooled_images else (),
     )
     module = _module(config, builder, world)
@@ -102,24 +96,6 @@ def open_session(
         config = replace(config, train=replace(config.train, pooled_images=0))
     optimizer = build_optimizer(module.method.groups(), config.train)
     return Session(config, dataset, partition, world, module, optimizer, plan)
-
-
-def known_classes(
-    config: Config, dataset: Dataset, partition: Partition, note: Callable[[str], None]
-) -> list[float]:
-    """Share of every class among the labeled pixels. Raises DataError where there is nothing to learn from."""
-    if "unlabeled" in _inputs(config) and not partition.unlabeled:
-        raise DataError(
-            f"{config.method_name} needs unlabeled images, and {dataset.name} has none beside the labeled ones",
-            fix=f"{adding(dataset, '--unlabeled', 'DIR')}fewer labels (--labeled N), or --method supervised",
-        )
-    frequencies = class_frequencies(partition.labeled, len(dataset.classes))
-    absent = [name for name, share in zip(dataset.classes, frequencies, strict=True) if not share]
-    if len(absent) == len(dataset.classes):
-        raise nothing_known(len(partition.labeled))
-    if absent:
-        note(f"no labeled pixel of: {', '.join(absent)} (they cannot be learned from this partition)")
-    return frequencies
 
 
 def check_choice(train: TrainConfig, dataset: Dataset) -> None:
@@ -221,86 +197,6 @@ def _with_pairs(
     return replace(config, data=replace(config.data, pairs=name)), pairs.nearest
 
 
-def thawed(config: Config, init: Path | None, note: Callable[[str], None]) -> Config:
-    """The configuration of a new run, without model.freeze_bn where its encoder starts from random weights.
-
-    Batch norms frozen before they saw an image would pass everything on as it is (mean 0, variance 1) to the end.
-    Not for a run that goes on: what its norms have seen is in its state.
-    Raises BadSetting where the whole encoder would stay random.
-    """
-    model = config.model
-    random = init is None and starts_random(model.backbone, model.weights)
-    if model.freeze_encoder and random:
-        allowed = "false where the encoder starts from random weights: they would stay so"
-        fix = "--weights FILE, --init CHECKPOINT, or --set model.freeze_encoder=false"
-        raise BadSetting("model.freeze_encoder", True, allowed, fix=fix)
-    if not (model.freeze_bn and random):
-        return config
-    note("model.freeze_bn is off: the encoder starts from random weights, and its batch norms have seen no image yet")
-    return replace(config, model=replace(model, freeze_bn=False))
-
-
-def _preparation(
-    config: Config, classes: int, init: Path | None, bare: bool, note: Callable[[str], None]
-) -> Callable[[Any], None]:
-    """What happens to every fresh network: weights unless `bare`, told of once.
-
-    Of several networks the first starts as `init` whole, the others with its encoder: two students must not be alike.
-    """
-    told: set[str] = set()
-
-    def fill(net: Any) -> None:
-        if init is not None:
-            tensors, meta = read_network(init)
-            origin = Origin.of(meta)
-            terms = f"; licence of its encoder's first weights: {origin.licence}" if origin.licence else ""
-            line = f"network: {init}{terms}"
-            _same_model(meta["model"], config.model, classes, init)
-            if line in told:
-                encoder = {name: value for name, value in tensors.items() if name.startswith("encoder.")}
-                tensors = net.state_dict() | encoder
-            fit_tensors(net, tensors, init, _encoder_alone(init))
-            net.encoder.origin = origin
-        else:
-            line = load_encoder(net.encoder, config.model.backbone, config.model.weights, note=note)
-        if line not in told:
-            told.add(line)
-            note(line)
-
-    def prepare(net: Any) -> None:
-        _check_crop(config.train.crop, net.multiple)
-        if not bare:
-            fill(net)
-
-    return prepare
-
-
-def _check_crop(crop: int, multiple: int) -> None:
-    if crop % multiple:
-        raise UsageError(
-            f"the encoder takes images whose sides are multiples of {multiple}, and crops of {crop} pixels are not",
-            fix=f"-s train.crop={fit_side(crop, multiple)}",
-        )
-
-
-def _same_model(theirs: Mapping[str, Any], model: ModelConfig, classes: int, init: Path) -> None:
-    """Raise CheckpointError, naming the difference, unless a checkpoint's network is that of the configuration."""
-    ours = {"backbone": model.backbone, "decoder": model.decoder, "classes": classes}
-    differ = [key for key, value in ours.items() if theirs[key] != value]
-    if not differ:
-        return
-    why = "; ".join(f"{key}: {theirs[key]} there, {ours[key]} here" for key in differ)
-    flags = {"backbone": f"-b {theirs['backbone']}", "decoder": f"-s model.decoder={theirs['decoder']}"}
-    change = [flag for key, flag in flags.items() if key in differ]
-    alone = _encoder_alone(init, theirs["backbone"] if "backbone" in differ else "")
-    fix = alone if "classes" in differ else f"{' '.join(change)}, or {alone}"  # the classes are the dataset's
-    raise CheckpointError(f"{init} does not fit this network", why=why, fix=fix)
-
-
-def _encoder_alone(init: Path, backbone: str = "") -> str:
-    return f"its encoder alone:{f' -b {backbone}' * bool(backbone)} --weights {shlex.quote(str(init))}, and no --init"
-
-
 def set_deterministic(on: bool) -> None:
     """Only operations that repeat exactly, in the whole process; PyTorch raises where it has none."""
     if on:
@@ -315,33 +211,3 @@ def native_bfloat16(device: torch.device) -> bool:
     """CUDA, or a CPU whose instructions include bfloat16 products (elsewhere they are emulated, and slower)."""
     info = Path("/proc/cpuinfo")
     return device.type == "cuda" or (info.exists() and "avx512_bf16" in info.read_text())
-
-
-def class_frequencies(records: Sequence[Record], classes: int) -> list[float]:
-    """Share of every class among the labeled pixels of some records."""
-    counts = np.zeros(classes, np.int64)
-    for record in records:
-        counts += np.array(class_pixels(record, classes))
-    shares: list[float] = (counts / max(int(counts.sum()), 1)).tolist()
-    return shares
-
-
-def class_weights(
-    frequencies: Sequence[float], kind: str, device: torch.device | str = "cpu", classes: Sequence[str] = ()
-) -> Tensor | None:
-    """Weights of the labeled loss: 1/sqrt(f) or 1/f of a class's share f, with mean 1 over the classes that occur.
-
-    Or those that `kind` gives by name, as they are. Raises BadSetting for a name that is none of `classes`.
-    """
-    if kind == "none":
-        return None
-    if kind not in FREQUENCY:
-        named = weights_by_name(kind) or {}
-        if unknown := next((name for name in named if name not in classes), None):
-            allowed = f"weights of this dataset's classes, and {unknown!r} is none"
-            raise BadSetting("train.class_weights", kind, allowed, fix=did_you_mean(unknown, classes))
-        return torch.tensor([named.get(name, 1.0) for name in classes], dtype=torch.float32, device=device)
-    f = torch.tensor(frequencies, dtype=torch.float64)
-    weights = f.clamp(min=1e-12) ** (-0.5 if kind == "sqrt" else -1.0)
-    weights[f == 0] = 0.0
-    return (weights * (f > 0).sum() / weights.sum()).float().to(device)

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from semiseg_cli.core.errors import DataError
-from semiseg_cli.core.inference.features import Features, extract
+from semiseg_cli.core.inference.feature_rows import Features
+from semiseg_cli.core.inference.features import extract
 from semiseg_cli.core.models import build_encoder
 
 

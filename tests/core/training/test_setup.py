@@ -19,8 +19,9 @@ from semiseg_cli.core.partitions.splits import resolve_partition
 from semiseg_cli.core.settings import BadSetting, Config
 from semiseg_cli.core.training.checkpoint import save_network, save_state
 from semiseg_cli.core.training.distributed import World
+from semiseg_cli.core.training.first_weights import thawed
 from semiseg_cli.core.training.session import Session
-from semiseg_cli.core.training.setup import narrow_view, open_session, thawed
+from semiseg_cli.core.training.setup import narrow_view, open_session
 
 Configured = Callable[..., Resolved]
 
