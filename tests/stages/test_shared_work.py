@@ -33,7 +33,7 @@ from semiseg_cli.stages.train import train
 SMALL = {"data.name": "shapes", "data.labeled": "4", "model.backbone": "small", "model.weights": "none"}
 PROBE = SMALL | {"train.steps": 3}
 TRAIN = SMALL | {
-    "method.name": "unimatch", "method.tau": 0.2, "model.decoder": "plain", "model.freeze_bn": True,
+    "method.name": "unimatch", "method.tau": 0.2, "model.decoder": "plain", "model.freeze_bn": True, "train.amp": "off",
     "train.steps": 4, "train.batch": 2, "train.crop": 33, "train.lr": 0.01, "train.log_every": 1, "train.workers": 0,
     "train.eval_every": 0, "eval.window": "none",
 }  # fmt: skip
