@@ -54,8 +54,7 @@ def pseudo(session: Session, meta: dict[str, Any], count: int, seed: int) -> tup
             Heat(view.conf, view.valid),
             Labels(view.label, legend.colours, view.kept),
         ]
-        said = f"mean weight {share:.2f}" if weighs else f"{share:.0%} kept"
-        rows.append(Row(f"{record.id}: mean confidence {conf:.2f}{'' if share is None else f', {said}'}", tiles))
+        rows.append(Row(f"{record.id}: {_in_words(conf, share, weighs)}", tiles))
         images.append({"id": record.id, "confidence": conf, "kept": share})
     counts = "weighed by confidence" if weighs else threshold(session)
     about = [f"{session.dataset.name}, {standing(meta)}", f"labels by {labeller(session)}", *[counts] * bool(counts)]
@@ -96,6 +95,14 @@ def _weighs(view: View) -> bool:
 def _leaves_out(view: View) -> bool:
     """Whether the loss leaves out pixels that have a pseudo-label."""
     return view.kept is not None and bool((view.valid & (view.kept == 0)).any())
+
+
+def _in_words(conf: float | None, share: float | None, weighs: bool) -> str:
+    """Of an image's pixels with a pseudo-label; there may be none, or no telling which of them count."""
+    if conf is None:
+        return "no pixel has a pseudo-label"
+    counted = "" if share is None else f", mean weight {share:.2f}" if weighs else f", {share:.0%} kept"
+    return f"mean confidence {conf:.2f}{counted}"
 
 
 def _mean(values: Array | None, valid: Array) -> float | None:

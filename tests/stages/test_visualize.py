@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +15,12 @@ import torch
 from PIL import Image
 
 from semiseg_cli.core.data.index import load_dataset, write_dataset
+from semiseg_cli.core.data.spec import Record
 from semiseg_cli.core.errors import CheckpointError, DataError, UsageError
 from semiseg_cli.core.inference.evaluation import evaluate
 from semiseg_cli.core.inference.predictor import Predictor
 from semiseg_cli.core.training.checkpoint import load_network, save_network
-from semiseg_cli.core.training.preview import augmented, pseudo_labels
+from semiseg_cli.core.training.preview import View, augmented, pseudo_labels
 from semiseg_cli.stages.demo import draw
 from semiseg_cli.stages.evaluate import evaluate_checkpoint
 from semiseg_cli.stages.train import train
@@ -84,6 +86,24 @@ def test_pixels_are_kept_or_weighed_as_the_method_does(
     assert weighs.columns[-1] == "weight"
     assert all("mean weight 0." in row.caption for row in weighs.rows)
     assert ("not kept" in keeps.legend.unlabeled, "not kept" in weighs.legend.unlabeled) == (True, False)
+
+
+def test_an_image_without_a_pseudo_label_is_drawn(
+    runs: dict[str, Path], shapes_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a mixture whose labeled image is ignored, or padding, where the unlabeled one is seen; or kept unknown."""
+
+    def without(*given: Any) -> list[tuple[Record, View]]:
+        (first, none), (second, untold) = pseudo_labels(*given)
+        return [(first, replace(none, valid=np.zeros_like(none.valid))), (second, replace(untold, kept=None))]
+
+    galleries = []
+    monkeypatch.setattr("semiseg_cli.stages.visualize.write", lambda gallery, *_: galleries.append(gallery) or {})
+    monkeypatch.setattr("semiseg_cli.stages.pictures_steps.pseudo_labels", without)
+    visualize(runs["unimatch"], "pseudo", root=shapes_root, count=2, out=tmp_path, device="cpu")
+    none, untold = (row.caption.partition(": ")[2] for row in galleries[0].rows)
+    assert none == "no pixel has a pseudo-label"
+    assert re.fullmatch(r"mean confidence 0\.\d\d", untold)
 
 
 @pytest.mark.parametrize(
