@@ -29,12 +29,13 @@ from torch import Tensor
 
 from semiseg_cli.cli import main
 from semiseg_cli.core.data.loader import HostBatch
+from semiseg_cli.core.data.spec import IGNORE
 from semiseg_cli.core.data.view import Records
-from semiseg_cli.core.training import setup, step
+from semiseg_cli.core.training import setup
+from semiseg_cli.core.training.step import Step, Train
 from semiseg_cli.core.types import Batch, Images, Moment, Pseudo, SemiBatch
 
 WAYS = ("none", "right", "true", "all")
-IGNORE = 255
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,10 @@ class Known(Images):
     mask_BHW: Tensor
 
 
-class Telling(step.Train):
+class Telling(Train):
     """The run's step, whose unlabeled images are known."""
 
-    def to_batch(self, host: HostBatch, moment: Moment, step: step.Step | None = None) -> Batch:
+    def to_batch(self, host: HostBatch, moment: Moment, step: Step | None = None) -> Batch:
         batch = super().to_batch(host, moment, step)
 
         def known(name: str, images: Images | None) -> Any:

@@ -9,8 +9,9 @@ import pytest
 import torch
 from steps import pseudo_of
 
-from benchmarks.oracle import IGNORE, WAYS, telling, told
+from benchmarks.oracle import WAYS, telling, told
 from semiseg_cli.core.config.layers import Resolved
+from semiseg_cli.core.data.spec import IGNORE
 from semiseg_cli.core.runs.log import read_metrics
 from semiseg_cli.core.types import Pseudo
 from semiseg_cli.stages.train import train
